@@ -1,0 +1,102 @@
+"""What every network of this project is: what a forward pass takes and what it returns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+from torch import Tensor, nn
+
+from model.functional import Neuron
+from model.layer import Activation, ConvNormLIF, LIFLayer
+from model.rate_gradient import RatePair
+
+METHODS = ("esd", "rate", "bptt")
+
+
+class RateModel(nn.Module, ABC):
+    """A spiking network over T time steps, trained by one of METHODS.
+
+    esd   rate gradients, ANN branches, distillation between all heads (arXiv 2510.06254)
+    rate  rate gradients alone, no branches (arXiv 2410.11488)
+    bptt  surrogate gradients through all time steps, no branches
+
+    Subclasses build `stem`, `stages`, `branches` (one for each stage but the last, or none) and
+    `classify`.
+
+    Shapes: T time steps, B batch, C channels, H x W pixels, K classes, N heads.
+    """
+
+    stem: nn.Module
+    stages: nn.ModuleList
+    branches: nn.ModuleList
+
+    def __init__(self, *, in_channels: int, T: int, neuron: Neuron, method: str):
+        super().__init__()
+        self.in_channels, self.T, self.neuron, self.method = in_channels, T, neuron, method
+
+    @abstractmethod
+    def classify(self, x: Activation) -> Activation:
+        """The last stage's output (T*B, C, H, W) to logits (T*B, K)."""
+
+    def forward(self, x: Tensor) -> list[Tensor] | Tensor:
+        """Logits of a batch.
+
+        Args: x (B, C, H, W), a static image shown at every time step, or (T, B, C, H, W), frames.
+        Returns: in train mode the list of N logits (B, K), the spiking network's own last; in eval
+        mode the latter's mean over time (B, K).
+        Raises: ValueError if x has another shape.
+        """
+        if not self.training:
+            return self.time_logits(x).mean(0)
+        return self.head_logits(x)
+
+    def head_logits(self, x: Tensor) -> list[Tensor]:
+        """The list of N logits (B, K) in either mode, the spiking network's own last."""
+        *inner, last = self._stage_outputs(x)
+        heads = [branch(self._rate(a)) for branch, a in zip(self.branches, inner, strict=False)]
+        return [*heads, self._rate(self.classify(last))]
+
+    def time_logits(self, x: Tensor) -> Tensor:
+        """Logits of every time step, (T, B, K), in eval mode; x as in `forward`."""
+        assert not self.training, "time_logits belongs to eval mode"
+        for activation in self._stage_outputs(x):
+            last = activation
+        return self.classify(last).unflatten(0, (self.T, -1))
+
+    def spiking_layers(self) -> Iterator[tuple[str, nn.Module]]:
+        """(name, module) of every module whose output is a spike train, in forward order."""
+        for name, module in self.named_modules():
+            if isinstance(module, LIFLayer | ConvNormLIF):
+                yield name, module
+
+    def _stage_outputs(self, x: Tensor) -> Iterator[Activation]:
+        activation = self.stem(self._encode(x))
+        for stage in self.stages:
+            activation = stage(activation)
+            yield activation
+
+    def _encode(self, x: Tensor) -> Activation:
+        """The pair of rate-based training, or the plain (T*B, C, H, W)."""
+        self._check_input(x)
+        by_rates = self.training and self.method != "bptt"
+        if x.dim() == 4:
+            return RatePair(x, x) if by_rates else x.repeat(self.T, 1, 1, 1)
+        return RatePair(x.flatten(0, 1), x.mean(0)) if by_rates else x.flatten(0, 1)
+
+    def _check_input(self, x: Tensor) -> None:
+        if x.dim() not in (4, 5):
+            raise ValueError(
+                "expected images (B, C, H, W) or frames (T, B, C, H, W), "
+                f"got shape {tuple(x.shape)}"
+            )
+        if x.shape[-3] != self.in_channels:
+            raise ValueError(f"expected {self.in_channels} input channels, got {x.shape[-3]}")
+        if x.dim() == 5 and x.shape[0] != self.T:
+            raise ValueError(f"expected frames of T = {self.T} time steps, got {x.shape[0]}")
+
+    def _rate(self, activation: Activation) -> Tensor:
+        """The time mean (B, ...) of an activation."""
+        if isinstance(activation, RatePair):
+            return activation.rate
+        return activation.unflatten(0, (self.T, -1)).mean(0)

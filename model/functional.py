@@ -1,0 +1,225 @@
+"""Every equation of rate-based training as a plain torch function: the truth that kernels follow.
+
+Sources: "Enhanced Self-Distillation Framework for Efficient Spiking Neural Network Training"
+(arXiv 2510.06254) on top of "Advancing Training Efficiency of Deep Spiking Neural Networks
+through Rate-based Backpropagation" (arXiv 2410.11488).
+
+Shapes: T time steps, B batch, C channels, ... any further dimensions. Maps over time are laid out
+(T*B, C, ...) with index t*B + b where a convolution reads them, (T, B, ...) where time is looped.
+Units: membrane potential, threshold and input current share one arbitrary unit; a firing rate is
+in spikes per time step, between 0 and 1.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+SURROGATE_SLOPE = 4.0
+
+
+class Neuron(NamedTuple):
+    """Constants of a leaky integrate-and-fire neuron, in the argument order of `lif_rate`.
+
+    decay: share of the membrane potential kept from one time step to the next, in [0, 1].
+    threshold: membrane potential at which the neuron fires (equality fires).
+    v_reset: potential after a spike (hard reset), or None to subtract the threshold (soft reset).
+    detach_reset: whether gradients ignore the reset (matters for the soft reset only).
+    """
+
+    decay: float = 0.2
+    threshold: float = 1.0
+    v_reset: float | None = None
+    detach_reset: bool = True
+
+
+def surrogate_gradient(v: Tensor, threshold: float) -> Tensor:
+    """g = 4 sigma(4 (v - threshold)) (1 - sigma(4 (v - threshold))), the stand-in for ds/dv."""
+    q = torch.sigmoid(SURROGATE_SLOPE * (v - threshold))
+    return SURROGATE_SLOPE * q * (1 - q)
+
+
+def reset(v: Tensor, spikes: Tensor, threshold: float, v_reset: float | None) -> Tensor:
+    """u = v - threshold * s (soft reset) or u = (1 - s) v + s v_reset (hard reset)."""
+    if v_reset is None:
+        return v - threshold * spikes
+    return (1 - spikes) * v + spikes * v_reset
+
+
+def next_sensitivity(
+    f: Tensor | float, v: Tensor, g: Tensor, spikes: Tensor, neuron: Neuron
+) -> Tensor | float:
+    """f_{t+1} = 1 + decay * f_t * du_t/dv_t: how v_{t+1} moves with a constant shift of the input.
+
+    soft reset, detached      du/dv = 1                      (f stays a scalar)
+    soft reset, not detached  du/dv = 1 - threshold g
+    hard reset                du/dv = 1 - s - (v - v_reset) g
+    """
+    decay, threshold, v_reset, detach_reset = neuron
+    if v_reset is not None:
+        return 1 + decay * f * (1 - spikes - (v - v_reset) * g)
+    if detach_reset:
+        return 1 + decay * f
+    return 1 + decay * f * (1 - threshold * g)
+
+
+def lif_rate(
+    x: Tensor,
+    decay: float = 0.2,
+    threshold: float = 1.0,
+    v_reset: float | None = None,
+    detach_reset: bool = True,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run LIF neurons over T time steps and return what the rate gradient needs.
+
+        v_t = decay * u_{t-1} + x_t,  u_0 = 0;   s_t = [v_t >= threshold];   u_t = reset(v_t, s_t)
+        rate r = (1/T) sum_t s_t;   eligibility e = (1/T) sum_t f_t g_t = dr/dx
+
+    Args: x (T, B, ...), the input current of every time step.
+    Returns: spikes (T, B, ...), rate (B, ...), eligibility (B, ...); none is part of a graph.
+    Source: arXiv 2410.11488, section 4; the sensitivity f is `next_sensitivity`.
+    """
+    neuron = Neuron(decay, threshold, v_reset, detach_reset)
+    x = x.detach()
+    T = x.shape[0]
+    spikes = torch.empty_like(x)
+    eligibility = torch.zeros_like(x[0])
+    u: Tensor | float = 0.0
+    f: Tensor | float = 1.0
+    for t in range(T):
+        v = decay * u + x[t]
+        s = (v >= threshold).to(x.dtype)
+        g = surrogate_gradient(v, threshold)
+        eligibility += f * g
+        f = next_sensitivity(f, v, g, s, neuron)
+        u = reset(v, s, threshold, v_reset)
+        spikes[t] = s
+    return spikes, spikes.sum(0) / T, eligibility / T
+
+
+class _SurrogateSpike(torch.autograd.Function):
+    """s = [v >= threshold] with ds/dv replaced by the surrogate gradient."""
+
+    @staticmethod
+    def forward(ctx, v: Tensor, threshold: float) -> Tensor:
+        ctx.save_for_backward(v)
+        ctx.threshold = threshold
+        return (v >= threshold).to(v.dtype)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
+        (v,) = ctx.saved_tensors
+        return grad * surrogate_gradient(v, ctx.threshold), None
+
+
+def lif_through_time(x: Tensor, neuron: Neuron) -> Tensor:
+    """The same neuron with autograd through all T steps (BPTT with a surrogate gradient).
+
+    Args: x (T, B, ...). Returns: spikes (T, B, ...) with the graph attached.
+    """
+    decay, threshold, v_reset, detach_reset = neuron
+    spikes = []
+    u: Tensor | float = 0.0
+    for x_t in x.unbind(0):
+        v = decay * u + x_t
+        s = _SurrogateSpike.apply(v, threshold)
+        u = reset(v, s.detach() if detach_reset else s, threshold, v_reset)
+        spikes.append(s)
+    return torch.stack(spikes)
+
+
+def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Per-channel mean and biased variance of x (N, C, ...), over every dimension but C."""
+    dims = [d for d in range(x.dim()) if d != 1]
+    variance, mean = torch.var_mean(x, dims, correction=0)
+    return mean, variance
+
+
+def per_channel(values: Tensor, channel_map: Tensor, channel_dim: int = 1) -> Tensor:
+    """Shape (C,) values so that they broadcast against a map with channels at `channel_dim`."""
+    return values.view(-1, *[1] * (channel_map.dim() - channel_dim - 1))
+
+
+def rate_batch_norm_backward(
+    grad: Tensor, y: Tensor, mean: Tensor, inverse_std: Tensor, gamma: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradient of gamma * yhat + beta, yhat = (y - mean) * inverse_std, at the mean over time y.
+
+    The statistics' values come from the spike train, their derivatives from the rates, as if
+    mean = mean(y) and variance = mean((y - mean)^2) over B, H, W:
+        dL/dy = gamma * inverse_std * (grad - mean(grad) - ycheck * mean(grad * yhat))
+        dgamma = sum grad * yhat,   dbeta = sum grad
+    with ycheck = (y - mean(y)) * inverse_std. Where y is the time mean of what the statistics saw,
+    ycheck = yhat and this is the ordinary batch-norm backward.
+
+    Args: grad, y (B, C, ...); mean, inverse_std, gamma (C,). Returns: (B, C, ...), (C,), (C,).
+    """
+    dims = [d for d in range(y.dim()) if d != 1]
+    count = y.numel() // y.shape[1]
+    inverse_std_map = per_channel(inverse_std, y)
+    normalised = (y - per_channel(mean, y)) * inverse_std_map
+    centred = (y - y.mean(dims, keepdim=True)) * inverse_std_map
+    grad_gamma = (grad * normalised).sum(dims)
+    grad_beta = grad.sum(dims)
+    grad_y = (per_channel(gamma, y) * inverse_std_map) * (
+        grad - per_channel(grad_beta / count, y) - centred * per_channel(grad_gamma / count, y)
+    )
+    return grad_y, grad_gamma, grad_beta
+
+
+def normalise(
+    current: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None
+) -> Tensor:
+    """x_t = scale * current_t + shift + residual_t for maps (T, B, C, ...); None means absent."""
+    x = current
+    if scale is not None:
+        x = x * per_channel(scale, current, 2) + per_channel(shift, current, 2)
+    return x if residual is None else x + residual
+
+
+class Fired(NamedTuple):
+    """What a normalised, firing layer hands on. Shapes: (T, B, C, ...) and three (B, C, ...)."""
+
+    spikes: Tensor
+    rate: Tensor
+    eligibility: Tensor
+    mean_current: Tensor
+
+
+def norm_lif_rate(
+    current: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    residual: Tensor | None,
+    steps: int,
+    neuron: Neuron,
+    overwrite: bool = False,
+) -> Fired:
+    """Batch norm's affine map, residual addition and LIF neurons: `normalise`, then `lif_rate`.
+
+    Args: current (T, B, C, ...), or (1, B, C, ...) when constant in time; scale, shift (C,) or
+    None for no normalisation; residual like current or None; steps T; overwrite: whether the
+    memory of current may be reused for the result.
+    Returns: Fired; its mean_current is the time mean of current, before normalisation.
+    """
+    x = normalise(current, scale, shift, residual)
+    spikes, rate, eligibility = lif_rate(x.expand(steps, *x.shape[1:]), *neuron)
+    return Fired(spikes, rate, eligibility, current.mean(0))
+
+
+def norm_rate(
+    current: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    residual: Tensor | None,
+    overwrite: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The same without neurons: (`normalise`d maps (T, B, C, ...), mean_current (B, C, ...))."""
+    return normalise(current, scale, shift, residual), current.mean(0)
+
+
+def lif_spikes(x: Tensor, steps: int, neuron: Neuron) -> Tensor:
+    """Spikes alone, for inference. Args: x (T, B, ...) or (1, B, ...). Returns: (T, B, ...)."""
+    return lif_rate(x.expand(steps, *x.shape[1:]), *neuron)[0]

@@ -1,0 +1,164 @@
+"""Layers that take a plain tensor or a `RatePair` and return the same kind: the data decides.
+
+A pair is rate-based training (`rate_gradient`). A plain tensor (T*B, ...), index t*B + b, is
+backpropagation through time where it needs a gradient and inference where it does not.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model import functional, kernel, rate_gradient
+from model.functional import Neuron
+from model.rate_gradient import Convolution, Normalisation, RatePair, map_pair
+
+Activation = Tensor | RatePair
+
+
+class LIFLayer(nn.Module):
+    """Leaky integrate-and-fire neurons over `steps` time steps T; equations: `functional`."""
+
+    def __init__(self, steps: int, neuron: Neuron):
+        super().__init__()
+        self.steps, self.neuron = steps, neuron
+
+    def forward(self, x: Activation) -> Activation:
+        """Input current (T*B, ...) -> spikes (T*B, ...)."""
+        if isinstance(x, RatePair):
+            return rate_gradient.fire(x, self.neuron, self.steps)
+        return _fire_over_time(x, self.neuron, self.steps)
+
+    def extra_repr(self) -> str:
+        return f"steps={self.steps}, {self.neuron}"
+
+
+def _fire_over_time(x: Tensor, neuron: Neuron, steps: int) -> Tensor:
+    """LIF neurons on a plain tensor (T*B, ...), in the graph if the tensor is."""
+    current = x.unflatten(0, (steps, -1))
+    if x.requires_grad:
+        return functional.lif_through_time(current, neuron).flatten(0, 1)
+    return kernel.lif_spikes(current, steps, neuron).flatten(0, 1)
+
+
+class ConvNorm(nn.Module):
+    """Convolution and batch norm; its statistics run over time, batch and space."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        *,
+        steps: int,
+        bias: bool = False,
+    ):
+        super().__init__()
+        self.steps = steps
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=bias
+        )
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, x: Activation, residual: Activation | None = None) -> Activation:
+        """norm(conv(x)) + residual; x (T*B, Ci, H, W), result and residual (T*B, C, H', W')."""
+        return self._forward(x, residual, None)
+
+    def _forward(
+        self, x: Activation, residual: Activation | None, neuron: Neuron | None
+    ) -> Activation:
+        if isinstance(x, RatePair):
+            return rate_gradient.conv_norm(
+                x, residual, self._convolution(), self._normalisation, neuron, self.steps
+            )
+        x = self.norm(self.conv(x))
+        if residual is not None:
+            x = x + residual
+        return x if neuron is None else _fire_over_time(x, neuron, self.steps)
+
+    def _convolution(self) -> Convolution:
+        conv = self.conv
+        return Convolution(
+            conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
+        )
+
+    def _normalisation(self, current: Tensor, repeats: int) -> Normalisation:
+        """Statistics of current (N, C, H, W) in training, the running ones otherwise.
+
+        repeats: the time steps that each map of current stands for.
+        """
+        norm = self.norm
+        if norm.training:
+            mean, variance = kernel.batch_statistics(current)
+            self._move_running_statistics(mean, variance, current[:, 0].numel() * repeats)
+        else:
+            mean, variance = norm.running_mean, norm.running_var
+        inverse_std = torch.rsqrt(variance + norm.eps)
+        return Normalisation(norm.weight, norm.bias, mean, inverse_std, norm.training)
+
+    def _move_running_statistics(self, mean: Tensor, variance: Tensor, count: int) -> None:
+        """running <- (1 - momentum) running + momentum (mean, variance count / (count - 1)).
+
+        count: values per channel, T*B*H*W, for the unbiased variance.
+        """
+        if count < 2:
+            raise ValueError(
+                "batch norm needs more than one value per channel to train, got one: use a larger "
+                "batch, a larger image or more time steps"
+            )
+        norm = self.norm
+        norm.num_batches_tracked += 1
+        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
+        unbiased = variance * (count / (count - 1))
+        norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), norm.momentum)
+
+
+class ConvNormLIF(ConvNorm):
+    """Convolution, batch norm, residual addition, LIF neurons: the unit of a spiking ResNet."""
+
+    def __init__(self, *args, neuron: Neuron, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.neuron = neuron
+
+    def forward(self, x: Activation, residual: Activation | None = None) -> Activation:
+        """Spikes of LIF(norm(conv(x)) + residual); shapes as in `ConvNorm.forward`."""
+        return self._forward(x, residual, self.neuron)
+
+    def extra_repr(self) -> str:
+        return f"steps={self.steps}, {self.neuron}"
+
+
+class Linear(nn.Linear):
+    """A linear layer (commutes with the time mean)."""
+
+    def forward(self, x: Activation) -> Activation:
+        """(T*B, C) -> (T*B, K)."""
+        return map_pair(super().forward, x) if isinstance(x, RatePair) else super().forward(x)
+
+
+def average_pool(x: Activation, window: int | None) -> Activation:
+    """Average over windows x windows pixels, or over the whole map if None, then flatten.
+
+    (T*B, C, H, W) -> (T*B, C * H//window * W//window). Commutes with the time mean.
+    """
+
+    def pool(maps: Tensor) -> Tensor:
+        size = window or tuple(maps.shape[-2:])
+        return F.avg_pool2d(maps, size).flatten(1)
+
+    return map_pair(pool, x) if isinstance(x, RatePair) else pool(x)
+
+
+def max_pool(x: Activation, window: int, stride: int, padding: int) -> Activation:
+    """Max pooling, which does not commute with the time mean.
+
+    Where a pair varies over time, its rate is the maximum of the mean, as in the published rate
+    pass; it then differs from the mean of the train until the next neurons fire.
+    """
+
+    def pool(maps: Tensor) -> Tensor:
+        return F.max_pool2d(maps, window, stride, padding)
+
+    return map_pair(pool, x) if isinstance(x, RatePair) else pool(x)
