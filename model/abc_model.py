@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import zip_longest
 
 from torch import Tensor, nn
 
 from model.functional import Neuron
+from model.kernel import Execution
 from model.layer import Activation, ConvNormLIF, LIFLayer
 from model.rate_gradient import RatePair
 
@@ -31,9 +33,12 @@ class RateModel(nn.Module, ABC):
     stages: nn.ModuleList
     branches: nn.ModuleList
 
-    def __init__(self, *, in_channels: int, T: int, neuron: Neuron, method: str):
+    def __init__(
+        self, *, in_channels: int, T: int, neuron: Neuron, method: str, execution: Execution
+    ):
         super().__init__()
         self.in_channels, self.T, self.neuron, self.method = in_channels, T, neuron, method
+        self.execution = execution
 
     @abstractmethod
     def classify(self, x: Activation) -> Activation:
@@ -53,15 +58,13 @@ class RateModel(nn.Module, ABC):
 
     def head_logits(self, x: Tensor) -> list[Tensor]:
         """The list of N logits (B, K) in either mode, the spiking network's own last."""
-        *inner, last = self._stage_outputs(x)
-        heads = [branch(self._rate(a)) for branch, a in zip(self.branches, inner, strict=False)]
+        heads, last = self._run(x, self.branches)
         return [*heads, self._rate(self.classify(last))]
 
     def time_logits(self, x: Tensor) -> Tensor:
         """Logits of every time step, (T, B, K), in eval mode; x as in `forward`."""
         assert not self.training, "time_logits belongs to eval mode"
-        for activation in self._stage_outputs(x):
-            last = activation
+        _, last = self._run(x, ())
         return self.classify(last).unflatten(0, (self.T, -1))
 
     def spiking_layers(self) -> Iterator[tuple[str, nn.Module]]:
@@ -70,19 +73,28 @@ class RateModel(nn.Module, ABC):
             if isinstance(module, LIFLayer | ConvNormLIF):
                 yield name, module
 
-    def _stage_outputs(self, x: Tensor) -> Iterator[Activation]:
+    def _run(self, x: Tensor, branches: Iterable[nn.Module]) -> tuple[list[Tensor], Activation]:
+        """Logits (B, K) of the branches, and the last stage's output (T*B, C, H, W).
+
+        Block by block, so that no spike train outlives the block that reads it.
+        """
+        heads = []
         activation = self.stem(self._encode(x))
-        for stage in self.stages:
-            activation = stage(activation)
-            yield activation
+        for stage, branch in zip_longest(self.stages, branches):
+            for block in stage:
+                activation = block(activation)
+            if branch is not None:
+                heads.append(branch(self._rate(activation)))
+        return heads, activation
 
     def _encode(self, x: Tensor) -> Activation:
         """The pair of rate-based training, or the plain (T*B, C, H, W)."""
         self._check_input(x)
         by_rates = self.training and self.method != "bptt"
-        if x.dim() == 4:
-            return RatePair(x, x) if by_rates else x.repeat(self.T, 1, 1, 1)
-        return RatePair(x.flatten(0, 1), x.mean(0)) if by_rates else x.flatten(0, 1)
+        if by_rates:
+            train, rate = (x, x) if x.dim() == 4 else (x.flatten(0, 1), x.mean(0))
+            return RatePair(train, rate, execution=self.execution)
+        return x.repeat(self.T, 1, 1, 1) if x.dim() == 4 else x.flatten(0, 1)
 
     def _check_input(self, x: Tensor) -> None:
         if x.dim() not in (4, 5):

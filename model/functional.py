@@ -12,6 +12,7 @@ in spikes per time step, between 0 and 1.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -82,21 +83,27 @@ def lif_rate(
     Source: arXiv 2410.11488, section 4; the sensitivity f is `next_sensitivity`.
     """
     neuron = Neuron(decay, threshold, v_reset, detach_reset)
-    x = x.detach()
-    T = x.shape[0]
-    spikes = torch.empty_like(x)
+    spikes, rate, eligibility = lif_steps(x.detach().unbind(0), neuron)
+    return torch.stack(spikes), rate, eligibility
+
+
+def lif_steps(
+    x: Sequence[Tensor], neuron: Neuron
+) -> tuple[list[Tensor], Tensor, Tensor]:
+    """`lif_rate` on a sequence of T input currents (B, ...); its spikes are a list as well."""
+    spikes = []
     eligibility = torch.zeros_like(x[0])
     u: Tensor | float = 0.0
     f: Tensor | float = 1.0
-    for t in range(T):
-        v = decay * u + x[t]
-        s = (v >= threshold).to(x.dtype)
-        g = surrogate_gradient(v, threshold)
-        eligibility += f * g
+    for x_t in x:
+        v = neuron.decay * u + x_t
+        s = (v >= neuron.threshold).to(x_t.dtype)
+        g = surrogate_gradient(v, neuron.threshold)
+        eligibility = eligibility + f * g
         f = next_sensitivity(f, v, g, s, neuron)
-        u = reset(v, s, threshold, v_reset)
-        spikes[t] = s
-    return spikes, spikes.sum(0) / T, eligibility / T
+        u = reset(v, s, neuron.threshold, neuron.v_reset)
+        spikes.append(s)
+    return spikes, sum(spikes) / len(x), eligibility / len(x)
 
 
 class _SurrogateSpike(torch.autograd.Function):
@@ -122,12 +129,17 @@ def lif_through_time(x: Tensor, neuron: Neuron) -> Tensor:
     decay, threshold, v_reset, detach_reset = neuron
     spikes = []
     u: Tensor | float = 0.0
-    for x_t in x.unbind(0):
+    for x_t in x.to(accumulation_dtype(x.dtype)).unbind(0):
         v = decay * u + x_t
         s = _SurrogateSpike.apply(v, threshold)
         u = reset(v, s.detach() if detach_reset else s, threshold, v_reset)
-        spikes.append(s)
+        spikes.append(s.to(x.dtype))
     return torch.stack(spikes)
+
+
+def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Membrane potentials, eligibilities, statistics and means are never kept below fp32."""
+    return torch.promote_types(dtype, torch.float32)
 
 
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,11 +214,13 @@ def norm_lif_rate(
     Args: current (T, B, C, ...), or (1, B, C, ...) when constant in time; scale, shift (C,) or
     None for no normalisation; residual like current or None; steps T; overwrite: whether the
     memory of current may be reused for the result.
-    Returns: Fired; its mean_current is the time mean of current, before normalisation.
+    Returns: Fired; its mean_current is the time mean of current, before normalisation. Spikes have
+    current's dtype, the rest is never below fp32.
     """
-    x = normalise(current, scale, shift, residual)
+    dtype = accumulation_dtype(current.dtype)
+    x = normalise(current, scale, shift, residual).to(dtype)
     spikes, rate, eligibility = lif_rate(x.expand(steps, *x.shape[1:]), *neuron)
-    return Fired(spikes, rate, eligibility, current.mean(0))
+    return Fired(spikes.to(current.dtype), rate, eligibility, current.mean(0, dtype=dtype))
 
 
 def norm_rate(
@@ -217,9 +231,39 @@ def norm_rate(
     overwrite: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The same without neurons: (`normalise`d maps (T, B, C, ...), mean_current (B, C, ...))."""
-    return normalise(current, scale, shift, residual), current.mean(0)
+    mean = current.mean(0, dtype=accumulation_dtype(current.dtype))
+    return normalise(current, scale, shift, residual).to(current.dtype), mean
 
 
 def lif_spikes(x: Tensor, steps: int, neuron: Neuron) -> Tensor:
     """Spikes alone, for inference. Args: x (T, B, ...) or (1, B, ...). Returns: (T, B, ...)."""
-    return lif_rate(x.expand(steps, *x.shape[1:]), *neuron)[0]
+    current = x.to(accumulation_dtype(x.dtype)).expand(steps, *x.shape[1:])
+    return lif_rate(current, *neuron)[0].to(x.dtype)
+
+
+def norm_lif_backward(
+    grad: Tensor,
+    eligibility: Tensor | None,
+    y: Tensor,
+    gamma: Tensor,
+    mean: Tensor,
+    inverse_std: Tensor,
+    from_batch: bool,
+    wants_sum: bool,
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+    """Backward of `norm_lif_rate` (of `norm_rate` where eligibility is None) at the rates.
+
+    Args: grad, eligibility, y = mean_current (B, C, ...); gamma, mean, inverse_std (C,);
+    from_batch: whether mean and inverse_std are those of the batch, not constants; wants_sum:
+    whether the gradient of the sum (of norm and residual) is needed.
+    Returns: gradients of that sum (or None), of y, gamma and beta.
+    """
+    g = grad if eligibility is None else grad * eligibility
+    if from_batch:
+        g_y, g_gamma, g_beta = rate_batch_norm_backward(g, y, mean, inverse_std, gamma)
+    else:
+        dims = [d for d in range(y.dim()) if d != 1]
+        normalised = (y - per_channel(mean, y)) * per_channel(inverse_std, y)
+        g_y = g * per_channel(gamma * inverse_std, y)
+        g_gamma, g_beta = (g * normalised).sum(dims), g.sum(dims)
+    return g if wants_sum else None, g_y, g_gamma, g_beta

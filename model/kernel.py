@@ -1,78 +1,68 @@
-"""Fast versions of the hot functions of `functional`, with the same signatures.
+"""Which implementation of the hot functions of `functional` runs: the one place of choice.
 
-On a CPU the maps of one layer over T time steps (tens of megabytes) do not fit the cache, and a
-step-by-step loop over them is bound by memory traffic. Here each block of about 64k neurons runs
-through all its time steps while it stays in the cache: one read of the input current, one write of
-the spikes, and three maps (B, ...) for the backward pass.
+auto       hand-written kernels, by device: blocked and in place on a CPU (`kernel_cpu`), Triton on
+           a GPU (`kernel_triton`); registered as custom operators in `kernel_op`
+compiled   `functional` through torch.compile (`kernel_compiled`); needs a C++ compiler on a CPU
+reference  `functional` itself, the truth that the others are tested against
+
+`build_model(..., execution=Execution(...))` chooses for a network. Where that says auto, the
+environment variable SPIKING_KERNEL, if set, decides when the network is built.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from types import ModuleType
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from model import functional
-from model.functional import SURROGATE_SLOPE, Fired, Neuron
+from model import functional, kernel_compiled, kernel_op
+from model.functional import Fired, Neuron
 
-BLOCK_ELEMENTS = 1 << 16  # neurons per block: the work buffers then stay in the second-level cache
+BACKENDS = {"auto": kernel_op, "compiled": kernel_compiled, "reference": functional}
+ENVIRONMENT_VARIABLE = "SPIKING_KERNEL"
 
 
-class _Rows:
-    """Dense views of maps (T, B, C, ...) as (T, rows, columns) and their channels' broadcasting.
+class Execution(NamedTuple):
+    """How a network is computed; what it computes stays the same up to rounding.
 
-    Columns are the channels where those are contiguous in memory (channels_last, or no spatial
-    dimensions); otherwise a row is one channel of one sample and columns are its pixels.
+    backend: a key of BACKENDS.
+    convolution_backward: dtype of the backward of the spiking layers' convolutions; None is that
+        of their forward. torch.bfloat16 under an fp32 forward leaves every spike as it is.
     """
 
-    def __init__(self, maps: Tensor):
-        self.batch, self.channels, *self.spatial = maps.shape[1:]
-        frame = maps[0]
-        self.channels_inside = not self.spatial or (
-            frame.dim() == 4 and frame.is_contiguous(memory_format=torch.channels_last)
-        )
+    backend: str = "auto"
+    convolution_backward: torch.dtype | None = None
 
-    def flatten(self, maps: Tensor) -> Tensor:
-        """(T, B, C, ...) -> (T, rows, columns), a view wherever the memory layout allows it."""
-        if self.channels_inside:
-            return maps.movedim(2, -1).reshape(maps.shape[0], -1, self.channels)
-        return maps.reshape(maps.shape[0], self.batch * self.channels, -1)
+    def resolved(self) -> Execution:
+        """With the environment variable in place of auto.
 
-    def unflatten(self, rows: Tensor) -> Tensor:
-        """(T, rows, columns) -> (T, B, C, ...), always a view."""
-        if self.channels_inside:
-            maps = rows.view(rows.shape[0], self.batch, *self.spatial, self.channels)
-            return maps.movedim(-1, 2)
-        return rows.view(rows.shape[0], self.batch, self.channels, *self.spatial)
-
-    def per_channel(self, values: Tensor) -> Tensor:
-        """(C,) -> (1 or rows, 1 or columns)."""
-        return values[None] if self.channels_inside else values.repeat(self.batch)[:, None]
-
-    @staticmethod
-    def blocks(rows: Tensor) -> Iterator[slice]:
-        """Slices of rows, each about BLOCK_ELEMENTS large."""
-        count, columns = rows.shape[1:]
-        length = max(1, BLOCK_ELEMENTS // max(columns, 1))
-        return (slice(start, start + length) for start in range(0, count, length))
+        Raises: ValueError for an unknown backend or a dtype without a fraction.
+        """
+        backend, source = self.backend, "backend"
+        if backend == "auto" and ENVIRONMENT_VARIABLE in os.environ:
+            backend, source = os.environ[ENVIRONMENT_VARIABLE], ENVIRONMENT_VARIABLE
+        if backend not in BACKENDS:
+            raise ValueError(f"unknown {source} {backend!r}: choose one of {', '.join(BACKENDS)}")
+        dtype = self.convolution_backward
+        if dtype is not None and not dtype.is_floating_point:
+            raise ValueError(
+                f"convolution_backward must be a floating-point dtype or None, got {dtype}"
+            )
+        return self._replace(backend=backend)
 
 
-def _block_of(values: Tensor, block: slice) -> Tensor:
-    """The block's part of per-channel values, which may have one row for all."""
-    return values if values.shape[0] == 1 else values[block]
-
-
-def _accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Membrane potentials, eligibilities and means are never kept below fp32."""
-    return torch.promote_types(dtype, torch.float32)
+def _implementation(backend: str) -> ModuleType:
+    return BACKENDS[backend]
 
 
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """`functional.batch_statistics` by ATen's own vectorised kernel for batch norm."""
-    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
-        return functional.batch_statistics(x.to(_accumulation_dtype(x.dtype)))
-    return torch.batch_norm_update_stats(x, None, None, 0.0)
+    """`functional.batch_statistics` by ATen's own kernel for batch norm; never below fp32."""
+    running = x.new_zeros(x.shape[1], dtype=functional.accumulation_dtype(x.dtype))
+    # The buffers only make ATen return its sums in their dtype; a momentum of 0 leaves them alone.
+    return torch.batch_norm_update_stats(x, running, running.clone(), 0.0)
 
 
 def norm_lif_rate(
@@ -83,98 +73,11 @@ def norm_lif_rate(
     steps: int,
     neuron: Neuron,
     overwrite: bool = False,
+    backend: str = "auto",
 ) -> Fired:
-    """`functional.norm_lif_rate`, block by block. Spikes have current's dtype."""
-    if current.device.type != "cpu":
-        return functional.norm_lif_rate(current, scale, shift, residual, steps, neuron, overwrite)
-    layout = _Rows(current)
-    x = layout.flatten(current)
-    size, dtype = x.shape[1:], _accumulation_dtype(x.dtype)
-    rate, eligibility = x.new_zeros(size, dtype=dtype), x.new_zeros(size, dtype=dtype)
-    constant = x.shape[0] == 1
-    mean = x[0] if constant else x.new_zeros(size, dtype=dtype)
-    spikes = x if overwrite and not constant else x.new_empty(steps, *size)
-    source = _Source(layout, x, scale, shift, residual)
-    for block in layout.blocks(x):
-        _fire(
-            source,
-            block,
-            spikes[:, block],
-            neuron,
-            rate[block],
-            eligibility[block],
-            None if constant else mean[block],
-        )
-    maps = (layout.unflatten(m[None])[0] for m in (rate, eligibility, mean))
-    return Fired(layout.unflatten(spikes), *maps)
-
-
-class _Source:
-    """The normalised input current of a block at a time step, added onto a membrane potential."""
-
-    def __init__(
-        self,
-        layout: _Rows,
-        current: Tensor,
-        scale: Tensor | None,
-        shift: Tensor | None,
-        residual: Tensor | None,
-    ):
-        self.current = current
-        self.scale = None if scale is None else layout.per_channel(scale)
-        self.shift = None if shift is None else layout.per_channel(shift)
-        self.residual = None if residual is None else layout.flatten(residual)
-
-    def charge(self, v: Tensor, block: slice, t: int) -> Tensor:
-        """v += scale * current_t + shift + residual_t in place; returns the block of current_t."""
-        current = self.current[t if self.current.shape[0] > 1 else 0, block]
-        if self.scale is None:
-            v += current
-        else:
-            v.addcmul_(current, _block_of(self.scale, block)).add_(_block_of(self.shift, block))
-        if self.residual is not None:
-            v += self.residual[t if self.residual.shape[0] > 1 else 0, block]
-        return current
-
-
-def _fire(
-    source: _Source,
-    block: slice,
-    spikes: Tensor,
-    neuron: Neuron,
-    rate: Tensor,
-    eligibility: Tensor,
-    mean: Tensor | None,
-) -> None:
-    """`functional.lif_rate` for one block, in place: fills spikes (T, n, m) and sums (n, m)."""
-    decay, threshold, v_reset, _ = neuron
-    steps = spikes.shape[0]
-    v, g = torch.zeros_like(rate), torch.empty_like(rate)
-    f: Tensor | float = 1.0
-    for t in range(steps):
-        current = source.charge(v.mul_(decay) if t else v, block, t)
-        if mean is not None:
-            mean.add_(current, alpha=1 / steps)
-        s = torch.ge(v, threshold, out=spikes[t])
-        torch.sub(v, threshold, out=g).mul_(SURROGATE_SLOPE).sigmoid_()
-        torch.addcmul(g, g, g, value=-1, out=g)  # the surrogate gradient over its slope
-        if isinstance(f, float):
-            eligibility.add_(g, alpha=SURROGATE_SLOPE * f / steps)
-        else:
-            eligibility.addcmul_(g, f, value=SURROGATE_SLOPE / steps)
-        rate += s
-        if t + 1 < steps:
-            f = functional.next_sensitivity(f, v, g.mul_(SURROGATE_SLOPE), s, neuron)
-            _reset_(v, s, threshold, v_reset)
-    rate /= steps
-
-
-def _reset_(v: Tensor, spikes: Tensor, threshold: float, v_reset: float | None) -> None:
-    """`functional.reset` in place."""
-    if v_reset is None:
-        v.sub_(spikes, alpha=threshold)
-    else:
-        v.masked_fill_(spikes != 0, v_reset)
+    """`functional.norm_lif_rate`. Spikes have current's dtype, the rest is never below fp32."""
+    run = _implementation(backend).norm_lif_rate
+    return run(current, scale, shift, residual, steps, neuron, overwrite)
 
 
 def norm_rate(
@@ -183,40 +86,28 @@ def norm_rate(
     shift: Tensor,
     residual: Tensor | None,
     overwrite: bool = False,
+    backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """`functional.norm_rate`, block by block."""
-    if current.device.type != "cpu":
-        return functional.norm_rate(current, scale, shift, residual, overwrite)
-    layout = _Rows(current)
-    x = layout.flatten(current)
-    size, dtype = x.shape[1:], _accumulation_dtype(x.dtype)
-    constant = x.shape[0] == 1
-    mean = x[0] if constant else x.new_zeros(size, dtype=dtype)
-    steps = max(x.shape[0], 1 if residual is None else residual.shape[0])
-    out = x if overwrite and not constant else x.new_empty(steps, *size)
-    source = _Source(layout, x, scale, shift, residual)
-    for block in layout.blocks(x):
-        v = mean.new_empty(mean[block].shape, dtype=dtype)
-        for t in range(steps):
-            current_block = source.charge(v.zero_(), block, t)
-            if not constant:
-                mean[block].add_(current_block, alpha=1 / steps)
-            out[t, block] = v
-    return layout.unflatten(out), layout.unflatten(mean[None])[0]
+    """`functional.norm_rate`; dtypes as in `norm_lif_rate`."""
+    return _implementation(backend).norm_rate(current, scale, shift, residual, overwrite)
 
 
-def lif_spikes(x: Tensor, steps: int, neuron: Neuron) -> Tensor:
-    """`functional.lif_spikes`, block by block."""
-    if x.device.type != "cpu":
-        return functional.lif_spikes(x, steps, neuron)
-    layout = _Rows(x)
-    rows = layout.flatten(x)
-    spikes = rows.new_empty(steps, *rows.shape[1:])
-    source = _Source(layout, rows, None, None, None)
-    for block in layout.blocks(rows):
-        v = rows.new_zeros(rows[0, block].shape, dtype=_accumulation_dtype(rows.dtype))
-        for t in range(steps):
-            source.charge(v.mul_(neuron.decay) if t else v, block, t)
-            s = torch.ge(v, neuron.threshold, out=spikes[t, block])
-            _reset_(v, s, neuron.threshold, neuron.v_reset)
-    return layout.unflatten(spikes)
+def lif_spikes(x: Tensor, steps: int, neuron: Neuron, backend: str = "auto") -> Tensor:
+    """`functional.lif_spikes`."""
+    return _implementation(backend).lif_spikes(x, steps, neuron)
+
+
+def norm_lif_backward(
+    grad: Tensor,
+    eligibility: Tensor | None,
+    y: Tensor,
+    gamma: Tensor,
+    mean: Tensor,
+    inverse_std: Tensor,
+    from_batch: bool,
+    wants_sum: bool,
+    backend: str = "auto",
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
+    """`functional.norm_lif_backward`."""
+    run = _implementation(backend).norm_lif_backward
+    return run(grad, eligibility, y, gamma, mean, inverse_std, from_batch, wants_sum)

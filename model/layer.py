@@ -6,6 +6,8 @@ backpropagation through time where it needs a gradient and inference where it do
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -57,8 +59,14 @@ class ConvNorm(nn.Module):
     ):
         super().__init__()
         self.steps = steps
+        self.subsampling = stride if kernel_size == 1 else 1
         self.conv = nn.Conv2d(
-            in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=bias
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride // self.subsampling,
+            kernel_size // 2,
+            bias=bias,
         )
         self.norm = nn.BatchNorm2d(out_channels)
 
@@ -69,6 +77,7 @@ class ConvNorm(nn.Module):
     def _forward(
         self, x: Activation, residual: Activation | None, neuron: Neuron | None
     ) -> Activation:
+        x = subsample(x, self.subsampling)
         if isinstance(x, RatePair):
             return rate_gradient.conv_norm(
                 x, residual, self._convolution(), self._normalisation, neuron, self.steps
@@ -113,6 +122,19 @@ class ConvNorm(nn.Module):
         norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
         unbiased = variance * (count / (count - 1))
         norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), norm.momentum)
+
+
+def subsample(x: Activation, stride: int) -> Activation:
+    """Every stride-th pixel of maps (T*B, C, H, W): all that a strided 1x1 convolution reads.
+
+    Used before unstrided 1x1 convolutions, because oneDNN's weight gradient of strided ones
+    writes out of bounds for fewer than 16 channels (torch 2.11, channels_last, two threads).
+    """
+    if stride == 1:
+        return x
+    if isinstance(x, RatePair):
+        return map_pair(partial(subsample, stride=stride), x, keeps_spikes=True)
+    return x[:, :, ::stride, ::stride]
 
 
 class ConvNormLIF(ConvNorm):

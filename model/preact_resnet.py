@@ -11,6 +11,7 @@ from torch import nn
 
 from model.abc_model import RateModel
 from model.functional import Neuron
+from model.kernel import Execution
 from model.layer import (
     Activation,
     ConvNorm,
@@ -64,8 +65,11 @@ class PreActResNet(RateModel):
         neuron: Neuron,
         branch_pool: int | None,
         method: str,
+        execution: Execution,
     ):
-        super().__init__(in_channels=in_channels, T=T, neuron=neuron, method=method)
+        super().__init__(
+            in_channels=in_channels, T=T, neuron=neuron, method=method, execution=execution
+        )
         self.stem = Stem(in_channels, widths[0], 7, 2, steps=T, bias=True)
         self.stages = make_stages(PreActBlock, widths, depths, steps=T, neuron=neuron)
         self.classifier = nn.Sequential(Linear(widths[-1], num_classes))

@@ -20,6 +20,10 @@ from torch.autograd.function import once_differentiable
 
 from model import functional, kernel
 from model.functional import Neuron
+from model.kernel import Execution
+
+
+MAX_COUNT = 255  # spikes that one byte counts
 
 
 class RatePair(NamedTuple):
@@ -27,10 +31,14 @@ class RatePair(NamedTuple):
 
     train: (T*B, ...) with index t*B + b, or (B, ...) if constant in time; outside the graph.
     rate:  (B, ...), the mean of train over time; in the graph.
+    spiking: whether train is made of spikes, so that rate is a count of them over T.
+    execution: how the layers that read it compute.
     """
 
     train: Tensor
     rate: Tensor
+    spiking: bool = False
+    execution: Execution = Execution()
 
     @property
     def steps(self) -> int:
@@ -81,28 +89,55 @@ def conv_norm(
     its maps stands for (1, or T where x is constant in time), returns its normalisation.
     steps: T, which the result has even if x is constant in time.
     """
+    backend, backward_dtype = x.execution
     with torch.no_grad():
-        batch = x.rate.shape[0]
         current = torch.nn.functional.conv2d(x.train, *convolution)
         norm = normalise(current, steps // x.steps)
         scale = norm.gamma * norm.inverse_std
         shift = norm.beta - norm.mean * scale
-        current = current.unflatten(0, (-1, batch))
+        current = current.unflatten(0, (x.steps, -1))
         extra = None if residual is None else residual.over_time()
         if neuron is None:
-            out, mean_current = kernel.norm_rate(current, scale, shift, extra, overwrite=True)
+            out, mean_current = kernel.norm_rate(
+                current, scale, shift, extra, overwrite=True, backend=backend
+            )
             eligibility = None
             rate = functional.normalise(mean_current[None], scale, shift, None)[0]
             rate = rate if residual is None else rate + residual.rate
         else:
             out, rate, eligibility, mean_current = kernel.norm_lif_rate(
-                current, scale, shift, extra, steps, neuron, overwrite=True
+                current, scale, shift, extra, steps, neuron, overwrite=True, backend=backend
             )
+    plan = _Plan(
+        convolution[2:], norm.from_batch, backend, steps if x.spiking else None, current.dtype,
+        backward_dtype or current.dtype,
+    )  # fmt: skip
     rate = _ConvNormGradient.apply(
         rate, x.rate, None if residual is None else residual.rate, *convolution[:2],
-        norm.gamma, norm.beta, mean_current, eligibility, norm, convolution, current.dtype,
+        *norm[:4], mean_current, eligibility, plan,
     )  # fmt: skip
-    return RatePair(out.flatten(0, 1), rate)
+    return RatePair(out.flatten(0, 1), rate, neuron is not None, x.execution)
+
+
+class _Plan(NamedTuple):
+    """What the backward of a layer needs to know beside tensors.
+
+    geometry: stride, padding, dilation, groups of the convolution.
+    spike_steps: T if the input's rate is a count of spikes over T, else None.
+    kept_dtype: dtype in which mean current and eligibility are kept.
+    backward_dtype: dtype of the convolution's backward.
+    """
+
+    geometry: tuple
+    from_batch: bool
+    backend: str
+    spike_steps: int | None
+    kept_dtype: torch.dtype
+    backward_dtype: torch.dtype
+
+    def keeps_counts(self) -> bool:
+        """Whether the input's rate is kept as a count, exact in one byte."""
+        return self.spike_steps is not None and self.spike_steps <= MAX_COUNT
 
 
 class _ConvNormGradient(torch.autograd.Function):
@@ -114,20 +149,24 @@ class _ConvNormGradient(torch.autograd.Function):
     g_y, g_gamma, g_beta = batch norm's backward of g at the mean current y (B, C, H', W')
     g_x, g_weight, g_bias = the convolution's backward of g_y at the input rate (B, Ci, H, W)
 
-    Kept for it: input rate, mean current, eligibility; none grows with T.
+    Kept for it: input rate (as a count of spikes in one byte where it is one), mean current and
+    eligibility in the dtype of the forward convolution; none grows with T.
     """
 
     @staticmethod
     def forward(
-        ctx, rate_out, rate_in, residual_rate, weight, bias, gamma, beta, mean_current,
-        eligibility, norm, convolution, compute_dtype,
+        ctx, rate_out, rate_in, residual_rate, weight, bias, gamma, beta, mean, inverse_std,
+        mean_current, eligibility, plan,
     ):  # fmt: skip
+        if plan.keeps_counts():
+            kept_rate = (rate_in * plan.spike_steps).round_().to(torch.uint8)
+        else:
+            kept_rate = rate_in.to(plan.backward_dtype)
         ctx.save_for_backward(
-            rate_in, weight, gamma, mean_current, eligibility, norm.mean, norm.inverse_std
-        )
-        ctx.from_batch = norm.from_batch
-        ctx.geometry = convolution[2:]
-        ctx.compute_dtype = compute_dtype
+            kept_rate, weight, gamma, mean, inverse_std, mean_current.to(plan.kept_dtype),
+            None if eligibility is None else eligibility.to(plan.kept_dtype),
+        )  # fmt: skip
+        ctx.plan = plan
         ctx.set_materialize_grads(False)
         return rate_out
 
@@ -136,38 +175,27 @@ class _ConvNormGradient(torch.autograd.Function):
     def backward(ctx, grad):
         if grad is None:
             return (None,) * 12
-        rate_in, weight, gamma, mean_current, eligibility, mean, inverse_std = ctx.saved_tensors
+        kept_rate, weight, gamma, mean, inverse_std, y, eligibility = ctx.saved_tensors
+        plan = ctx.plan
         _, needs_input, needs_residual, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-        g = grad if eligibility is None else grad * eligibility
-        g_y, g_gamma, g_beta = norm_backward(
-            g, mean_current, gamma, mean, inverse_std, ctx.from_batch
-        )
-        dtype = ctx.compute_dtype
+        g, g_y, g_gamma, g_beta = kernel.norm_lif_backward(
+            grad, eligibility, y, gamma, mean, inverse_std, plan.from_batch, needs_residual,
+            backend=plan.backend,
+        )  # fmt: skip
+        dtype = plan.backward_dtype
         g_x, g_weight, g_bias = convolution_backward(
-            g_y.to(dtype), rate_in.to(dtype), weight.to(dtype), ctx.geometry,
+            g_y.to(dtype), kept_rate.to(dtype), weight.to(dtype), plan.geometry,
             (needs_input, needs_weight, needs_bias),
         )  # fmt: skip
         if g_x is not None:
-            g_x = g_x.to(rate_in.dtype)
+            g_x = g_x.to(grad.dtype)
         if g_weight is not None:
             g_weight = g_weight.to(weight.dtype)
+            if plan.keeps_counts():  # the rate is the count over T
+                g_weight /= plan.spike_steps
         if g_bias is not None:
             g_bias = g_bias.to(weight.dtype)
-        g_residual = g if needs_residual else None
-        return None, g_x, g_residual, g_weight, g_bias, g_gamma, g_beta, *(None,) * 5
-
-
-def norm_backward(
-    grad: Tensor, y: Tensor, gamma: Tensor, mean: Tensor, inverse_std: Tensor, from_batch: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    """`functional.rate_batch_norm_backward` by ATen, where mean is the mean of y.
-
-    If not `from_batch`, mean and inverse_std are constants: only the affine map has a gradient.
-    """
-    variance = inverse_std.pow(-2)  # read only if not from_batch; eps is then part of it
-    return torch.ops.aten.native_batch_norm_backward(
-        grad, y, gamma, mean, variance, mean, inverse_std, from_batch, 0.0, [True, True, True]
-    )
+        return None, g_x, g, g_weight, g_bias, g_gamma, g_beta, *(None,) * 5
 
 
 def convolution_backward(
@@ -188,9 +216,10 @@ def fire(x: RatePair, neuron: Neuron, steps: int) -> RatePair:
     """LIF neurons on an input current pair; dr/dx is the eligibility (`functional.lif_rate`)."""
     with torch.no_grad():
         out, rate, eligibility, _ = kernel.norm_lif_rate(
-            x.over_time(), None, None, None, steps, neuron
+            x.over_time(), None, None, None, steps, neuron, backend=x.execution.backend
         )
-    return RatePair(out.flatten(0, 1), _EligibilityGradient.apply(rate, x.rate, eligibility))
+    rate = _EligibilityGradient.apply(rate, x.rate, eligibility.to(x.train.dtype))
+    return RatePair(out.flatten(0, 1), rate, True, x.execution)
 
 
 class _EligibilityGradient(torch.autograd.Function):
@@ -208,8 +237,13 @@ class _EligibilityGradient(torch.autograd.Function):
         return None, grad * eligibility, None
 
 
-def map_pair(operation: Callable[[Tensor], Tensor], x: RatePair) -> RatePair:
-    """Apply an operation to both parts of a pair; whether it commutes is the caller's concern."""
+def map_pair(
+    operation: Callable[[Tensor], Tensor], x: RatePair, *, keeps_spikes: bool = False
+) -> RatePair:
+    """Apply an operation to both parts of a pair; whether it commutes is the caller's concern.
+
+    keeps_spikes: whether it only selects or moves values, so that spikes stay spikes.
+    """
     with torch.no_grad():
         train = operation(x.train)
-    return RatePair(train, operation(x.rate))
+    return RatePair(train, operation(x.rate), x.spiking and keeps_spikes, x.execution)

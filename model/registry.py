@@ -7,8 +7,12 @@ from typing import NamedTuple
 
 from model.abc_model import METHODS, RateModel
 from model.functional import Neuron
+from model.kernel import Execution
 from model.preact_resnet import PreActResNet
 from model.resnet import ResNet
+
+
+DEFAULT_EXECUTION = Execution()
 
 
 class Architecture(NamedTuple):
@@ -48,6 +52,7 @@ def build_model(
     branch_pool: int | str | None = "default",
     method: str = "esd",
     width: int | None = None,
+    execution: Execution = DEFAULT_EXECUTION,
 ) -> RateModel:
     """Build a spiking network with fresh weights.
 
@@ -60,6 +65,7 @@ def build_model(
             pooling, "default" for what was published.
         method: one of METHODS.
         width: channels of the first stage; None is the paper's.
+        execution: how it is computed, see `kernel.Execution`.
     Raises: ValueError that names the value and what was expected.
     """
     if arch not in MODELS:
@@ -85,6 +91,7 @@ def build_model(
         neuron=_checked_neuron(decay, thresh, v_reset, detach_reset),
         branch_pool=branch_pool,
         method=method,
+        execution=execution.resolved(),
         **({"hidden": 2 * width} if architecture.hidden else {}),
     )
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from model.abc_model import RateModel
 from model.functional import Neuron
+from model.kernel import Execution
 from model.layer import Activation, ConvNorm, ConvNormLIF, LIFLayer, Linear, average_pool
 from model.stage import make_branches, make_stages
 
@@ -52,8 +53,11 @@ class ResNet(RateModel):
         neuron: Neuron,
         branch_pool: int | None,
         method: str,
+        execution: Execution,
     ):
-        super().__init__(in_channels=in_channels, T=T, neuron=neuron, method=method)
+        super().__init__(
+            in_channels=in_channels, T=T, neuron=neuron, method=method, execution=execution
+        )
         self.stem = ConvNormLIF(in_channels, widths[0], 3, steps=T, neuron=neuron)
         self.stages = make_stages(BasicBlock, widths, depths, steps=T, neuron=neuron)
         self.classifier = nn.Sequential(Linear(widths[-1], num_classes))

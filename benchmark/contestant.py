@@ -1,0 +1,141 @@
+"""What `step.py` lets race: training steps of one network on one batch, and the floor under them.
+
+Shapes: T time steps, B batch, C channels, H x W pixels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmark.floor import ConvolutionFloor
+from model import Execution, build_model
+from model.distillation import SelfDistillationLoss
+from tests.support.two_stage import TwoStageNet
+
+ALP, BETA = 1.0, 0.3  # of the CIFAR recipe; they do not change the cost
+LEARNING_RATE = 1e-3  # small, so that firing rates stay what they are over the repeated steps
+SEED = 60
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The step that is measured: a static image (B, C, size, size), K classes, T time steps."""
+
+    arch: str
+    T: int
+    batch: int
+    branches: bool
+    size: int = 32
+    in_channels: int = 3
+    num_classes: int = 10
+    width: int | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to take the step.
+
+    kind: "two_stage" (spike stage, then rate stage: the published way), "bptt", "one_pass" (this
+    project's) or "floor" (the spiking network's convolutions alone).
+    amp: "none", "bf16" (autocast) or "bf16-backward" (fp32 spikes, convolution backward in bf16).
+    compiled: whether elementwise parts go through torch.compile.
+    """
+
+    kind: str
+    text: str
+    amp: str = "none"
+    channels_last: bool = True
+    compiled: bool = False
+
+
+VARIANTS = {
+    "two_stage": Variant("two_stage", "literal two-stage", channels_last=False),
+    "two_stage_channels_last": Variant("two_stage", "two-stage, channels_last"),
+    "two_stage_bf16": Variant("two_stage", "two-stage, bf16", "bf16"),
+    "bptt": Variant("bptt", "BPTT (no branches)"),
+    "one_pass": Variant("one_pass", "one pass"),
+    "one_pass_compiled": Variant("one_pass", "one pass, compiled", compiled=True),
+    "one_pass_bf16_backward": Variant("one_pass", "one pass, bf16 backward", "bf16-backward"),
+    "one_pass_bf16": Variant("one_pass", "one pass, bf16", "bf16"),
+    "one_pass_bf16_compiled": Variant("one_pass", "one pass, bf16, compiled", "bf16", True, True),
+    "floor": Variant("floor", "floor: convolutions alone"),
+    "floor_bf16": Variant("floor", "floor in bf16", "bf16"),
+}
+
+
+class Contestant:
+    """One variant, ready to run.
+
+    step(): one whole training step (the floor: its convolutions).
+    forward(): logits and loss alone, a scalar with its graph; None for the floor.
+    parameters: what `forward` differentiates.
+    """
+
+    def __init__(self, variant: Variant, workload: Workload):
+        self.text = variant.text
+        torch.manual_seed(SEED)
+        layout = torch.channels_last if variant.channels_last else torch.contiguous_format
+        if variant.kind == "floor":
+            floor = ConvolutionFloor(
+                build(Variant("one_pass", ""), workload), workload, low=variant.amp == "bf16"
+            )
+            self.step, self.forward, self.parameters = floor.step, None, []
+            return
+        net = build(variant, workload).to(workload.device).train().to(memory_format=layout)
+        self.parameters = list(net.parameters())
+        optimizer = torch.optim.SGD(self.parameters, LEARNING_RATE, momentum=0.9)
+        self.forward = loss_of_batch(net, variant, workload, layout)
+
+        def step() -> None:
+            optimizer.zero_grad(set_to_none=True)
+            self.forward().backward()
+            optimizer.step()
+
+        self.step: Callable[[], None] = step
+
+
+def build(variant: Variant, workload: Workload) -> nn.Module:
+    """The untrained network of a variant."""
+    common = {
+        "num_classes": workload.num_classes,
+        "in_channels": workload.in_channels,
+        "T": workload.T,
+        "width": workload.width,
+        "branch_pool": None,
+    }
+    if variant.kind == "two_stage":
+        return TwoStageNet(workload.arch, branches=workload.branches, **common)
+    method = "bptt" if variant.kind == "bptt" else "esd" if workload.branches else "rate"
+    execution = Execution(
+        backend="compiled" if variant.compiled else "auto",
+        convolution_backward=torch.bfloat16 if variant.amp == "bf16-backward" else None,
+    )
+    return build_model(workload.arch, method=method, execution=execution, **common)
+
+
+def loss_of_batch(
+    net: nn.Module, variant: Variant, workload: Workload, layout: torch.memory_format
+) -> Callable[[], Tensor]:
+    """A function that runs the network on a fixed random batch and returns the loss over T."""
+    shape = (workload.batch, workload.in_channels, workload.size, workload.size)
+    images = torch.randn(shape, device=workload.device).contiguous(memory_format=layout)
+    labels = torch.randint(workload.num_classes, (workload.batch,), device=workload.device)
+    distillation = SelfDistillationLoss(ALP, BETA)
+    run = net.train_step_logits if variant.kind == "two_stage" else net
+
+    def loss() -> Tensor:
+        low = variant.amp == "bf16"
+        with torch.autocast(workload.device, torch.bfloat16) if low else nullcontext():
+            heads = [logits.float() for logits in run(images)]
+        if len(heads) == 1:
+            return F.cross_entropy(heads[0], labels) / workload.T
+        return distillation(heads, labels).total / workload.T
+
+    return loss

@@ -1,0 +1,107 @@
+"""The floor under a training step: the spiking network's convolutions and nothing else.
+
+Each convolution runs forward on T*B maps (the stem of a static image on B) and backward once on B
+maps, dense, in channels_last layout. No exact method that keeps dense convolutions is faster.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.layer import ConvNorm
+
+
+class _Convolution(NamedTuple):
+    """train (T*B or B, Ci, H, W), rate (B, Ci, H, W), grad (B, C, H', W'), weight (C, Ci, k, k)."""
+
+    train: Tensor
+    rate: Tensor
+    grad: Tensor
+    weight: Tensor
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+    needs_input: bool
+
+
+class ConvolutionFloor:
+    """The convolutions of a network on random spikes, forward and backward.
+
+    `workload` gives T, batch, image size and device; `low` runs them in bfloat16.
+    """
+
+    def __init__(self, net: nn.Module, workload, *, low: bool = False):
+        self.workload = workload
+        self.dtype = torch.bfloat16 if low else torch.float32
+        self.convolutions = [
+            self._prepare(conv, shape, is_stem=index == 0)
+            for index, (conv, shape) in enumerate(convolution_shapes(net, workload))
+        ]
+
+    def _prepare(
+        self, conv: nn.Conv2d, shape: tuple[int, int, int], *, is_stem: bool
+    ) -> _Convolution:
+        batch = self.workload.batch
+        steps = 1 if is_stem else self.workload.T
+        train = self._channels_last(torch.rand(steps * batch, *shape) < 0.2)
+        rate = self._channels_last(torch.rand(batch, *shape))
+        weight = self._channels_last(conv.weight.detach())
+        grad = torch.rand_like(F.conv2d(rate, weight, None, conv.stride, conv.padding))
+        return _Convolution(
+            train, rate, grad, weight, conv.stride, conv.padding, needs_input=not is_stem
+        )
+
+    def _channels_last(self, maps: Tensor) -> Tensor:
+        maps = maps.to(self.workload.device, self.dtype)
+        return maps.contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        for c in self.convolutions:
+            F.conv2d(c.train, c.weight, None, c.stride, c.padding)
+        for c in reversed(self.convolutions):
+            torch.ops.aten.convolution_backward(
+                c.grad, c.rate, c.weight, None, c.stride, c.padding, (1, 1), False, [0, 0], 1,
+                [c.needs_input, True, False],
+            )  # fmt: skip
+
+    def multiply_adds(self) -> int:
+        """Multiply-add operations of one step; half its floating-point operations."""
+        total = 0
+        for c in self.convolutions:
+            per_sample = c.grad[0].numel() * c.weight[0].numel()
+            forward, batch = len(c.train), len(c.rate)
+            total += per_sample * (forward + batch * (2 if c.needs_input else 1))
+        return total
+
+    def bytes_moved(self) -> int:
+        """Bytes read and written if each map and weight moves once per convolution that uses it."""
+        total = 0
+        for c in self.convolutions:
+            out = c.grad.nbytes // len(c.rate) * len(c.train)
+            forward = c.train.nbytes + c.weight.nbytes + out
+            weight_gradient = c.rate.nbytes + c.grad.nbytes + c.weight.nbytes
+            input_gradient = c.grad.nbytes + c.weight.nbytes + c.rate.nbytes
+            total += forward + weight_gradient + (input_gradient if c.needs_input else 0)
+        return total
+
+
+@torch.no_grad()
+def convolution_shapes(
+    net: nn.Module, workload
+) -> list[tuple[nn.Conv2d, tuple[int, int, int]]]:
+    """(convolution, shape (Ci, H, W) of its input) of every spiking layer, in forward order."""
+    found: list[tuple[nn.Conv2d, tuple[int, int, int]]] = []
+
+    def note(conv: nn.Conv2d, inputs: tuple[Tensor]) -> None:
+        found.append((conv, tuple(inputs[0].shape[1:])))
+
+    layers = [m for m in net.modules() if isinstance(m, ConvNorm)]
+    handles = [layer.conv.register_forward_pre_hook(note) for layer in layers]
+    net.eval()(torch.zeros(1, workload.in_channels, workload.size, workload.size))
+    for handle in handles:
+        handle.remove()
+    return found

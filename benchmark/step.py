@@ -1,0 +1,131 @@
+"""Time and memory of one training step: this project's, the published way, BPTT, and the floor.
+
+    python benchmark/step.py                                  resnet18, T 4, B 16, one core
+    python benchmark/step.py --compile --T 6 --repeats 15
+    python benchmark/step.py --sweep 1 2 4 6 8 --output docs/benchmark
+
+A step is forward, loss, backward and SGD on one random batch. All contestants of a T run in one
+process, in turn, and medians are compared, so ratios are trustworthy where seconds are not. The
+floor is the spiking network's convolutions alone (`floor.py`); with branches it is the same floor,
+so the branches' own convolutions count as overhead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":  # from any folder; and `profile.py` must not hide the standard library's
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+
+from benchmark.contestant import VARIANTS, Contestant, Workload
+from benchmark.measure import interleaved_seconds, machine, median, peak_bytes, saved_bytes
+from benchmark.report import Row, markdown, write_report
+from model import MODELS
+
+DEFAULT_CONTESTANTS = ("two_stage", "bptt", "one_pass", "floor")
+BRANCHES = {"both": (False, True), "with": (True,), "without": (False,)}
+
+
+def whole_number(text: str) -> int:
+    """An argparse type: a whole number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return value
+
+
+def device(text: str) -> str:
+    """An argparse type: a device that this machine has."""
+    if text != "cpu" and not text.startswith("cuda"):
+        raise argparse.ArgumentTypeError(f"expected cpu or cuda, got {text!r}")
+    if text != "cpu" and not torch.cuda.is_available():
+        raise argparse.ArgumentTypeError(f"there is no GPU here that torch can use, got {text!r}")
+    return text
+
+
+def get_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--arch", choices=MODELS, default="resnet18", help="network (default: %(default)s)")
+    add("--T", type=whole_number, default=4, help="time steps (default: %(default)s)")
+    add("--sweep", type=whole_number, nargs="+", metavar="T", default=None,
+        help="measure each of these T and write table, JSON and picture to --output")  # fmt: skip
+    add("--output", type=Path, default=Path("benchmark-result"), metavar="FOLDER",
+        help="folder for what --sweep writes (default: %(default)s)")  # fmt: skip
+    add("--batch", type=whole_number, default=16, help="samples B (default: %(default)s)")
+    add("--size", type=whole_number, default=32, help="pixels per side (default: %(default)s)")
+    add("--in_channels", type=whole_number, default=3, help="input channels (default: %(default)s)")
+    add("--num_classes", type=whole_number, default=10, help="classes K (default: %(default)s)")
+    add("--width", type=whole_number, default=None,
+        help="channels of the first stage (default: the paper's)")  # fmt: skip
+    add("--branches", choices=BRANCHES, default="both",
+        help="with ANN branches and distillation, without, or both (default: %(default)s)")  # fmt: skip
+    add("--contestants", nargs="+", choices=VARIANTS, default=None, metavar="NAME",
+        help=f"any of {', '.join(VARIANTS)} (default: {' '.join(DEFAULT_CONTESTANTS)})")  # fmt: skip
+    add("--compile", action="store_true",
+        help="add one_pass_compiled: elementwise parts through torch.compile")  # fmt: skip
+    add("--repeats", type=whole_number, default=7, help="timed rounds (default: %(default)s)")
+    add("--warmup", type=whole_number, default=2, help="untimed rounds (default: %(default)s)")
+    add("--threads", type=whole_number, default=1, help="CPU threads (default: %(default)s)")
+    add("--device", type=device, default="cpu", help="cpu or cuda (default: %(default)s)")
+    return parser
+
+
+def measure(
+    names: list[str], workload: Workload, *, repeats: int, warmup: int
+) -> list[Row]:
+    """One row per contestant, all measured in turn."""
+    contestants = {name: Contestant(VARIANTS[name], workload) for name in names}
+    steps = [contestant.step for contestant in contestants.values()]
+    seconds = interleaved_seconds(steps, repeats=repeats, warmup=warmup, device=workload.device)
+    rows = []
+    for (name, contestant), own in zip(contestants.items(), seconds, strict=True):
+        saved = None
+        if contestant.forward is not None:
+            saved = saved_bytes(contestant.forward, contestant.parameters) / workload.batch
+        peak = peak_bytes(contestant.step, workload.device) / workload.batch
+        rows.append(
+            Row(name, contestant.text, workload.branches, workload.T, workload.batch, median(own),
+                saved, peak)
+        )  # fmt: skip
+    return rows
+
+
+def main(argv: list[str] | None = None) -> list[Row]:
+    parser = get_parser()
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    names = list(args.contestants or DEFAULT_CONTESTANTS)
+    if args.compile and "one_pass_compiled" not in names:
+        names.append("one_pass_compiled")
+    command = shlex.join(["python", "benchmark/step.py", *(sys.argv[1:] if argv is None else argv)])
+    rows: list[Row] = []
+    for branches in BRANCHES[args.branches]:
+        for T in args.sweep or [args.T]:
+            workload = Workload(
+                args.arch, T, args.batch, branches, args.size, args.in_channels, args.num_classes,
+                args.width, args.device,
+            )  # fmt: skip
+            rows += measure(names, workload, repeats=args.repeats, warmup=args.warmup)
+    try:
+        if args.sweep:
+            for path in write_report(args.output, rows, machine(args.device), command):
+                print(f"wrote {path}")
+    except OSError as error:
+        parser.error(f"--output {args.output}: {error}")
+    print(markdown(rows, machine(args.device), command))
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""CIFAR-10, CIFAR-100 and other small images."""

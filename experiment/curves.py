@@ -1,0 +1,78 @@
+"""The curves of a run: curves.png, drawn anew after each epoch from metrics.jsonl."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
+    """Four panels over the epochs: loss, test accuracy by head, reliable fraction, firing rates.
+
+    The picture is replaced whole, never left half-written.
+    """
+    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(2, 2).flat
+    epochs = [record["epoch"] for record in records]
+    for panel, draw in zip(panels, (_losses, _accuracies, _reliable, _firing_rates), strict=True):
+        draw(panel, epochs, records)
+        panel.set_xlabel("epoch")
+        panel.grid(alpha=0.3)
+    temporary = path.with_suffix(".png.tmp")
+    figure.savefig(temporary, dpi=110, format="png")
+    os.replace(temporary, path)
+
+
+def _plot(panel: Axes, epochs: list[int], values: list[float], **style: Any) -> None:
+    marker = "o" if len(epochs) < 3 else None  # a line through one point is invisible
+    panel.plot(epochs, values, marker=marker, **style)
+
+
+def _losses(panel: Axes, epochs: list[int], records: list[dict[str, Any]]) -> None:
+    labels = {
+        "total": "total = hard + β soft",
+        "hard": "hard (cross-entropies)",
+        "soft": "soft (distillation)",
+    }
+    for name, label in labels.items():
+        _plot(panel, epochs, [record["train"][name] for record in records], label=label)
+    panel.set(title="training loss", ylabel="loss")
+    panel.legend()
+
+
+def _accuracies(panel: Axes, epochs: list[int], records: list[dict[str, Any]]) -> None:
+    heads = len(records[0]["test"]["head_top1"])
+    for head in range(heads):
+        own = head == heads - 1
+        label = "spiking network" if own else f"branch {head + 1}"
+        values = [record["test"]["head_top1"][head] for record in records]
+        _plot(panel, epochs, values, label=label, linewidth=2.2 if own else 1.1)
+    training = [record["train"]["head_top1"][-1] for record in records]
+    _plot(panel, epochs, training, label="spiking network, training", linestyle=":", color="gray")
+    panel.set(title="test accuracy of each head", ylabel="top-1 accuracy (%)")
+    panel.legend()
+
+
+def _reliable(panel: Axes, epochs: list[int], records: list[dict[str, Any]]) -> None:
+    _plot(panel, epochs, [100 * record["train"]["reliable"] for record in records])
+    panel.set(title="training samples with a reliable teacher", ylabel="share of samples (%)")
+    panel.set_ylim(0, 102)
+
+
+def _firing_rates(panel: Axes, epochs: list[int], records: list[dict[str, Any]]) -> None:
+    names = list(records[0]["test"]["firing_rate"])
+    for i, name in enumerate(names):
+        shade = (0.15 + 0.75 * i / max(len(names) - 1, 1),) * 3
+        color = (shade[0], 0.35, 1 - shade[0])
+        label = name if i in (0, len(names) - 1) else None
+        values = [record["test"]["firing_rate"][name] for record in records]
+        _plot(panel, epochs, values, color=color, linewidth=1, label=label)
+    panel.set(title="firing rate of each spiking layer (test)", ylabel="spikes per time step")
+    panel.set_ylim(bottom=0)
+    panel.legend()

@@ -1,0 +1,1 @@
+"""CIFAR10-DVS and other recordings of event cameras."""

@@ -1,0 +1,190 @@
+"""Event data sets, ready for training; as a command, it makes and checks the frames.
+
+    python experiment/dvs/process.py --data_path data --T 10
+    python experiment/dvs/process.py --data_path data --dataset DigitsDVS --picture digits.png
+
+looks for CIFAR10-DVS (its ten archives, or folders of .aedat files) in data/CIFAR10_DVS or data,
+says what is missing and where to get it, and integrates the recordings to T frames each. It can be
+interrupted and started again. One recording of 200,000 events takes MEASURED on one CPU core.
+
+Shapes: B batch, T frames per sample, H x W pixels; the two channels are OFF and ON event counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import Tensor
+from torch.nn import Identity
+
+if __package__ in (None, ""):  # started as a file: make the project's packages importable
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from experiment.dvs.augment import training_transform
+from experiment.dvs.frames import IMAGE_SIZE, EventFrames
+from experiment.dvs.prepare import prepare
+from experiment.dvs.source import DATASETS, SOURCES, Source, source_folder
+from experiment.dvs.split import split_indices, stratified
+from util.loader import AugmentedDataset
+from util.sampler import mixed_seed
+
+
+@dataclass(frozen=True, eq=False)
+class EventData:
+    """An event data set ready for util.loader.make_loader, and what its batches need.
+
+    `train` is keyed by (epoch, index), `validation` and `test` by index; all give (frames
+    (T, 2, 48, 48) float32, label).
+    """
+
+    name: str
+    split: str  # one of experiment.dvs.source.SPLITS
+    T: int
+    train: AugmentedDataset
+    validation: EventFrames | None  # held out of the training set, not augmented
+    test: EventFrames  # not augmented
+    class_names: tuple[str, ...]
+    channels: int = 2
+    image_size: int = IMAGE_SIZE
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def to_input(self, frames: Tensor) -> Tensor:
+        """(B, T, 2, H, W) -> (T, B, 2, H, W), as the networks take it, on the batch's device."""
+        return frames.transpose(0, 1).contiguous()
+
+
+def load_event_data(
+    name: str,
+    data_path: str | Path,
+    *,
+    T: int,
+    split: str | None = None,
+    augment: bool = True,
+    seed: int = 0,
+    validation_fraction: float | None = None,
+    split_seed: int = 0,
+    shuffle_frames: bool = False,
+) -> EventData:
+    """The data set `name` (one of DATASETS) from the folder `data_path`, T frames per sample.
+
+    Frames that are not there yet for this T are made first, which takes minutes.
+    `split`: see experiment.dvs.split; None is the data set's own first. `seed` decides the
+    augmentation and the frames' order. `validation_fraction` (between 0 and 1) of the training
+    set is held out, in equal parts of each class; `split_seed` decides which.
+    `shuffle_frames` puts the frames of each sample in a random order, in training and test alike:
+    a control that shows what the order of the events is worth.
+
+    Raises FileNotFoundError for missing data and ValueError for damaged data or a wrong argument.
+    """
+    if name not in SOURCES:
+        raise ValueError(f"unknown data set {name!r}: choose from {', '.join(DATASETS)}")
+    source = SOURCES[name]
+    split = source.splits[0] if split is None else split
+    if split not in source.splits:
+        raise ValueError(f"split {split!r} of {name}: choose from {', '.join(source.splits)}")
+    if T < 1:
+        raise ValueError(f"T = {T}: expected at least 1 frame")
+    folder = source_folder(name, Path(data_path).expanduser())
+    prepare(name, folder, T=T, report=lambda line: print(line, file=sys.stderr))
+    shuffle_seed = seed if shuffle_frames else None
+    train, test = _open(source, split, folder, T=T, shuffle_seed=shuffle_seed)
+    validation = None
+    if validation_fraction is not None:
+        train, validation = _split_off(train, validation_fraction, seed=split_seed)
+    transform = training_transform(flip=source.flip) if augment else Identity()
+    return EventData(
+        name=name,
+        split=split,
+        T=T,
+        train=AugmentedDataset(train, transform, seed=seed),
+        validation=validation,
+        test=test,
+        class_names=tuple(test.source.classes),
+    )
+
+
+def _open(
+    source: Source, split: str, folder: Path, *, T: int, shuffle_seed: int | None
+) -> tuple[EventFrames, EventFrames]:
+    """Training and test samples of a data set whose frames are ready."""
+    from experiment.dvs import folder as dataset_classes
+
+    dataset_class = getattr(dataset_classes, source.spikingjelly_class)
+    options = {"data_type": "frame", "frames_number": T, "split_by": "number"}
+    if source.has_parts:
+        parts = [dataset_class(folder, train=train, **options) for train in (True, False)]
+        chosen = [range(len(part)) for part in parts]
+    else:
+        parts = [dataset_class(folder, **options)] * 2
+        chosen = split_indices(split, parts[0].samples)
+    train, test = (
+        EventFrames(part, indices, T=T, shuffle_seed=shuffle_seed)
+        for part, indices in zip(parts, chosen, strict=True)
+    )
+    return train, test
+
+
+def _split_off(
+    samples: EventFrames, fraction: float, *, seed: int
+) -> tuple[EventFrames, EventFrames]:
+    """The rest and a held-out `fraction`, with equal shares of each class."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"validation fraction {fraction}: expected more than 0 and less than 1")
+    random_state = mixed_seed("validation", seed) % 2**32
+    chosen = stratified(samples.indices, samples.labels, fraction=fraction, seed=random_state)
+    rest, held_out = (replace(samples, indices=indices) for indices in chosen)
+    return rest, held_out
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The flags of the preparation command."""
+    parser = argparse.ArgumentParser(
+        description="Check an event data set, and make the frames that training needs.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--dataset", choices=DATASETS, default="CIFAR10_DVS", help="data set")
+    parser.add_argument("--data_path", type=Path, required=True,
+        help="folder of the data set, or the one that holds a folder of its name")  # fmt: skip
+    parser.add_argument("--T", type=int, default=10, help="frames per sample")
+    parser.add_argument("--picture", type=Path, default=None,
+        help="also draw the frames of a sample of each class into this PNG file")  # fmt: skip
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line `argv` (default: the process's own).
+
+    Raises: SystemExit with code 2 for wrong arguments and for missing or damaged data, 1 for a
+    disk that cannot be written, 130 after an interruption.
+    """
+    args = get_parser().parse_args(argv)
+    try:
+        data = load_event_data(args.dataset, args.data_path, T=args.T)
+        if args.picture is not None:
+            from experiment.dvs.picture import draw_event_frames
+
+            draw_event_frames(data, args.picture)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        print("interrupted; start again to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+    print(
+        f"{data.name} is ready: {data.T} frames per sample, split {data.split}: "
+        f"{len(data.train):,} training and {len(data.test):,} test samples"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The event data sets by name: what they consist of and how they are used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from experiment.dvs.split import FIRST_TENTH, GIVEN, RANDOM_TENTH, STRATIFIED
+
+CIFAR10_CLASSES = (
+    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
+)  # fmt: skip
+DIGITS = tuple("0123456789")
+GESTURES = tuple(str(number) for number in range(11))
+
+
+class Source(NamedTuple):
+    """One row of the table; T frames of a sample are made from each recording.
+
+    `groups` are the folders of recordings below the data set's: one per class, or one per class
+    in train/ and in test/ where the data set's authors split it.
+    """
+
+    spikingjelly_class: str  # in experiment.dvs.folder
+    groups: tuple[str, ...]
+    samples: int  # recordings in all groups
+    splits: tuple[str, ...]  # that make sense here; the first is the default
+    flip: bool  # whether a mirrored sample belongs to the same class
+    embedded: bool = False  # made here, nothing to fetch
+
+    @property
+    def has_parts(self) -> bool:
+        """Whether the data set comes split into training and test set."""
+        return self.splits == (GIVEN,)
+
+
+def _parts(classes: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{part}/{name}" for part in ("train", "test") for name in classes)
+
+
+SOURCES = {
+    "CIFAR10_DVS": Source(
+        "CIFAR10DVS", CIFAR10_CLASSES, 10_000, (RANDOM_TENTH, FIRST_TENTH), flip=True
+    ),
+    "DigitsDVS": Source("CIFAR10DVS", DIGITS, 1_797, (STRATIFIED,), flip=False, embedded=True),
+    "NMNIST": Source("NMNIST", _parts(DIGITS), 70_000, (GIVEN,), flip=False),
+    "DVS128Gesture": Source("DVS128Gesture", _parts(GESTURES), 1_464, (GIVEN,), flip=False),
+}
+DATASETS = tuple(SOURCES)
+SPLITS = (RANDOM_TENTH, FIRST_TENTH, STRATIFIED, GIVEN)
+
+
+def source_folder(name: str, data_path: Path) -> Path:
+    """Where the data set lies: `data_path`/`name` if that is a folder, otherwise `data_path`.
+
+    Embedded data sets always have a folder of their own.
+    """
+    nested = data_path / name
+    return nested if nested.is_dir() or SOURCES[name].embedded else data_path
+
+
+def frames_folder(folder: Path, T: int) -> Path:
+    """Where spikingjelly's classes look for the frames of `folder`."""
+    return folder / f"frames_number_{T}_split_by_number"

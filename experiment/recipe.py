@@ -1,0 +1,62 @@
+"""How a network is trained: the numbers of a recipe, its optimizer and its schedule."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+
+from util.misc import parameter_groups
+
+OPTIMIZERS = ("SGDM", "Adam")
+SCHEDULERS = ("COSINE",)
+PRECISIONS = ("none", "bf16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that training depends on beside the network and the data.
+
+    seed: of weights, order and augmentation.
+    num_epoch, train_batch_size, val_batch_size: epochs, and images per step over all processes.
+    num_workers: processes that load data.
+    optim, lr, wd, scheduler: names and numbers of the update; weight decay spares biases and batch
+        norms.
+    alp, beta: weights of the branches' cross-entropies and of the soft terms.
+    amp: "none" (fp32) or "bf16" (convolutions and linear layers in bfloat16).
+    checkpoint_every: steps between checkpoints inside an epoch, or None for none.
+    keep_checkpoints: newest checkpoints kept.
+    """
+
+    seed: int
+    num_epoch: int
+    train_batch_size: int
+    val_batch_size: int
+    num_workers: int
+    optim: str
+    lr: float
+    wd: float
+    scheduler: str
+    alp: float
+    beta: float
+    amp: str = "none"
+    checkpoint_every: int | None = None
+    keep_checkpoints: int = 2
+
+
+def make_optimizer(net: nn.Module, recipe: Recipe) -> Optimizer:
+    """SGD with momentum 0.9, or Adam; no weight decay on biases and batch norms."""
+    groups = parameter_groups(net, recipe.wd)
+    if recipe.optim == "SGDM":
+        return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9)
+    assert recipe.optim == "Adam", recipe.optim
+    return torch.optim.Adam(groups, lr=recipe.lr)
+
+
+def make_scheduler(optimizer: Optimizer, recipe: Recipe) -> LRScheduler:
+    """Cosine annealing to 0 over num_epoch, one step per epoch."""
+    assert recipe.scheduler == "COSINE", recipe.scheduler
+    return CosineAnnealingLR(optimizer, T_max=recipe.num_epoch)

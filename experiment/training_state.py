@@ -1,0 +1,83 @@
+"""What changes while a network is trained: all that a checkpoint has to hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from experiment.recipe import Recipe, make_optimizer, make_scheduler
+from model import RateModel
+from util.misc import WeightedMeans
+from util.util import random_state, restore_random_state
+
+
+class TrainingState:
+    """A network with its optimizer and schedule, and how far its training has come.
+
+    epoch, batch: epochs finished, and steps done in the present one.
+    means: metrics of the present epoch so far.
+    best: {"epoch", "top1"} of the best epoch so far, or None.
+    lines: records written to metrics.jsonl.
+    arguments: what the run computes, by flag; a checkpoint continues only the same.
+    """
+
+    def __init__(self, net: RateModel, recipe: Recipe, arguments: dict[str, Any]):
+        self.net = net
+        self.forward: nn.Module = net  # replaced by its distributed wrapper where there is one
+        self.optimizer: Optimizer = make_optimizer(net, recipe)
+        self.scheduler: LRScheduler = make_scheduler(self.optimizer, recipe)
+        self.arguments = arguments
+        self.epoch = self.batch = self.lines = 0
+        self.means = WeightedMeans()
+        self.best: dict[str, float] | None = None
+
+    def next_epoch(self) -> None:
+        """Move the schedule and begin a new epoch."""
+        self.scheduler.step()
+        self.epoch, self.batch, self.means = self.epoch + 1, 0, WeightedMeans()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain types and tensors."""
+        return {
+            "arguments": self.arguments,
+            "model": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "means": self.means.state_dict(),
+            "best": self.best,
+            "lines": self.lines,
+            "random_state": random_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly where `state` was taken.
+
+        Raises: ValueError if it belongs to other arguments.
+        """
+        refuse_other_arguments(state["arguments"], self.arguments)
+        self.net.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.means.load_state_dict(state["means"])
+        self.epoch, self.batch, self.lines = state["epoch"], state["batch"], state["lines"]
+        self.best = state["best"]
+        restore_random_state(state["random_state"])
+
+
+def refuse_other_arguments(saved: dict[str, Any], wanted: dict[str, Any]) -> None:
+    """ValueError that names every argument in which a checkpoint and a command differ."""
+    differences = [
+        f"{name} {saved.get(name)!r} (asked for: {wanted.get(name)!r})"
+        for name in sorted(saved.keys() | wanted.keys())
+        if saved.get(name) != wanted.get(name)
+    ]
+    if differences:
+        raise ValueError(
+            f"the checkpoint was trained with {', '.join(differences)}: repeat its own arguments "
+            "(config.json beside it), or start a new run"
+        )

@@ -1,0 +1,166 @@
+"""`functional` through torch.compile: one generated loop per layer.
+
+The generated code reads a neuron's input currents of all T time steps, runs the neuron in
+registers, and writes its spikes and three sums: what `kernel_cpu` does block by block, without its
+passes over the cache. One compilation serves all layers of a kind, since shapes are symbolic.
+
+Time steps are separate tensors here: written as slices of one map they would end in a second loop
+that computes everything again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from model import functional, kernel_op
+from model.functional import Fired, Neuron, accumulation_dtype
+from model.map_rows import MapRows
+
+# By default the compiler stores intermediate results of such long expressions to memory.
+NEVER = 1 << 20
+OPTIONS = {
+    "realize_opcount_threshold": NEVER,
+    "realize_reads_threshold": NEVER,
+    "realize_acc_reads_threshold": NEVER,
+    "max_pointwise_cat_inputs": 0,
+}
+GRAPHS = 256  # T, layouts, residuals and overwriting each need their own graph
+
+
+@cache
+def _compiler_is_missing() -> bool:
+    """Whether code for a CPU cannot be compiled; says so, once."""
+    from torch._inductor.cpp_builder import get_cpp_compiler
+    from torch._inductor.exc import InvalidCxxCompiler
+
+    try:
+        get_cpp_compiler()
+    except InvalidCxxCompiler:
+        print("no C++ compiler was found: neurons run uncompiled, more slowly")
+        return True
+    return False
+
+
+def _is_uncompiled(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu" and _compiler_is_missing()
+
+
+@cache
+def _compiled(function: Callable) -> Callable:
+    compiled = torch.compile(function, dynamic=True, fullgraph=True, options=OPTIONS)
+
+    def run(*arguments):
+        with torch._dynamo.config.patch(recompile_limit=GRAPHS):
+            return compiled(*arguments)
+
+    return run
+
+
+def _inputs(
+    currents: Sequence[Tensor],
+    scale: Tensor | None,
+    shift: Tensor | None,
+    residuals: Sequence[Tensor] | None,
+    steps: int,
+) -> list[Tensor]:
+    """The normalised input current of every time step, from sequences of T or of 1."""
+    dtype = accumulation_dtype(currents[0].dtype)
+    inputs = []
+    for t in range(steps):
+        x = currents[t % len(currents)].to(dtype)
+        if scale is not None:
+            x = x * scale + shift
+        if residuals is not None:
+            x = x + residuals[t % len(residuals)]
+        inputs.append(x)
+    return inputs
+
+
+def _fire(currents, scale, shift, residuals, steps, neuron, overwrite):
+    inputs = _inputs(currents, scale, shift, residuals, steps)
+    spikes, rate, eligibility = functional.lif_steps(inputs, neuron)
+    mean = sum(c.to(inputs[0].dtype) for c in currents) / len(currents)
+    return _written(currents, spikes, overwrite), rate, eligibility, mean
+
+
+def _norm(currents, scale, shift, residuals, steps, overwrite):
+    inputs = _inputs(currents, scale, shift, residuals, steps)
+    mean = sum(c.to(inputs[0].dtype) for c in currents) / len(currents)
+    return _written(currents, inputs, overwrite), mean
+
+
+def _spikes(currents, steps, neuron):
+    inputs = _inputs(currents, None, None, None, steps)
+    return _written(currents, functional.lif_steps(inputs, neuron)[0], False)
+
+
+def _written(
+    currents: Sequence[Tensor], results: Sequence[Tensor], overwrite: bool
+) -> Tensor | None:
+    """The results of all time steps, in new memory, or in that of currents (None)."""
+    if not overwrite:
+        return torch.stack([r.to(currents[0].dtype) for r in results])
+    for current, result in zip(currents, results, strict=True):
+        current.copy_(result)
+    return None
+
+
+def _arguments(
+    layout: MapRows, x: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None
+) -> tuple:
+    return (
+        list(x.unbind(0)),
+        None if scale is None else layout.per_channel(scale),
+        None if shift is None else layout.per_channel(shift),
+        None if residual is None else list(layout.flatten(residual).unbind(0)),
+    )
+
+
+def norm_lif_rate(
+    current: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None,
+    steps: int, neuron: Neuron, overwrite: bool = False,
+) -> Fired:  # fmt: skip
+    """`functional.norm_lif_rate`."""
+    if _is_uncompiled(current):
+        return kernel_op.norm_lif_rate(
+            current, scale, shift, residual, steps, neuron, overwrite
+        )
+    layout = MapRows(current)
+    x = layout.flatten(current)
+    overwrite = overwrite and len(x) == steps > 1
+    arguments = _arguments(layout, x, scale, shift, residual)
+    spikes, *sums = _compiled(_fire)(*arguments, steps, neuron, overwrite)
+    maps = (layout.unflatten(m[None])[0] for m in sums)
+    return Fired(layout.unflatten(x if overwrite else spikes), *maps)
+
+
+def norm_rate(
+    current: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, overwrite: bool = False
+) -> tuple[Tensor, Tensor]:
+    """`functional.norm_rate`."""
+    if _is_uncompiled(current):
+        return kernel_op.norm_rate(current, scale, shift, residual, overwrite)
+    layout = MapRows(current)
+    x = layout.flatten(current)
+    steps = max(len(x), 1 if residual is None else len(residual))
+    overwrite = overwrite and len(x) == steps > 1
+    arguments = _arguments(layout, x, scale, shift, residual)
+    out, mean = _compiled(_norm)(*arguments, steps, overwrite)
+    return layout.unflatten(x if overwrite else out), layout.unflatten(mean[None])[0]
+
+
+def lif_spikes(x: Tensor, steps: int, neuron: Neuron) -> Tensor:
+    """`functional.lif_spikes`."""
+    if _is_uncompiled(x):
+        return kernel_op.lif_spikes(x, steps, neuron)
+    layout = MapRows(x)
+    spikes = _compiled(_spikes)(list(layout.flatten(x).unbind(0)), steps, neuron)
+    return layout.unflatten(spikes)
+
+
+# ATen's batch-norm backward is one fused loop already (`kernel_cpu`), Triton's two (`kernel_triton`).
+norm_lif_backward = kernel_op.norm_lif_backward

@@ -1,0 +1,179 @@
+"""The hand-written kernels as custom operators: one schema, an implementation for each device.
+
+An operator is opaque to torch.compile, so that a compiled block holds the same kernels as an eager
+one, and the device of its arguments picks the implementation: `kernel_cpu`, `kernel_triton`, or
+`functional` on a GPU where Triton is missing. An operator's result never shares memory with its
+arguments; the wrappers at the end of the file give them the signatures of `functional`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from model import functional, kernel_cpu
+from model.functional import Fired, Neuron
+
+
+@cache
+def _gpu() -> ModuleType:
+    if find_spec("triton") is None:
+        print("Triton is not installed: neurons run as plain PyTorch operations, more slowly")
+        return functional
+    from model import kernel_triton
+
+    return kernel_triton
+
+
+def _kernels(tensor: Tensor) -> ModuleType:
+    return kernel_cpu if tensor.device.type == "cpu" else _gpu()
+
+
+def _maps(current: Tensor, steps: int | None = None) -> Tensor:
+    """Uninitialised (steps, B, C, ...), or fp32-or-better (B, C, ...), laid out like current."""
+    frame = current[0]
+    last = frame.dim() == 4 and frame.is_contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if last else torch.contiguous_format
+    if steps is None:
+        dtype = functional.accumulation_dtype(current.dtype)
+        return torch.empty_like(frame, dtype=dtype, memory_format=layout)
+    maps = frame.new_empty((steps * frame.shape[0], *frame.shape[1:]))
+    return maps.contiguous(memory_format=layout).unflatten(0, (steps, -1))
+
+
+@torch.library.custom_op("spiking::fire", mutates_args=())
+def _fire(
+    current: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None,
+    steps: int, decay: float, threshold: float, v_reset: float | None, detach_reset: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    neuron = Neuron(decay, threshold, v_reset, detach_reset)
+    fired = _kernels(current).norm_lif_rate(current, scale, shift, residual, steps, neuron)
+    if current.shape[0] == 1:  # the mean is current itself; the caller has it
+        fired = fired._replace(mean_current=current.new_empty(0))
+    return tuple(fired)
+
+
+@_fire.register_fake
+def _(current, scale, shift, residual, steps, decay, threshold, v_reset, detach_reset):
+    mean = current.new_empty(0) if current.shape[0] == 1 else _maps(current)
+    return _maps(current, steps), _maps(current), _maps(current), mean
+
+
+@torch.library.custom_op("spiking::fire_", mutates_args=("current",))
+def _fire_in_place(
+    current: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None,
+    decay: float, threshold: float, v_reset: float | None, detach_reset: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    neuron = Neuron(decay, threshold, v_reset, detach_reset)
+    steps = current.shape[0]
+    fired = _kernels(current).norm_lif_rate(
+        current, scale, shift, residual, steps, neuron, overwrite=True
+    )
+    if fired.spikes.data_ptr() != current.data_ptr():
+        current.copy_(fired.spikes)
+    return tuple(fired[1:])
+
+
+@_fire_in_place.register_fake
+def _(current, scale, shift, residual, decay, threshold, v_reset, detach_reset):
+    return _maps(current), _maps(current), _maps(current)
+
+
+@torch.library.custom_op("spiking::norm", mutates_args=())
+def _norm(
+    current: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    out, mean = _kernels(current).norm_rate(current, scale, shift, residual)
+    return out, current.new_empty(0) if current.shape[0] == 1 else mean
+
+
+@_norm.register_fake
+def _(current, scale, shift, residual):
+    steps = current.shape[0] if residual is None else max(current.shape[0], residual.shape[0])
+    mean = current.new_empty(0) if current.shape[0] == 1 else _maps(current)
+    return _maps(current, steps), mean
+
+
+@torch.library.custom_op("spiking::norm_", mutates_args=("current",))
+def _norm_in_place(
+    current: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None
+) -> Tensor:
+    out, mean = _kernels(current).norm_rate(current, scale, shift, residual, overwrite=True)
+    if out.data_ptr() != current.data_ptr():
+        current.copy_(out)
+    return mean
+
+
+@_norm_in_place.register_fake
+def _(current, scale, shift, residual):
+    return _maps(current)
+
+
+@torch.library.custom_op("spiking::spikes", mutates_args=())
+def _spikes(x: Tensor, steps: int, decay: float, threshold: float, v_reset: float | None) -> Tensor:
+    return _kernels(x).lif_spikes(x, steps, Neuron(decay, threshold, v_reset))
+
+
+@_spikes.register_fake
+def _(x, steps, decay, threshold, v_reset):
+    return _maps(x, steps)
+
+
+@torch.library.custom_op("spiking::norm_lif_backward", mutates_args=())
+def _norm_lif_backward(
+    grad: Tensor, eligibility: Tensor | None, y: Tensor, gamma: Tensor, mean: Tensor,
+    inverse_std: Tensor, from_batch: bool, wants_sum: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    run = _kernels(grad).norm_lif_backward
+    g, *rest = run(grad, eligibility, y, gamma, mean, inverse_std, from_batch, wants_sum)
+    # Without neurons the gradient of the sum is grad itself; the caller has it.
+    return grad.new_empty(0) if g is None or eligibility is None else g, *rest
+
+
+@_norm_lif_backward.register_fake
+def _(grad, eligibility, y, gamma, mean, inverse_std, from_batch, wants_sum):
+    g = torch.empty_like(grad) if wants_sum and eligibility is not None else grad.new_empty(0)
+    return g, torch.empty_like(grad), torch.empty_like(gamma), torch.empty_like(gamma)
+
+
+def norm_lif_rate(
+    current: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None,
+    steps: int, neuron: Neuron, overwrite: bool = False,
+) -> Fired:  # fmt: skip
+    """`functional.norm_lif_rate`."""
+    if overwrite and current.shape[0] > 1:
+        return Fired(current, *_fire_in_place(current, scale, shift, residual, *neuron))
+    spikes, rate, eligibility, mean = _fire(current, scale, shift, residual, steps, *neuron)
+    return Fired(spikes, rate, eligibility, current[0] if current.shape[0] == 1 else mean)
+
+
+def norm_rate(
+    current: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, overwrite: bool = False
+) -> tuple[Tensor, Tensor]:
+    """`functional.norm_rate`."""
+    if overwrite and current.shape[0] > 1:
+        return current, _norm_in_place(current, scale, shift, residual)
+    out, mean = _norm(current, scale, shift, residual)
+    return out, current[0] if current.shape[0] == 1 else mean
+
+
+def lif_spikes(x: Tensor, steps: int, neuron: Neuron) -> Tensor:
+    """`functional.lif_spikes`."""
+    return _spikes(x, steps, neuron.decay, neuron.threshold, neuron.v_reset)
+
+
+def norm_lif_backward(
+    grad: Tensor, eligibility: Tensor | None, y: Tensor, gamma: Tensor, mean: Tensor,
+    inverse_std: Tensor, from_batch: bool, wants_sum: bool,
+) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:  # fmt: skip
+    """`functional.norm_lif_backward`."""
+    g, *rest = _norm_lif_backward(
+        grad, eligibility, y, gamma, mean, inverse_std, from_batch, wants_sum
+    )
+    if not wants_sum:
+        return None, *rest
+    return grad if eligibility is None else g, *rest

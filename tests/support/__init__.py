@@ -1,0 +1,1 @@
+"""Helpers shared by the tests: ground truth, independent implementations, comparisons."""

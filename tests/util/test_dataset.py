@@ -1,0 +1,188 @@
+"""util.dataset: files in the true formats, read by the code that reads the real ones."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torchvision.datasets import CIFAR10, CIFAR100, MNIST, FashionMNIST
+
+from tests.support.data_files import write_cifar, write_idx, write_mnist_family
+from util import dataset
+from util.dataset import labelled, make_fake_data, read_cifar, read_digits, read_mnist_family
+
+NOWHERE = "http://127.0.0.1:1/nobody-listens/"
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """No download succeeds and no system package is installed."""
+    for cifar in (CIFAR10, CIFAR100):
+        monkeypatch.setattr(cifar, "url", f"{NOWHERE}{cifar.filename}")
+    for mnist in (MNIST, FashionMNIST):
+        monkeypatch.setattr(mnist, "mirrors", [NOWHERE])
+    monkeypatch.setattr(dataset, "PACKAGED_FOLDERS", {})
+    monkeypatch.setenv("no_proxy", "*")
+
+
+@pytest.mark.parametrize(
+    ("dataset_class", "train_count", "num_classes"), [(CIFAR10, 35, 10), (CIFAR100, 7, 100)]
+)
+@pytest.mark.parametrize("form", ["folder", "archive"])
+def test_cifar_is_read_unpacked_or_archived(
+    tmp_path, monkeypatch, offline, dataset_class, train_count, num_classes, form
+):
+    name = dataset_class.__name__
+    archive = write_cifar(
+        monkeypatch, dataset_class, tmp_path / "made", highest_label=num_classes - 1
+    )
+    folder = tmp_path / "data"
+    folder.mkdir()
+    wanted = archive if form == "archive" else archive.parent / dataset_class.base_folder
+    wanted.rename(folder / wanted.name)
+    images = read_cifar(name, folder, download=False)
+    assert images.class_names == tuple(f"class {k}" for k in range(num_classes))
+    for part, first, count in ((images.train, 0, train_count), (images.test, train_count, 7)):
+        pixels, labels = part.tensors
+        assert pixels.shape == (count, 3, 32, 32) and pixels.dtype == torch.uint8
+        assert pixels.is_contiguous() and labels.dtype == torch.int64
+        numbers, side = torch.arange(first, first + count), torch.arange(32)
+        planes = (numbers.view(-1, 1, 1), side.view(-1, 1), 100 + side)
+        for channel, plane in enumerate(planes):
+            expected = plane.to(torch.uint8).expand(count, 32, 32)
+            assert torch.equal(pixels[:, channel], expected)
+        assert labels.tolist() == [0, 1, 2, 3, 4, 5, num_classes - 1] * (count // 7)
+
+
+def test_cifar_labels_outside_the_classes_are_refused(tmp_path, monkeypatch):
+    write_cifar(monkeypatch, CIFAR10, tmp_path, highest_label=10)
+    with pytest.raises(ValueError, match="label 10, expected 0 to 9"):
+        read_cifar("CIFAR10", tmp_path, download=False)
+
+
+@pytest.mark.parametrize("file_name", ["data_batch_3", "test_batch", "batches.meta"])
+def test_a_damaged_or_missing_cifar_file_is_named(tmp_path, monkeypatch, file_name):
+    write_cifar(monkeypatch, CIFAR10, tmp_path)
+    path = tmp_path / CIFAR10.base_folder / file_name
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=f"{file_name} is damaged"):
+        read_cifar("CIFAR10", tmp_path, download=True)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=f"{file_name} is missing"):
+        read_cifar("CIFAR10", tmp_path, download=True)
+
+
+def test_a_damaged_cifar_archive_is_named_and_kept(tmp_path, monkeypatch, offline):
+    archive = write_cifar(monkeypatch, CIFAR10, tmp_path / "made")
+    content = archive.read_bytes()
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for k in range(1, 16):
+        (folder / archive.name).write_bytes(content[: len(content) * k // 16])
+        with pytest.raises(ValueError, match=r"cifar-10-python.tar.gz is damaged.*delete it"):
+            read_cifar("CIFAR10", folder, download=True)
+        assert [path.name for path in folder.iterdir()] == [archive.name]
+
+
+@pytest.mark.parametrize("download", [False, True])
+@pytest.mark.parametrize(
+    ("name", "read", "expected"),
+    [
+        ("CIFAR10", read_cifar, "cifar-10-batches-py"),
+        ("CIFAR100", read_cifar, "cifar-100-python.tar.gz"),
+        ("MNIST", read_mnist_family, "train-images-idx3-ubyte"),
+        ("FashionMNIST", read_mnist_family, "t10k-labels-idx1-ubyte"),
+    ],
+)
+def test_missing_data_gives_one_sentence_and_leaves_nothing(
+    tmp_path, offline, name, read, expected, download
+):
+    folder = tmp_path / "absent" / "data"
+    with pytest.raises(FileNotFoundError) as caught:
+        read(name, folder, download=download)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in (name, str(folder), expected, NOWHERE):
+        assert part in message
+    assert ("fetching it failed" in message) is download
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("below", ["", "MNIST", "MNIST/raw"])
+def test_idx_files_are_found_where_people_put_them(tmp_path, offline, suffix, below):
+    parts = write_mnist_family(tmp_path / below, suffix=suffix)
+    images = read_mnist_family("MNIST", tmp_path, download=False)
+    for part, name in ((images.train, "train"), (images.test, "t10k")):
+        pixels, labels = part.tensors
+        assert np.array_equal(pixels[:, 0].numpy(), parts[name][0]) and pixels.shape[1] == 1
+        assert np.array_equal(labels.numpy(), parts[name][1]) and labels.dtype == torch.int64
+    assert images.class_names == tuple(MNIST.classes)
+
+
+def test_idx_files_of_a_system_package_are_found(tmp_path, offline, monkeypatch):
+    write_mnist_family(tmp_path / "package", suffix=".gz")
+    monkeypatch.setattr(dataset, "PACKAGED_FOLDERS", {"FashionMNIST": tmp_path / "package"})
+    images = read_mnist_family("FashionMNIST", tmp_path / "absent", download=False)
+    assert len(images.train) == 43 and images.class_names[9] == "Ankle boot"
+    with pytest.raises(FileNotFoundError):
+        read_mnist_family("MNIST", tmp_path / "absent", download=False)
+
+
+def test_an_incomplete_family_names_what_is_missing(tmp_path, offline):
+    write_mnist_family(tmp_path)
+    (tmp_path / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(FileNotFoundError, match="incomplete: add t10k-labels-idx1-ubyte"):
+        read_mnist_family("MNIST", tmp_path, download=True)
+
+
+@pytest.mark.parametrize(
+    ("file_name", "values", "message"),
+    [
+        ("train-labels-idx1-ubyte", np.arange(43) % 11, "train part .* label 10, expected 0 to 9"),
+        ("t10k-labels-idx1-ubyte", np.zeros(12), "t10k part .* 11 images but 12 labels"),
+        ("t10k-images-idx3-ubyte", np.zeros((11, 28, 27)), "28 x 27 pixels"),
+        ("t10k-images-idx3-ubyte", np.zeros((11, 27, 27)), r"\(28, 28\) .* \(27, 27\)"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_refused(
+    tmp_path, offline, file_name, values, message
+):
+    write_mnist_family(tmp_path)
+    write_idx(tmp_path / file_name, values)
+    with pytest.raises(ValueError, match=message):
+        read_mnist_family("MNIST", tmp_path, download=False)
+
+
+def test_empty_sets_and_negative_labels_are_refused():
+    pixels = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="here: there are no images"):
+        labelled(pixels[:0], torch.zeros(0).long(), num_classes=2, origin="here")
+    with pytest.raises(ValueError, match="here: label -1, expected 0 to 1"):
+        labelled(pixels, torch.tensor([0, -1]), num_classes=2, origin="here")
+
+
+def test_digits_are_all_there_and_split_by_class():
+    images = read_digits()
+    digits = load_digits()
+    (train, train_labels), (test, test_labels) = images.train.tensors, images.test.tensors
+    assert train.shape == (1437, 1, 32, 32) and test.shape == (360, 1, 32, 32)
+    counts = np.bincount(digits.target)
+    assert torch.equal(train_labels.bincount() + test_labels.bincount(), torch.from_numpy(counts))
+    assert np.abs(test_labels.bincount().numpy() - counts * 360 / 1797).max() < 1
+    # Enlarging by an even factor keeps the mean but for rounding, so each image names its source.
+    means = torch.cat([train, test]).double().mean((1, 2, 3)) * 16 / 255
+    expected = torch.from_numpy(digits.images.mean((1, 2)))
+    assert (means.sort().values - expected.sort().values).abs().max() < 0.05
+    again = read_digits()
+    assert torch.equal(again.train.tensors[0], train)
+
+
+def test_fake_data_is_the_same_every_time():
+    torch.manual_seed(1)
+    first = make_fake_data()
+    torch.manual_seed(2)
+    second = make_fake_data()
+    for one, other in ((first.train, second.train), (first.test, second.test)):
+        assert all(map(torch.equal, one.tensors, other.tensors))
+        assert one.tensors[0].shape[1:] == (3, 32, 32)
+        assert set(one.tensors[1].tolist()) == set(range(10))

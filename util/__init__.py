@@ -1,0 +1,1 @@
+"""What the experiments share beside the models: data, augmentation, run folders, checkpoints."""

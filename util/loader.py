@@ -1,0 +1,72 @@
+"""From samples to batches: augmentation that repeats bit for bit, and the data loader.
+
+Shapes: B batch, C channels, H height, W width. Batches are uint8 (B, C, H, W); they are made
+float and normalised on the device (util.data.ImageData.to_input), which quarters what has to be
+copied there.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from util.sampler import mixed_seed
+from util.signals import leave_stopping_to_parent
+
+
+class AugmentedDataset(Dataset):
+    """Samples of `source` with a random transform; the key of an item is (epoch, index).
+
+    `source[index]` is (image, label), the image as `transform` takes it. What `transform` draws
+    from torch's global CPU generator depends on (seed, epoch, index) only, never on the worker,
+    the rank, the batch or the order; the caller's state of that generator is left as it was.
+    """
+
+    def __init__(
+        self, source: Dataset, transform: Callable[[Tensor], Tensor], *, seed: int
+    ) -> None:
+        self.source = source
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        epoch, index = key
+        with torch.random.fork_rng(devices=[]):
+            # torch.manual_seed would reseed the accelerators as well, and nothing restores those.
+            torch.default_generator.manual_seed(mixed_seed("augmentation", self.seed, epoch, index))
+            image, label = self.source[index]
+            return self.transform(image), label
+
+
+def make_loader(
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    sampler: Sampler,
+    num_workers: int,
+    device: torch.device | str,
+) -> DataLoader:
+    """Batches of `dataset` in the order of `sampler`; the last one may be smaller.
+
+    Pinned memory when `device` is CUDA; workers, where there are any, live on between epochs.
+    The loader has a generator of its own and never draws from the global one.
+    Raises ValueError for a batch size below 1 or a negative number of workers.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch size {batch_size}: expected at least 1 sample")
+    if num_workers < 0:
+        raise ValueError(f"num_workers {num_workers}: expected 0 (load in this process) or more")
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=sampler,
+        num_workers=num_workers,
+        pin_memory=torch.device(device).type == "cuda",
+        persistent_workers=num_workers > 0,
+        worker_init_fn=leave_stopping_to_parent,
+        generator=torch.Generator(),
+    )
