@@ -69,9 +69,9 @@ def get_parser() -> argparse.ArgumentParser:
     add("--width", type=whole_number, default=None,
         help="channels of the first stage (default: the paper's)")  # fmt: skip
     add("--branches", choices=BRANCHES, default="both",
-        help="with ANN branches and distillation, without, or both (default: %(default)s)")  # fmt: skip
+        help="with ANN branches and distillation, without, or both; default: %(default)s")
     add("--contestants", nargs="+", choices=VARIANTS, default=None, metavar="NAME",
-        help=f"any of {', '.join(VARIANTS)} (default: {' '.join(DEFAULT_CONTESTANTS)})")  # fmt: skip
+        help=f"any of {', '.join(VARIANTS)}; default: {' '.join(DEFAULT_CONTESTANTS)}")
     add("--compile", action="store_true",
         help="add one_pass_compiled: elementwise parts through torch.compile")  # fmt: skip
     add("--repeats", type=whole_number, default=7, help="timed rounds (default: %(default)s)")

@@ -1,12 +1,12 @@
 """Spiking networks, rate-based backpropagation and self-distillation.
 
 Read in this order: functional (the equations), rate_gradient (one pass, gradients at the rate),
-kernel (which fast version runs), kernel_cpu,
-kernel_triton, kernel_compiled, kernel_op, layer, branch, distillation, abc_model, resnet, preact_resnet, registry.
+kernel (which of kernel_cpu, kernel_triton and kernel_compiled runs), layer, branch, distillation,
+abc_model, resnet, preact_resnet, registry.
 """
 
 from model.abc_model import METHODS, RateModel
 from model.kernel import Execution
 from model.registry import MODELS, build_model
 
-__all__ = ["METHODS", "Execution", "MODELS", "RateModel", "build_model"]
+__all__ = ["METHODS", "MODELS", "Execution", "RateModel", "build_model"]

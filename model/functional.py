@@ -181,14 +181,11 @@ def rate_batch_norm_backward(
     return grad_y, grad_gamma, grad_beta
 
 
-def normalise(
-    current: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None
-) -> Tensor:
-    """x_t = scale * current_t + shift + residual_t for maps (T, B, C, ...); None means absent."""
-    x = current
-    if scale is not None:
-        x = x * per_channel(scale, current, 2) + per_channel(shift, current, 2)
-    return x if residual is None else x + residual
+def affine(maps: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+    """scale * maps + shift for maps (T, B, C, ...) and (C,) values; None means absent."""
+    if scale is None:
+        return maps
+    return maps * per_channel(scale, maps, 2) + per_channel(shift, maps, 2)
 
 
 class Fired(NamedTuple):
@@ -208,19 +205,25 @@ def norm_lif_rate(
     steps: int,
     neuron: Neuron,
     overwrite: bool = False,
+    residual_scale: Tensor | None = None,
+    residual_shift: Tensor | None = None,
 ) -> Fired:
-    """Batch norm's affine map, residual addition and LIF neurons: `normalise`, then `lif_rate`.
+    """Batch norm's affine map, residual addition and LIF neurons (`lif_rate`) on
 
-    Args: current (T, B, C, ...), or (1, B, C, ...) when constant in time; scale, shift (C,) or
-    None for no normalisation; residual like current or None; steps T; overwrite: whether the
-    memory of current may be reused for the result.
+        x_t = scale * current_t + shift + residual_scale * residual_t + residual_shift
+
+    Args: current (T, B, C, ...), or (1, B, C, ...) when constant in time; residual likewise, or
+    None; scales and shifts (C,), or None for 1 and 0; steps T; overwrite: whether the memory of
+    current may be reused for the result.
     Returns: Fired; its mean_current is the time mean of current, before normalisation. Spikes have
     current's dtype, the rest is never below fp32.
     """
     dtype = accumulation_dtype(current.dtype)
-    x = normalise(current, scale, shift, residual).to(dtype)
+    x, mean = norm_rate(
+        current.to(dtype), scale, shift, residual, False, residual_scale, residual_shift
+    )
     spikes, rate, eligibility = lif_rate(x.expand(steps, *x.shape[1:]), *neuron)
-    return Fired(spikes.to(current.dtype), rate, eligibility, current.mean(0, dtype=dtype))
+    return Fired(spikes.to(current.dtype), rate, eligibility, mean)
 
 
 def norm_rate(
@@ -229,10 +232,14 @@ def norm_rate(
     shift: Tensor,
     residual: Tensor | None,
     overwrite: bool = False,
+    residual_scale: Tensor | None = None,
+    residual_shift: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The same without neurons: (`normalise`d maps (T, B, C, ...), mean_current (B, C, ...))."""
-    mean = current.mean(0, dtype=accumulation_dtype(current.dtype))
-    return normalise(current, scale, shift, residual).to(current.dtype), mean
+    """`norm_lif_rate` without neurons: (x (T, B, C, ...), mean_current (B, C, ...))."""
+    x = affine(current, scale, shift)
+    if residual is not None:
+        x = x + affine(residual, residual_scale, residual_shift)
+    return x.to(current.dtype), current.mean(0, dtype=accumulation_dtype(current.dtype))
 
 
 def lif_spikes(x: Tensor, steps: int, neuron: Neuron) -> Tensor:

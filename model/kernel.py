@@ -73,11 +73,15 @@ def norm_lif_rate(
     steps: int,
     neuron: Neuron,
     overwrite: bool = False,
+    residual_scale: Tensor | None = None,
+    residual_shift: Tensor | None = None,
     backend: str = "auto",
 ) -> Fired:
     """`functional.norm_lif_rate`. Spikes have current's dtype, the rest is never below fp32."""
     run = _implementation(backend).norm_lif_rate
-    return run(current, scale, shift, residual, steps, neuron, overwrite)
+    return run(
+        current, scale, shift, residual, steps, neuron, overwrite, residual_scale, residual_shift
+    )
 
 
 def norm_rate(
@@ -86,10 +90,13 @@ def norm_rate(
     shift: Tensor,
     residual: Tensor | None,
     overwrite: bool = False,
+    residual_scale: Tensor | None = None,
+    residual_shift: Tensor | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """`functional.norm_rate`; dtypes as in `norm_lif_rate`."""
-    return _implementation(backend).norm_rate(current, scale, shift, residual, overwrite)
+    run = _implementation(backend).norm_rate
+    return run(current, scale, shift, residual, overwrite, residual_scale, residual_shift)
 
 
 def lif_spikes(x: Tensor, steps: int, neuron: Neuron, backend: str = "auto") -> Tensor:

@@ -60,41 +60,45 @@ def _compiled(function: Callable) -> Callable:
     return run
 
 
+def _affine(rows: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+    return rows if scale is None else rows * scale + shift
+
+
 def _inputs(
     currents: Sequence[Tensor],
     scale: Tensor | None,
     shift: Tensor | None,
     residuals: Sequence[Tensor] | None,
+    residual_scale: Tensor | None,
+    residual_shift: Tensor | None,
     steps: int,
 ) -> list[Tensor]:
     """The normalised input current of every time step, from sequences of T or of 1."""
     dtype = accumulation_dtype(currents[0].dtype)
     inputs = []
     for t in range(steps):
-        x = currents[t % len(currents)].to(dtype)
-        if scale is not None:
-            x = x * scale + shift
+        x = _affine(currents[t % len(currents)].to(dtype), scale, shift)
         if residuals is not None:
-            x = x + residuals[t % len(residuals)]
+            x = x + _affine(residuals[t % len(residuals)], residual_scale, residual_shift)
         inputs.append(x)
     return inputs
 
 
-def _fire(currents, scale, shift, residuals, steps, neuron, overwrite):
-    inputs = _inputs(currents, scale, shift, residuals, steps)
+def _fire(sources, steps, neuron, overwrite):
+    currents, inputs = sources[0], _inputs(*sources, steps)
     spikes, rate, eligibility = functional.lif_steps(inputs, neuron)
     mean = sum(c.to(inputs[0].dtype) for c in currents) / len(currents)
     return _written(currents, spikes, overwrite), rate, eligibility, mean
 
 
-def _norm(currents, scale, shift, residuals, steps, overwrite):
-    inputs = _inputs(currents, scale, shift, residuals, steps)
+def _norm(sources, steps, overwrite):
+    currents, inputs = sources[0], _inputs(*sources, steps)
     mean = sum(c.to(inputs[0].dtype) for c in currents) / len(currents)
     return _written(currents, inputs, overwrite), mean
 
 
 def _spikes(currents, steps, neuron):
-    inputs = _inputs(currents, None, None, None, steps)
+    inputs = _inputs(currents, None, None, None, None, None, steps)
     return _written(currents, functional.lif_steps(inputs, neuron)[0], False)
 
 
@@ -109,47 +113,48 @@ def _written(
     return None
 
 
-def _arguments(
-    layout: MapRows, x: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None
-) -> tuple:
-    return (
-        list(x.unbind(0)),
-        None if scale is None else layout.per_channel(scale),
-        None if shift is None else layout.per_channel(shift),
-        None if residual is None else list(layout.flatten(residual).unbind(0)),
-    )
+def _sources(layout: MapRows, x: Tensor, residual: Tensor | None, *affines: Tensor | None) -> tuple:
+    """The first arguments of `_inputs`; affines: scale, shift, residual_scale, residual_shift."""
+    scale, shift, *rest = (None if v is None else layout.per_channel(v) for v in affines)
+    residuals = None if residual is None else list(layout.flatten(residual).unbind(0))
+    return list(x.unbind(0)), scale, shift, residuals, *rest
 
 
 def norm_lif_rate(
     current: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None,
     steps: int, neuron: Neuron, overwrite: bool = False,
+    residual_scale: Tensor | None = None, residual_shift: Tensor | None = None,
 ) -> Fired:  # fmt: skip
     """`functional.norm_lif_rate`."""
     if _is_uncompiled(current):
         return kernel_op.norm_lif_rate(
-            current, scale, shift, residual, steps, neuron, overwrite
-        )
+            current, scale, shift, residual, steps, neuron, overwrite, residual_scale,
+            residual_shift,
+        )  # fmt: skip
     layout = MapRows(current)
     x = layout.flatten(current)
     overwrite = overwrite and len(x) == steps > 1
-    arguments = _arguments(layout, x, scale, shift, residual)
-    spikes, *sums = _compiled(_fire)(*arguments, steps, neuron, overwrite)
+    sources = _sources(layout, x, residual, scale, shift, residual_scale, residual_shift)
+    spikes, *sums = _compiled(_fire)(sources, steps, neuron, overwrite)
     maps = (layout.unflatten(m[None])[0] for m in sums)
     return Fired(layout.unflatten(x if overwrite else spikes), *maps)
 
 
 def norm_rate(
-    current: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, overwrite: bool = False
-) -> tuple[Tensor, Tensor]:
+    current: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, overwrite: bool = False,
+    residual_scale: Tensor | None = None, residual_shift: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """`functional.norm_rate`."""
     if _is_uncompiled(current):
-        return kernel_op.norm_rate(current, scale, shift, residual, overwrite)
+        return kernel_op.norm_rate(
+            current, scale, shift, residual, overwrite, residual_scale, residual_shift
+        )
     layout = MapRows(current)
     x = layout.flatten(current)
     steps = max(len(x), 1 if residual is None else len(residual))
     overwrite = overwrite and len(x) == steps > 1
-    arguments = _arguments(layout, x, scale, shift, residual)
-    out, mean = _compiled(_norm)(*arguments, steps, overwrite)
+    sources = _sources(layout, x, residual, scale, shift, residual_scale, residual_shift)
+    out, mean = _compiled(_norm)(sources, steps, overwrite)
     return layout.unflatten(x if overwrite else out), layout.unflatten(mean[None])[0]
 
 
@@ -162,5 +167,5 @@ def lif_spikes(x: Tensor, steps: int, neuron: Neuron) -> Tensor:
     return layout.unflatten(spikes)
 
 
-# ATen's batch-norm backward is one fused loop already (`kernel_cpu`), Triton's two (`kernel_triton`).
+# Batch norm's backward is fused already, by ATen on a CPU and by our two sweeps on a GPU.
 norm_lif_backward = kernel_op.norm_lif_backward

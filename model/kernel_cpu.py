@@ -40,6 +40,8 @@ def norm_lif_rate(
     steps: int,
     neuron: Neuron,
     overwrite: bool = False,
+    residual_scale: Tensor | None = None,
+    residual_shift: Tensor | None = None,
 ) -> Fired:
     """`functional.norm_lif_rate`, block by block. Spikes have current's dtype."""
     layout = MapRows(current)
@@ -49,7 +51,7 @@ def norm_lif_rate(
     constant = x.shape[0] == 1
     mean = x[0] if constant else x.new_zeros(size, dtype=dtype)
     spikes = x if overwrite and not constant else x.new_empty(steps, *size)
-    source = _Source(layout, x, scale, shift, residual)
+    source = _Source(layout, x, scale, shift, residual, residual_scale, residual_shift)
     for block in _blocks(x):
         _fire(
             source,
@@ -65,31 +67,48 @@ def norm_lif_rate(
 
 
 class _Source:
-    """The normalised input current of a block at a time step, added onto a membrane potential."""
+    """The input current of a block at a time step, added onto a membrane potential."""
 
     def __init__(
         self,
         layout: MapRows,
         current: Tensor,
-        scale: Tensor | None,
-        shift: Tensor | None,
-        residual: Tensor | None,
+        scale: Tensor | None = None,
+        shift: Tensor | None = None,
+        residual: Tensor | None = None,
+        residual_scale: Tensor | None = None,
+        residual_shift: Tensor | None = None,
     ):
         self.current = current
-        self.scale = None if scale is None else layout.per_channel(scale)
-        self.shift = None if shift is None else layout.per_channel(shift)
         self.residual = None if residual is None else layout.flatten(residual)
+        self.affine = self._affine(layout, scale, shift)
+        self.residual_affine = self._affine(layout, residual_scale, residual_shift)
+
+    @staticmethod
+    def _affine(
+        layout: MapRows, scale: Tensor | None, shift: Tensor | None
+    ) -> tuple[Tensor, Tensor] | None:
+        return None if scale is None else (layout.per_channel(scale), layout.per_channel(shift))
 
     def charge(self, v: Tensor, block: slice, t: int) -> Tensor:
-        """v += scale * current_t + shift + residual_t in place; returns the block of current_t."""
+        """v += current_t + residual_t, normalised, in place; returns the block of current_t."""
         current = self.current[t if self.current.shape[0] > 1 else 0, block]
-        if self.scale is None:
-            v += current
-        else:
-            v.addcmul_(current, _block_of(self.scale, block)).add_(_block_of(self.shift, block))
+        _add_affine_(v, current, self.affine, block)
         if self.residual is not None:
-            v += self.residual[t if self.residual.shape[0] > 1 else 0, block]
+            residual = self.residual[t if self.residual.shape[0] > 1 else 0, block]
+            _add_affine_(v, residual, self.residual_affine, block)
         return current
+
+
+def _add_affine_(
+    v: Tensor, maps: Tensor, affine: tuple[Tensor, Tensor] | None, block: slice
+) -> None:
+    """v += scale * maps + shift in place."""
+    if affine is None:
+        v += maps
+    else:
+        scale, shift = (_block_of(values, block) for values in affine)
+        v.addcmul_(maps, scale).add_(shift)
 
 
 def _fire(
@@ -138,6 +157,8 @@ def norm_rate(
     shift: Tensor,
     residual: Tensor | None,
     overwrite: bool = False,
+    residual_scale: Tensor | None = None,
+    residual_shift: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`functional.norm_rate`, block by block."""
     layout = MapRows(current)
@@ -147,7 +168,7 @@ def norm_rate(
     mean = x[0] if constant else x.new_zeros(size, dtype=dtype)
     steps = max(x.shape[0], 1 if residual is None else residual.shape[0])
     out = x if overwrite and not constant else x.new_empty(steps, *size)
-    source = _Source(layout, x, scale, shift, residual)
+    source = _Source(layout, x, scale, shift, residual, residual_scale, residual_shift)
     for block in _blocks(x):
         v = mean.new_empty(mean[block].shape, dtype=dtype)
         for t in range(steps):
@@ -163,7 +184,7 @@ def lif_spikes(x: Tensor, steps: int, neuron: Neuron) -> Tensor:
     layout = MapRows(x)
     rows = layout.flatten(x)
     spikes = rows.new_empty(steps, *rows.shape[1:])
-    source = _Source(layout, rows, None, None, None)
+    source = _Source(layout, rows)
     for block in _blocks(rows):
         v = rows.new_zeros(rows[0, block].shape, dtype=accumulation_dtype(rows.dtype))
         for t in range(steps):

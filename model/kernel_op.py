@@ -48,17 +48,23 @@ def _maps(current: Tensor, steps: int | None = None) -> Tensor:
 @torch.library.custom_op("spiking::fire", mutates_args=())
 def _fire(
     current: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None,
+    residual_scale: Tensor | None, residual_shift: Tensor | None,
     steps: int, decay: float, threshold: float, v_reset: float | None, detach_reset: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     neuron = Neuron(decay, threshold, v_reset, detach_reset)
-    fired = _kernels(current).norm_lif_rate(current, scale, shift, residual, steps, neuron)
+    fired = _kernels(current).norm_lif_rate(
+        current, scale, shift, residual, steps, neuron, False, residual_scale, residual_shift
+    )
     if current.shape[0] == 1:  # the mean is current itself; the caller has it
         fired = fired._replace(mean_current=current.new_empty(0))
     return tuple(fired)
 
 
 @_fire.register_fake
-def _(current, scale, shift, residual, steps, decay, threshold, v_reset, detach_reset):
+def _(
+    current, scale, shift, residual, residual_scale, residual_shift, steps, decay, threshold,
+    v_reset, detach_reset,
+):  # fmt: skip
     mean = current.new_empty(0) if current.shape[0] == 1 else _maps(current)
     return _maps(current, steps), _maps(current), _maps(current), mean
 
@@ -66,12 +72,13 @@ def _(current, scale, shift, residual, steps, decay, threshold, v_reset, detach_
 @torch.library.custom_op("spiking::fire_", mutates_args=("current",))
 def _fire_in_place(
     current: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None,
+    residual_scale: Tensor | None, residual_shift: Tensor | None,
     decay: float, threshold: float, v_reset: float | None, detach_reset: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     neuron = Neuron(decay, threshold, v_reset, detach_reset)
     steps = current.shape[0]
     fired = _kernels(current).norm_lif_rate(
-        current, scale, shift, residual, steps, neuron, overwrite=True
+        current, scale, shift, residual, steps, neuron, True, residual_scale, residual_shift
     )
     if fired.spikes.data_ptr() != current.data_ptr():
         current.copy_(fired.spikes)
@@ -79,20 +86,26 @@ def _fire_in_place(
 
 
 @_fire_in_place.register_fake
-def _(current, scale, shift, residual, decay, threshold, v_reset, detach_reset):
+def _(
+    current, scale, shift, residual, residual_scale, residual_shift, decay, threshold, v_reset,
+    detach_reset,
+):  # fmt: skip
     return _maps(current), _maps(current), _maps(current)
 
 
 @torch.library.custom_op("spiking::norm", mutates_args=())
 def _norm(
-    current: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    out, mean = _kernels(current).norm_rate(current, scale, shift, residual)
+    current: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None,
+    residual_scale: Tensor | None, residual_shift: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    out, mean = _kernels(current).norm_rate(
+        current, scale, shift, residual, False, residual_scale, residual_shift
+    )
     return out, current.new_empty(0) if current.shape[0] == 1 else mean
 
 
 @_norm.register_fake
-def _(current, scale, shift, residual):
+def _(current, scale, shift, residual, residual_scale, residual_shift):
     steps = current.shape[0] if residual is None else max(current.shape[0], residual.shape[0])
     mean = current.new_empty(0) if current.shape[0] == 1 else _maps(current)
     return _maps(current, steps), mean
@@ -100,16 +113,19 @@ def _(current, scale, shift, residual):
 
 @torch.library.custom_op("spiking::norm_", mutates_args=("current",))
 def _norm_in_place(
-    current: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None
-) -> Tensor:
-    out, mean = _kernels(current).norm_rate(current, scale, shift, residual, overwrite=True)
+    current: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None,
+    residual_scale: Tensor | None, residual_shift: Tensor | None,
+) -> Tensor:  # fmt: skip
+    out, mean = _kernels(current).norm_rate(
+        current, scale, shift, residual, True, residual_scale, residual_shift
+    )
     if out.data_ptr() != current.data_ptr():
         current.copy_(out)
     return mean
 
 
 @_norm_in_place.register_fake
-def _(current, scale, shift, residual):
+def _(current, scale, shift, residual, residual_scale, residual_shift):
     return _maps(current)
 
 
@@ -143,21 +159,25 @@ def _(grad, eligibility, y, gamma, mean, inverse_std, from_batch, wants_sum):
 def norm_lif_rate(
     current: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None,
     steps: int, neuron: Neuron, overwrite: bool = False,
+    residual_scale: Tensor | None = None, residual_shift: Tensor | None = None,
 ) -> Fired:  # fmt: skip
     """`functional.norm_lif_rate`."""
+    sources = (current, scale, shift, residual, residual_scale, residual_shift)
     if overwrite and current.shape[0] > 1:
-        return Fired(current, *_fire_in_place(current, scale, shift, residual, *neuron))
-    spikes, rate, eligibility, mean = _fire(current, scale, shift, residual, steps, *neuron)
+        return Fired(current, *_fire_in_place(*sources, *neuron))
+    spikes, rate, eligibility, mean = _fire(*sources, steps, *neuron)
     return Fired(spikes, rate, eligibility, current[0] if current.shape[0] == 1 else mean)
 
 
 def norm_rate(
-    current: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, overwrite: bool = False
-) -> tuple[Tensor, Tensor]:
+    current: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None, overwrite: bool = False,
+    residual_scale: Tensor | None = None, residual_shift: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
     """`functional.norm_rate`."""
+    sources = (current, scale, shift, residual, residual_scale, residual_shift)
     if overwrite and current.shape[0] > 1:
-        return current, _norm_in_place(current, scale, shift, residual)
-    out, mean = _norm(current, scale, shift, residual)
+        return current, _norm_in_place(*sources)
+    out, mean = _norm(*sources)
     return out, current[0] if current.shape[0] == 1 else mean
 
 

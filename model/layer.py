@@ -75,12 +75,22 @@ class ConvNorm(nn.Module):
         return self._forward(x, residual, None)
 
     def _forward(
-        self, x: Activation, residual: Activation | None, neuron: Neuron | None
+        self,
+        x: Activation,
+        residual: Activation | None,
+        neuron: Neuron | None,
+        postpone: bool = False,
     ) -> Activation:
         x = subsample(x, self.subsampling)
         if isinstance(x, RatePair):
             return rate_gradient.conv_norm(
-                x, residual, self._convolution(), self._normalisation, neuron, self.steps
+                x,
+                residual,
+                self._convolution(),
+                self._normalisation,
+                neuron,
+                self.steps,
+                postpone=postpone,
             )
         x = self.norm(self.conv(x))
         if residual is not None:
@@ -135,6 +145,14 @@ def subsample(x: Activation, stride: int) -> Activation:
     if isinstance(x, RatePair):
         return map_pair(partial(subsample, stride=stride), x, keeps_spikes=True)
     return x[:, :, ::stride, ::stride]
+
+
+class Shortcut(ConvNorm):
+    """Convolution and batch norm on the way to an addition, which applies the affine map."""
+
+    def forward(self, x: Activation) -> Activation:
+        """norm(conv(x)), of a pair with the affine map pending; only a residual may be one."""
+        return self._forward(x, None, None, postpone=True)
 
 
 class ConvNormLIF(ConvNorm):

@@ -18,6 +18,7 @@ from model.layer import (
     ConvNormLIF,
     LIFLayer,
     Linear,
+    Shortcut,
     average_pool,
     max_pool,
 )
@@ -34,7 +35,7 @@ class PreActBlock(nn.Module):
         self.unit2 = ConvNorm(c_out, c_out, 3, steps=steps, bias=True)
         self.shortcut = None
         if stride != 1 or c_in != c_out:
-            self.shortcut = ConvNorm(c_in, c_out, 1, stride, steps=steps, bias=True)
+            self.shortcut = Shortcut(c_in, c_out, 1, stride, steps=steps, bias=True)
 
     def forward(self, x: Activation) -> Activation:
         residual = x if self.shortcut is None else self.shortcut(x)

@@ -22,7 +22,7 @@ from model import functional, kernel
 from model.functional import Neuron
 from model.kernel import Execution
 
-
+DEFAULT_EXECUTION = Execution()
 MAX_COUNT = 255  # spikes that one byte counts
 
 
@@ -33,12 +33,15 @@ class RatePair(NamedTuple):
     rate:  (B, ...), the mean of train over time; in the graph.
     spiking: whether train is made of spikes, so that rate is a count of them over T.
     execution: how the layers that read it compute.
+    pending: scale and shift (C,) that are still to be applied to train, not to rate; only a
+        residual may have them, and the layer that adds it applies them as it goes.
     """
 
     train: Tensor
     rate: Tensor
     spiking: bool = False
-    execution: Execution = Execution()
+    execution: Execution = DEFAULT_EXECUTION
+    pending: tuple[Tensor, Tensor] | None = None
 
     @property
     def steps(self) -> int:
@@ -81,6 +84,8 @@ def conv_norm(
     normalise: Callable[[Tensor, int], Normalisation],
     neuron: Neuron | None,
     steps: int,
+    *,
+    postpone: bool = False,
 ) -> RatePair:
     """Convolution, batch norm, residual addition and (with `neuron`) LIF neurons.
 
@@ -88,7 +93,9 @@ def conv_norm(
     normalise: takes the convolution's output (T*B or B, C, H', W') and how many time steps each of
     its maps stands for (1, or T where x is constant in time), returns its normalisation.
     steps: T, which the result has even if x is constant in time.
+    postpone: leave batch norm's affine map pending (without residual and neuron only).
     """
+    assert x.pending is None and not (postpone and (residual or neuron))
     backend, backward_dtype = x.execution
     with torch.no_grad():
         current = torch.nn.functional.conv2d(x.train, *convolution)
@@ -97,17 +104,27 @@ def conv_norm(
         shift = norm.beta - norm.mean * scale
         current = current.unflatten(0, (x.steps, -1))
         extra = None if residual is None else residual.over_time()
-        if neuron is None:
-            out, mean_current = kernel.norm_rate(
-                current, scale, shift, extra, overwrite=True, backend=backend
-            )
-            eligibility = None
-            rate = functional.normalise(mean_current[None], scale, shift, None)[0]
-            rate = rate if residual is None else rate + residual.rate
-        else:
+        affines = None if residual is None else residual.pending
+        residual_scale, residual_shift = affines or (None, None)
+        options = {
+            "overwrite": True,
+            "residual_scale": residual_scale,
+            "residual_shift": residual_shift,
+            "backend": backend,
+        }
+        if neuron is not None:
             out, rate, eligibility, mean_current = kernel.norm_lif_rate(
-                current, scale, shift, extra, steps, neuron, overwrite=True, backend=backend
+                current, scale, shift, extra, steps, neuron, **options
             )
+        else:
+            eligibility = None
+            if postpone:  # the mean by linearity: no pass over the maps of all time steps
+                out = current
+                mean_current = torch.nn.functional.conv2d(x.rate, *convolution)
+            else:
+                out, mean_current = kernel.norm_rate(current, scale, shift, extra, **options)
+            rate = functional.affine(mean_current[None], scale, shift)[0]
+            rate = rate if residual is None else rate + residual.rate
     plan = _Plan(
         convolution[2:], norm.from_batch, backend, steps if x.spiking else None, current.dtype,
         backward_dtype or current.dtype,
@@ -116,7 +133,8 @@ def conv_norm(
         rate, x.rate, None if residual is None else residual.rate, *convolution[:2],
         *norm[:4], mean_current, eligibility, plan,
     )  # fmt: skip
-    return RatePair(out.flatten(0, 1), rate, neuron is not None, x.execution)
+    pending = (scale, shift) if postpone else None
+    return RatePair(out.flatten(0, 1), rate, neuron is not None, x.execution, pending)
 
 
 class _Plan(NamedTuple):
@@ -214,6 +232,7 @@ def convolution_backward(
 
 def fire(x: RatePair, neuron: Neuron, steps: int) -> RatePair:
     """LIF neurons on an input current pair; dr/dx is the eligibility (`functional.lif_rate`)."""
+    assert x.pending is None
     with torch.no_grad():
         out, rate, eligibility, _ = kernel.norm_lif_rate(
             x.over_time(), None, None, None, steps, neuron, backend=x.execution.backend
@@ -244,6 +263,7 @@ def map_pair(
 
     keeps_spikes: whether it only selects or moves values, so that spikes stay spikes.
     """
+    assert x.pending is None
     with torch.no_grad():
         train = operation(x.train)
     return RatePair(train, operation(x.rate), x.spiking and keeps_spikes, x.execution)

@@ -11,7 +11,6 @@ from model.kernel import Execution
 from model.preact_resnet import PreActResNet
 from model.resnet import ResNet
 
-
 DEFAULT_EXECUTION = Execution()
 
 

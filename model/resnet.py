@@ -11,7 +11,7 @@ from torch import nn
 from model.abc_model import RateModel
 from model.functional import Neuron
 from model.kernel import Execution
-from model.layer import Activation, ConvNorm, ConvNormLIF, LIFLayer, Linear, average_pool
+from model.layer import Activation, ConvNormLIF, LIFLayer, Linear, Shortcut, average_pool
 from model.stage import make_branches, make_stages
 
 
@@ -24,7 +24,7 @@ class BasicBlock(nn.Module):
         self.unit2 = ConvNormLIF(c_out, c_out, 3, steps=steps, neuron=neuron)
         self.shortcut = None
         if stride != 1 or c_in != c_out:
-            self.shortcut = ConvNorm(c_in, c_out, 1, stride, steps=steps)
+            self.shortcut = Shortcut(c_in, c_out, 1, stride, steps=steps)
 
     def forward(self, x: Activation) -> Activation:
         residual = x if self.shortcut is None else self.shortcut(x)

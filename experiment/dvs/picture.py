@@ -19,19 +19,20 @@ FULL_COLOR = 99.5  # percentile of a sample's counts that is drawn in full colou
 def draw_event_frames(data: EventData, path: str | Path) -> None:
     """Write a PNG file of the first test sample of each class, as the network gets it.
 
-    ON events are red, OFF events blue, pixels with both purple, on white. The file appears whole.
+    ON events are red, OFF events blue, pixels with both black, on white. The file appears whole.
     """
     labels = data.test.labels
-    samples = [data.test[labels.index(label)][0] for label in range(data.num_classes)]
-    rows = [colored(sample.numpy()) for sample in samples]
+    drawn = sorted(set(labels))
+    rows = [colored(data.test[labels.index(label)][0].numpy()) for label in drawn]
     mosaic = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
     size = data.image_size + GAP
-    figure = Figure(figsize=(1.2 + data.T, 0.8 + data.num_classes), layout="constrained")
+    figure = Figure(figsize=(1.2 + data.T, 0.8 + len(drawn)), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.imshow(mosaic, interpolation="nearest")
     axes.set_xticks(size * np.arange(data.T) + size / 2, [str(t + 1) for t in range(data.T)])
-    axes.set_yticks(size * np.arange(data.num_classes) + size / 2, data.class_names)
+    names = [data.class_names[label] for label in drawn]
+    axes.set_yticks(size * np.arange(len(drawn)) + size / 2, names)
     axes.set(xlabel="time step", title=f"{data.name}: ON events red, OFF events blue")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)

@@ -121,6 +121,8 @@ def _missing_sentence(
     wanted = [f"{group}.zip from {links[group]}" for group in missing if group in links]
     others = [path.name for path in sorted(folder.glob("frames_number_*_split_by_number"))]
     here = f" ({', '.join(others)} cannot replace {frames.name})" if others else ""
+    if frames.is_dir():
+        here = f" ({frames.name} has {count_files(source, frames):,} of {source.samples:,} samples)"
     return (
         f"{name} in {folder} lacks the recordings of {', '.join(missing)}{here}; put "
         f"{', '.join(wanted) or 'them'} into {folder / 'download'}, or folders of .aedat files "

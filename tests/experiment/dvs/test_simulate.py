@@ -101,9 +101,7 @@ def test_digits_are_the_same_each_time_and_an_interrupted_call_goes_on(tmp_path,
     archives = sorted(path.name for path in (first / "download").iterdir())
     assert archives == [f"{digit}.zip" for digit in sorted(set(whole.target.tolist()))]
     for name in archives:
-        assert (first / "download" / name).read_bytes() == (
-            second / "download" / name
-        ).read_bytes()
+        assert (first / "download" / name).read_bytes() == (second / "download" / name).read_bytes()
 
     untouched = (second / "download" / "0.zip").stat().st_mtime_ns
     (second / "download" / "1.zip").unlink()

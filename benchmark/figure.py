@@ -1,0 +1,163 @@
+"""Draw figure.PNG: the method as a picture, and beside it what one training step costs.
+
+    python benchmark/step.py --sweep 1 2 4 6 8 --branches with --output docs/benchmark
+    python benchmark/figure.py --measured docs/benchmark/step.json --output figure.PNG
+
+The curves are read from the file that the first command wrote; nothing is drawn from memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
+from matplotlib.ticker import MaxNLocator
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from util.atomic_file import write_atomically
+
+SPIKE, RATE, BRANCH, TEACHER = "#37474f", "#1565c0", "#2e7d32", "#c62828"
+CURVES = {  # contestant of benchmark/step.py: (label, color)
+    "bptt": ("backpropagation through time", "#8d6e63"),
+    "two_stage": ("rate-based, two passes (published)", "#ef6c00"),
+    "one_pass": ("rate-based, one pass (this project)", RATE),
+    "floor": ("the convolutions alone", "#9e9e9e"),
+}
+
+
+def box(axes: Axes, x: float, y: float, width: float, height: float, text: str, color: str) -> None:
+    """A rounded box around (x, y) with centred text."""
+    patch = FancyBboxPatch(
+        (x - width / 2, y - height / 2), width, height, boxstyle="round,pad=0.02,rounding_size=0.1",
+        facecolor=color, edgecolor="none", alpha=0.92,
+    )  # fmt: skip
+    axes.add_patch(patch)
+    axes.text(x, y, text, ha="center", va="center", color="white", fontsize=10)
+
+
+def arrow(
+    axes: Axes, start: tuple[float, float], end: tuple[float, float], color: str, *,
+    dashed: bool = False, bend: float = 0.0,
+) -> None:  # fmt: skip
+    """An arrow between two points."""
+    patch = FancyArrowPatch(
+        start, end, arrowstyle="-|>", mutation_scale=13, color=color, linewidth=1.8,
+        linestyle="--" if dashed else "-", connectionstyle=f"arc3,rad={bend}",
+    )  # fmt: skip
+    axes.add_patch(patch)
+
+
+def raster(axes: Axes, x: float, y: float, generator: np.random.Generator) -> None:
+    """A small spike train: four neurons over T steps."""
+    for neuron in range(4):
+        times = np.flatnonzero(generator.random(7) < 0.35)
+        row = y + 0.11 * neuron
+        axes.plot(x + 0.09 * times, np.full(len(times), row), "|", color=SPIKE, markersize=6)
+
+
+def draw_method(axes: Axes) -> None:
+    """Spiking stages below, their rates and ANN branches above, the reliable teacher on top."""
+    axes.set(xlim=(0, 13.2), ylim=(0, 8.1))
+    axes.axis("off")
+    generator = np.random.default_rng(1)
+    columns = (2.3, 4.7, 7.1, 9.5)
+    box(axes, 0.65, 1.2, 1.0, 0.8, "image", "#616161")
+    for i, x in enumerate(columns):
+        box(axes, x, 1.2, 1.5, 0.8, f"spiking\nstage {i + 1}", SPIKE)
+        arrow(axes, ((columns[i - 1] + 0.8) if i else 1.2, 1.2), (x - 0.8, 1.2), SPIKE)
+        raster(axes, x + 0.92, 1.42, generator)
+        arrow(axes, (x - 0.75, 0.55), ((columns[i - 1] + 0.75) if i else 1.2, 0.55), RATE,
+              dashed=True)  # fmt: skip
+        arrow(axes, (x, 1.65), (x, 2.62), RATE)
+        axes.text(x + 0.1, 2.12, "rate $r$", color=RATE, fontsize=9, va="center")
+        own = i == len(columns) - 1
+        name = "classifier" if own else f"ANN branch {i + 1}"
+        box(axes, x, 3.05, 1.7, 0.8, name, RATE if own else BRANCH)
+        arrow(axes, (x, 3.5), (x, 4.26), RATE if own else BRANCH)
+        logits = "$z_4$" if own else f"$z_{i + 1}$"
+        right = i not in (1,)  # an example of a sample that one branch gets wrong
+        axes.text(x, 4.62, f"{logits}  {'✓' if right else '✗'}", ha="center", va="center",
+                  fontsize=14, color=TEACHER if right else "#9e9e9e", family="DejaVu Sans")
+        if right:
+            arrow(axes, (x, 5.02), (5.9 + 0.28 * (i - 1.5), 6.42), TEACHER)
+    box(axes, 5.9, 6.85, 4.6, 0.8, "teacher = mean of the heads that are right", TEACHER)
+    axes.text(5.9, 7.72, "each sample's reliable teacher; no head right: no soft loss",
+              ha="center", fontsize=10, color=TEACHER)  # fmt: skip
+    band = FancyBboxPatch((1.35, 4.28), 9.1, 0.68, boxstyle="round,pad=0.02,rounding_size=0.1",
+                          facecolor="none", edgecolor="#9e9e9e", linestyle=":")  # fmt: skip
+    axes.add_patch(band)
+    arrow(axes, (8.25, 6.85), (11.9, 5.35), TEACHER, dashed=True, bend=-0.3)
+    axes.text(11.95, 4.62, "every head learns from\nthe label (hard loss) and\nthe teacher (soft loss)",
+              color="#424242", fontsize=9, ha="center", va="center")  # fmt: skip
+    axes.text(5.9, 0.08, "one backward pass, through rates:  "
+              r"$\partial r/\partial x = e = \frac{1}{T}\sum_t f_t\, g_t$  (dashed);"
+              " spikes run forward T steps without a graph",
+              color=RATE, fontsize=10, ha="center")  # fmt: skip
+
+
+def draw_curve(axes: Axes, rows: list[dict], field: str, unit: float) -> None:
+    """One line per contestant against T."""
+    for name, (label, color) in CURVES.items():
+        own = sorted((r for r in rows if r["name"] == name), key=lambda r: r["T"])
+        own = [r for r in own if r[field] is not None]
+        if own:
+            axes.plot([r["T"] for r in own], [unit * r[field] for r in own], "o-", color=color,
+                      label=label, markersize=4)  # fmt: skip
+    axes.set(xlabel="time steps T", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+
+
+def draw(measured: dict) -> bytes:
+    """The whole figure as PNG."""
+    rows = [row for row in measured["rows"] if row["branches"]]
+    figure = Figure(figsize=(15, 6.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(2, 2, width_ratios=(2.1, 1))
+    draw_method(figure.add_subplot(grid[:, 0]))
+    time, memory = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])
+    draw_curve(time, rows, "seconds", 1e3)
+    batch, machine = rows[0]["batch"], measured["machine"]
+    where = machine.get("processor", machine.get("device", ""))
+    time.set(ylabel="ms per training step", title=f"ResNet-18, batch {batch}, {where}")
+    time.legend(fontsize=8)
+    draw_curve(memory, rows, "saved", 2**-20)
+    memory.set(ylabel="MiB per sample", title="kept for the backward pass")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Read the measurements, write the picture."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--measured", type=Path, default=Path("docs/benchmark/step.json"),
+                        help="what benchmark/step.py --sweep wrote (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--output", type=Path, default=Path("figure.PNG"),
+                        help="picture to write (default: %(default)s)")  # fmt: skip
+    args = parser.parse_args(argv)
+    try:
+        measured = json.loads(args.measured.read_text())
+    except (OSError, ValueError) as error:
+        parser.error(
+            f"--measured {args.measured}: {error}; write it with benchmark/step.py --sweep"
+        )
+    if not any(row["branches"] for row in measured["rows"]):
+        parser.error(f"--measured {args.measured} has no rows with branches: use --branches with")
+    write_atomically(args.output, draw(measured))
+
+
+if __name__ == "__main__":
+    main()

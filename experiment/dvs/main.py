@@ -1,0 +1,67 @@
+"""Train a spiking network on CIFAR10-DVS or other recordings of event cameras.
+
+    python experiment/dvs/main.py --data_path data                        (the paper's recipe)
+    python experiment/dvs/main.py --dataset DigitsDVS --data_path data --width 8 --num_epoch 8
+
+The first takes a GPU and CIFAR10-DVS (experiment/dvs/process.py says where to get it). The second
+makes its data, digits in front of a simulated sensor, and needs neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+if __package__ in (None, ""):  # started as a file: make the project's packages importable
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from experiment.dvs.config.config import get_parser
+from experiment.dvs.picture import draw_event_frames
+from experiment.dvs.process import EventData, load_event_data
+from experiment.dvs.source import SOURCES
+from experiment.options import make_request, network_arguments, training_recipe
+from experiment.run import run
+from model import RateModel, build_model
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run the command line `argv` (default: the process's own); returns the final metrics.
+
+    Raises: SystemExit with code 2 for wrong arguments or input, 1 for a run that failed.
+    """
+    args = get_parser().parse_args(argv)
+    args.split = args.split or SOURCES[args.dataset].splits[0]
+    request = make_request(args)
+    request = replace(request, run_name=f"{request.run_name}_{args.split}")
+    return run(request, training_recipe(args), partial(data_of, args), partial(network_of, args))
+
+
+def data_of(args: argparse.Namespace) -> EventData:
+    """The data set that the flags name."""
+    return load_event_data(
+        args.dataset,
+        args.data_path,
+        T=args.T,
+        split=args.split,
+        augment=args.event_aug,
+        seed=args.seed,
+        validation_fraction=args.val_fraction,
+        shuffle_frames=args.shuffle_frames,
+    )
+
+
+def network_of(args: argparse.Namespace, data: EventData) -> RateModel:
+    """The network that the flags name, for this data."""
+    return build_model(
+        **network_arguments(args), num_classes=data.num_classes, in_channels=data.channels
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""Layers on plain tensors and on pairs: both parts of a pair stay each other's time mean."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from model.functional import Neuron
+from model.layer import ConvNorm, ConvNormLIF, LIFLayer, Linear, average_pool, max_pool, subsample
+from model.rate_gradient import RatePair
+
+T, B = 4, 3
+
+
+def pair(*shape: int) -> RatePair:
+    train = torch.randn(T, B, *shape, dtype=torch.float64)
+    return RatePair(train.flatten(0, 1), train.mean(0).requires_grad_())
+
+
+def assert_consistent(x: RatePair) -> None:
+    torch.testing.assert_close(x.train.unflatten(0, (T, B)).mean(0), x.rate.detach())
+    assert not x.train.requires_grad and x.rate.requires_grad
+
+
+@pytest.mark.parametrize("kernel_size, stride", [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)])
+def test_conv_norm_keeps_rates_the_mean_of_trains(kernel_size: int, stride: int) -> None:
+    layer = ConvNorm(5, 6, kernel_size, stride, steps=T).double()
+    residual = layer(pair(5, 9, 7))
+    assert_consistent(layer(pair(5, 9, 7), residual))
+
+
+def test_conv_norm_lif_fires_and_keeps_rates_the_mean_of_trains() -> None:
+    layer = ConvNormLIF(5, 6, 3, steps=T, neuron=Neuron()).double()
+    fired = layer(pair(5, 9, 7), pair(6, 9, 7))
+    assert set(fired.train.unique().tolist()) == {0.0, 1.0}
+    assert_consistent(fired)
+
+
+@pytest.mark.parametrize("layer", [Linear(5, 4).double(), LIFLayer(T, Neuron())])
+def test_flat_layers_keep_rates_the_mean_of_trains(layer) -> None:
+    assert_consistent(layer(pair(5)))
+
+
+def test_average_pool_keeps_rates_the_mean_of_trains() -> None:
+    assert_consistent(average_pool(pair(5, 6, 7), None))
+    assert average_pool(pair(5, 9, 7), 3).train.shape == (T * B, 5 * 3 * 2)
+
+
+def test_max_pool_takes_the_maximum_of_the_mean() -> None:
+    x = pair(5, 7, 8)
+    pooled = max_pool(x, 3, 2, 1)
+    torch.testing.assert_close(pooled.rate, F.max_pool2d(x.rate, 3, 2, 1))
+    torch.testing.assert_close(pooled.train, F.max_pool2d(x.train, 3, 2, 1))
+
+
+def test_subsampling_is_what_a_strided_pointwise_convolution_reads() -> None:
+    layer = ConvNorm(5, 6, 1, 2, steps=T).double().eval()
+    x = torch.randn(T * B, 5, 7, 8, dtype=torch.float64)
+    expected = layer.norm(F.conv2d(x, layer.conv.weight, stride=2))
+    torch.testing.assert_close(layer(x), expected)
+    assert torch.equal(subsample(x, 2), x[:, :, ::2, ::2])
+
+
+def test_running_statistics_move_once_as_those_of_the_repeated_image() -> None:
+    layer = ConvNormLIF(3, 4, 3, steps=T, neuron=Neuron()).double()
+    x = torch.randn(B, 3, 5, 6, dtype=torch.float64)
+    layer(RatePair(x, x))
+    norm = torch.nn.BatchNorm2d(4).double()
+    norm(F.conv2d(x.repeat(T, 1, 1, 1), layer.conv.weight, padding=1))
+    torch.testing.assert_close(layer.norm.running_mean, norm.running_mean)
+    torch.testing.assert_close(layer.norm.running_var, norm.running_var)
+    assert layer.norm.num_batches_tracked == 1
+
+
+def test_a_frozen_norm_uses_its_running_statistics_and_leaves_them() -> None:
+    layer = ConvNorm(3, 4, 3, steps=T).double()
+    layer.norm.eval()
+    layer.norm.running_mean.normal_()
+    layer.norm.running_var.uniform_(0.5, 2)
+    before = {name: value.clone() for name, value in layer.norm.named_buffers()}
+    x = pair(3, 5, 6)
+    torch.testing.assert_close(layer(x).train, layer(x.train).detach())
+    for name, value in layer.norm.named_buffers():
+        assert torch.equal(value, before[name])
+
+
+def test_one_value_per_channel_cannot_be_normalised() -> None:
+    layer = ConvNorm(3, 4, 1, steps=1)
+    x = torch.randn(1, 3, 1, 1)
+    with pytest.raises(ValueError, match="more than one value per channel"):
+        layer(RatePair(x, x))

@@ -1,0 +1,56 @@
+"""Networks by name: sizes of the paper, scaling, refusals."""
+
+import pytest
+
+from model import METHODS, MODELS, build_model
+
+PAPER_PARAMETERS = {  # of the reference's state dicts, tests/golden/FORMULAS.md
+    ("resnet18", 10): 12_387_176,
+    ("resnet19", 10): 13_463_454,
+    ("preact_resnet18", 1000): 31_249_824,
+    ("preact_resnet34", 1000): 41_361_696,
+}
+
+
+@pytest.mark.parametrize("arch, classes", PAPER_PARAMETERS)
+def test_default_networks_have_the_papers_size(arch: str, classes: int) -> None:
+    net = build_model(arch, num_classes=classes, T=2)
+    assert sum(p.numel() for p in net.parameters()) == PAPER_PARAMETERS[arch, classes]
+
+
+@pytest.mark.parametrize("arch", MODELS)
+@pytest.mark.parametrize("method", METHODS)
+def test_only_the_papers_method_has_branches(arch: str, method: str) -> None:
+    net = build_model(arch, num_classes=3, T=2, width=2, method=method)
+    stages = len(MODELS[arch].depths)
+    assert len(net.branches) == (stages - 1 if method == "esd" else 0)
+
+
+def test_width_scales_every_stage() -> None:
+    net = build_model("resnet19", num_classes=3, T=2, width=6)
+    assert net.stem.conv.out_channels == 6
+    assert net.classifier[0].in_features == 24
+    assert net.classifier[0].out_features == 12
+
+
+@pytest.mark.parametrize(
+    "arguments, named",
+    [
+        ({"arch": "resnet20"}, "resnet20"),
+        ({"method": "backprop"}, "backprop"),
+        ({"T": 0}, "T"),
+        ({"T": 2.0}, "T"),
+        ({"num_classes": 0}, "num_classes"),
+        ({"in_channels": -1}, "in_channels"),
+        ({"width": 0}, "width"),
+        ({"branch_pool": 0}, "branch_pool"),
+        ({"decay": 1.5}, "decay"),
+        ({"decay": float("nan")}, "decay"),
+        ({"thresh": 0}, "thresh"),
+        ({"v_reset": 1.0}, "v_reset"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(arguments: dict, named: str) -> None:
+    complete = {"arch": "resnet18", "num_classes": 3, "T": 2, **arguments}
+    with pytest.raises(ValueError, match=named):
+        build_model(**complete)
