@@ -76,6 +76,7 @@ class Contestant:
     step(): one whole training step (the floor: its convolutions).
     forward(): logits and loss alone, a scalar with its graph; None for the floor.
     parameters: what `forward` differentiates.
+    net: the network; None for the floor.
     """
 
     def __init__(self, variant: Variant, workload: Workload):
@@ -86,9 +87,10 @@ class Contestant:
             floor = ConvolutionFloor(
                 build(Variant("one_pass", ""), workload), workload, low=variant.amp == "bf16"
             )
-            self.step, self.forward, self.parameters = floor.step, None, []
+            self.step, self.forward, self.parameters, self.net = floor.step, None, [], None
             return
         net = build(variant, workload).to(workload.device).train().to(memory_format=layout)
+        self.net = net
         self.parameters = list(net.parameters())
         optimizer = torch.optim.SGD(self.parameters, LEARNING_RATE, momentum=0.9)
         self.forward = loss_of_batch(net, variant, workload, layout)

@@ -70,7 +70,7 @@ def peak_bytes(step: Callable[[], None], device: str) -> int:
         step()
         synchronise(device)
         return torch.cuda.max_memory_allocated(device) - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:
         step()
     events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
     current = peak = 0

@@ -12,7 +12,6 @@ so the branches' own convolutions count as overhead.
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from pathlib import Path
@@ -22,6 +21,7 @@ if __name__ == "__main__":  # from any folder; and `profile.py` must not hide th
 
 import torch
 
+from benchmark.command import Parser, device, whole_number
 from benchmark.contestant import VARIANTS, Contestant, Workload
 from benchmark.measure import interleaved_seconds, machine, median, peak_bytes, saved_bytes
 from benchmark.report import Row, markdown, write_report
@@ -31,30 +31,8 @@ DEFAULT_CONTESTANTS = ("two_stage", "bptt", "one_pass", "floor")
 BRANCHES = {"both": (False, True), "with": (True,), "without": (False,)}
 
 
-def whole_number(text: str) -> int:
-    """An argparse type: a whole number of at least 1."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return value
-
-
-def device(text: str) -> str:
-    """An argparse type: a device that this machine has."""
-    if text != "cpu" and not text.startswith("cuda"):
-        raise argparse.ArgumentTypeError(f"expected cpu or cuda, got {text!r}")
-    if text != "cpu" and not torch.cuda.is_available():
-        raise argparse.ArgumentTypeError(f"there is no GPU here that torch can use, got {text!r}")
-    return text
-
-
-def get_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def get_parser() -> Parser:
+    parser = Parser(__doc__)
     add = parser.add_argument
     add("--arch", choices=MODELS, default="resnet18", help="network (default: %(default)s)")
     add("--T", type=whole_number, default=4, help="time steps (default: %(default)s)")

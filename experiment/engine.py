@@ -5,15 +5,21 @@ Shapes: B batch, C channels, H x W pixels, K classes, N heads.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from functools import reduce
+from itertools import islice
+from operator import add
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
+from experiment.failure import NonFiniteError, Stopped
 from experiment.progress_bar import StepBar
 from experiment.recipe import Recipe
 from experiment.recorder import Recorder
@@ -42,18 +48,6 @@ class Data(Protocol):
         """A batch as loaded -> what the network takes, on the batch's device."""
 
 
-class Stopped(Exception):
-    """Training was asked to stop and has saved its state."""
-
-    def __init__(self, request: StopRequest):
-        super().__init__(f"stopped by {request.requested}")
-        self.exit_code = request.exit_code
-
-
-class NonFiniteError(ArithmeticError):
-    """A loss or gradient that is no number; raised before the weights are touched."""
-
-
 def fit(
     state: TrainingState,
     data: Data,
@@ -62,8 +56,8 @@ def fit(
     group: Group,
     recorder: Recorder,
     stop: StopRequest,
-) -> dict[str, Any]:
-    """Train from where `state` is to the last epoch; returns the last epoch's record.
+) -> None:
+    """Train from where `state` is to the last epoch.
 
     Raises: Stopped after a signal, with everything saved; NonFiniteError.
     """
@@ -71,43 +65,48 @@ def fit(
         len(data.train), seed=recipe.seed, shuffle=True, rank=group.rank,
         world_size=group.world_size,
     )  # fmt: skip
-    batch_size = share_of_batch(recipe.train_batch_size, group)
+    part_size = share_of_batch(recipe.train_batch_size, group, parts=recipe.accum)
+    batch_size = part_size * recipe.accum
     loader = make_loader(
-        data.train, batch_size=batch_size, sampler=sampler, num_workers=recipe.num_workers,
+        data.train, batch_size=part_size, sampler=sampler, num_workers=recipe.num_workers,
         device=group.device,
     )  # fmt: skip
-    loss_function = SelfDistillationLoss(recipe.alp, recipe.beta)
-    record: dict[str, Any] = {}
+    steps = -(-sampler.shard_length // batch_size)
+    loss_function = SelfDistillationLoss(
+        recipe.alp, recipe.beta, average=group.mean if group.world_size > 1 else None
+    )
+
+    def leave_if_asked() -> None:
+        """Save and leave if a signal came; between two steps or two batches of an evaluation."""
+        if group.any(stop.requested is not None):
+            recorder.save(state, group)
+            raise Stopped(stop, state.place)
+
     while state.epoch < recipe.num_epoch:
         sampler.set_epoch(state.epoch, start=min(state.batch * batch_size, sampler.shard_length))
-        steps = -(-sampler.shard_length // batch_size)
         watch = Stopwatch(group)
         bar = StepBar(f"epoch {state.epoch}", steps, state.batch, show=group.is_first)
-
-        def after_step(images: int, bar: StepBar = bar, watch: Stopwatch = watch) -> None:
-            bar.advance()
-            watch.count(images)
-            asked_to_stop = group.any(stop.requested is not None)
-            due = recipe.checkpoint_every and state.batch % recipe.checkpoint_every == 0
-            if asked_to_stop or due:
-                recorder.save(state, group)
-            if asked_to_stop:
-                bar.close()
-                raise Stopped(stop)
-
-        batches = watch.timed(loader)
-        train_one_epoch(state, batches, loss_function, data.to_input, recipe.amp, group, after_step)
-        bar.close()
+        with closing(bar):
+            for images in train_one_epoch(
+                state, watch.timed(loader), loss_function, data.to_input, recipe.amp, group,
+                recipe.accum,
+            ):  # fmt: skip
+                watch.count(images)
+                bar.advance()
+                leave_if_asked()
+                if recipe.checkpoint_every and state.batch % recipe.checkpoint_every == 0:
+                    recorder.save(state, group)
+        evaluations = evaluate_splits(state.net, data, recipe, group, leave_if_asked)
+        refuse_non_finite_evaluation(evaluations, state.place)
         state.means.gather(group.sum, keep=True)
         record = {
             "epoch": state.epoch,
             "lr": state.scheduler.get_last_lr()[0],
             "train": state.means.means(),
-            **evaluate_splits(state.net, data, recipe, group),
+            **evaluations,
             "timing": watch.report(),
         }
         finish_epoch(state, record, recorder, group)
-    return record
 
 
 def finish_epoch(
@@ -130,29 +129,42 @@ def train_one_epoch(
     to_input: Callable[[Tensor], Tensor],
     amp: str,
     group: Group,
-    after_step: Callable[[int], None],
-) -> None:
-    """One optimizer step per batch: forward, teacher and loss, backward, check, step.
+    accum: int = 1,
+) -> Iterator[int]:
+    """One optimizer step per `accum` batches: forward, teacher and loss, backward, check, step.
 
-    `after_step` is called with the number of images when a step is complete.
+    A generator: yields the number of images of each step when it is complete.
     """
     net = state.net.train()
-    for images, labels in batches:
-        labels = labels.to(group.device, non_blocking=True)
-        with autocast(group.device, amp):
-            heads = state.forward(to_input(images.to(group.device, non_blocking=True)))
-        heads = [at_least_fp32(logits) for logits in heads]
-        loss = loss_function(heads, labels)
+    batches = iter(batches)
+    while parts := list(islice(batches, accum)):
+        image_count = sum(len(labels) for _, labels in parts)
         state.optimizer.zero_grad(set_to_none=True)
-        (loss.total / net.T).backward()
-        refuse_non_finite(loss, net, group, f"epoch {state.epoch}, step {state.batch}")
+        losses = []
+        for number, (images, labels) in enumerate(parts, 1):
+            labels = labels.to(group.device, non_blocking=True)
+            with gradient_exchange(state.forward, number == len(parts)):
+                with autocast(group.device, amp):
+                    heads = state.forward(to_input(images.to(group.device, non_blocking=True)))
+                heads = [at_least_fp32(logits) for logits in heads]
+                loss = loss_function(heads, labels)
+                (loss.total * (len(labels) / image_count) / net.T).backward()
+            losses.append(loss)
+            correct = top_k_correct(torch.stack(heads).detach(), labels, ks=(1,))[1]
+            state.means.update(
+                {**loss._asdict(), "head_top1": 100 * correct / len(labels)}, weight=len(labels)
+            )
+        loss = DistillationLoss(*(reduce(add, terms) for terms in zip(*losses, strict=True)))
+        refuse_non_finite(loss, net, group, state.place)
         state.optimizer.step()
         state.batch += 1
-        correct = top_k_correct(torch.stack(heads).detach(), labels, ks=(1,))[1]
-        state.means.update(
-            {**loss._asdict(), "head_top1": 100 * correct / len(labels)}, weight=len(labels)
-        )
-        after_step(len(labels))
+        yield image_count
+
+
+def gradient_exchange(network: torch.nn.Module, wanted: bool) -> AbstractContextManager:
+    """Whether backward passes in here end with the average of the gradients over processes."""
+    split = isinstance(network, DistributedDataParallel) and not wanted
+    return network.no_sync() if split else nullcontext()
 
 
 def refuse_non_finite(loss: DistillationLoss, net: RateModel, group: Group, place: str) -> None:
@@ -165,23 +177,37 @@ def refuse_non_finite(loss: DistillationLoss, net: RateModel, group: Group, plac
     finite = bool(torch.isfinite(loss.total.detach() + norm))
     if not group.any(not finite):
         return
-    terms = [name for name, value in loss._asdict().items() if not torch.isfinite(value)]
-    terms += [f"gradient of {n}" for n, g in gradients.items() if not torch.isfinite(g).all()]
-    what = f"{terms[0]} is not finite" if terms else "another process found a non-finite value"
+    terms = {"hard loss": loss.hard, "soft loss": loss.soft, "total loss": loss.total}
+    terms |= {f"gradient of {name}": gradient for name, gradient in gradients.items()}
+    terms |= {"norm of the gradient": norm}
+    bad = [name for name, value in terms.items() if not torch.isfinite(value).all()]
+    what = f"the {bad[0]} is not finite" if bad else "another process found a non-finite value"
+    others = f" (nor are {len(bad) - 1} other terms)" if len(bad) > 1 else ""
     raise NonFiniteError(
-        f"{place}: {what}; the weights of this step are untouched. Try a lower learning rate"
+        f"{place}: {what}{others}; the step was not taken, the weights are untouched: try a "
+        "lower --lr"
     )
 
 
+def refuse_non_finite_evaluation(evaluations: dict[str, dict[str, Any]], place: str) -> None:
+    """NonFiniteError if an evaluation's loss is not finite."""
+    for name, result in evaluations.items():
+        if not math.isfinite(result["loss"]):
+            raise NonFiniteError(
+                f"{place}: the loss on the {name} set is {result['loss']}, the weights have "
+                "diverged; the checkpoints before are untouched: try a lower --lr"
+            )
+
+
 def evaluate_splits(
-    net: RateModel, data: Data, recipe: Recipe, group: Group
+    net: RateModel, data: Data, recipe: Recipe, group: Group, between: Callable[[], None]
 ) -> dict[str, dict[str, Any]]:
     """`evaluate` on the test set and, where there is one, on the validation set."""
     splits = {"validation": data.validation, "test": data.test}
     return {
         name: evaluate(
             net, dataset, data.to_input, batch_size=recipe.val_batch_size, amp=recipe.amp,
-            num_workers=recipe.num_workers, group=group,
+            num_workers=recipe.num_workers, group=group, between=between,
         )
         for name, dataset in splits.items() if dataset is not None
     }  # fmt: skip
@@ -197,36 +223,57 @@ def evaluate(
     num_workers: int,
     amp: str,
     group: Group,
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Loss and accuracies in percent over a whole data set, each sample counted exactly once.
 
-    Returns: samples, loss, top1 and top5 of the spiking network, head_top1 of every head (its own last),
-    firing_rate of every spiking layer in spikes per neuron and time step.
+    `between` is called after a batch, equally often in all processes.
+    Returns: samples, loss, top1 and top5 of the spiking network, head_top1 of every head (its own
+    last), firing_rate of every spiking layer in spikes per neuron and time step.
     """
     net.eval()
+    group.copy_buffers(net)  # each process has running statistics of its own share of the batches
+    share = -(-batch_size // group.world_size)
     sampler = EvaluationSampler(len(dataset), rank=group.rank, world_size=group.world_size)
     loader: DataLoader = make_loader(
-        dataset, batch_size=share_of_batch(batch_size, group), sampler=sampler,
-        num_workers=num_workers, device=group.device,
-    )  # fmt: skip
-    sums: dict[str, Tensor] = {}
+        dataset, batch_size=share, sampler=sampler, num_workers=num_workers, device=group.device
+    )
+    batches_of_all = -(-(len(dataset) // group.world_size) // share)
+    sums = nothing_counted(net, group.device)
     with observed_firing_rates(net) as firing_rates:
-        for images, labels in loader:
+        for number, (images, labels) in enumerate(loader, 1):
             labels = labels.to(group.device, non_blocking=True)
             with autocast(group.device, amp):
                 heads = net.head_logits(to_input(images.to(group.device, non_blocking=True)))
-            logits = at_least_fp32(torch.stack(heads))
-            correct = top_k_correct(logits, labels)
-            addends = {
-                "samples": torch.tensor(len(labels), device=group.device),
-                "loss": F.cross_entropy(logits[-1], labels, reduction="sum").double(),
-                "top1": correct[1][-1],
-                "top5": correct[5][-1],
-                "head_top1": correct[1],
-                **{name: rate.double() * len(labels) for name, rate in firing_rates.items()},
-            }
-            sums = {name: value + sums.get(name, 0) for name, value in addends.items()}
-    return averages({name: group.sum(value) for name, value in sums.items()}, firing_rates)
+            addends = evaluation_sums(torch.stack([at_least_fp32(x) for x in heads]), labels)
+            for name, rate in firing_rates.items():
+                addends[name] = rate.double() * len(labels)
+            sums = {name: value + sums[name] for name, value in addends.items()}
+            if number <= batches_of_all:
+                between()
+    sums = {name: group.sum(value) for name, value in sums.items()}
+    return averages(sums, [name for name, _ in net.spiking_layers()])
+
+
+def nothing_counted(net: RateModel, device: torch.device) -> dict[str, Tensor]:
+    """The sums of `evaluate` before the first batch, of which a process may have none."""
+    heads = len(net.branches) + 1
+    zero = torch.zeros((), dtype=torch.float64, device=device)
+    labels = torch.zeros(0, dtype=torch.int64, device=device)
+    counts = evaluation_sums(torch.zeros(heads, 0, 1, device=device), labels)
+    return counts | {name: zero for name, _ in net.spiking_layers()}
+
+
+def evaluation_sums(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """What `evaluate` adds up over the batches; logits (N, B, K), labels (B,)."""
+    correct = top_k_correct(logits, labels)
+    return {
+        "samples": torch.tensor(len(labels), device=labels.device),
+        "loss": F.cross_entropy(logits[-1], labels, reduction="sum").double(),
+        "top1": correct[1][-1],
+        "top5": correct[5][-1],
+        "head_top1": correct[1],
+    }
 
 
 def averages(sums: dict[str, Tensor], spiking_layers: Iterable[str]) -> dict[str, Any]:

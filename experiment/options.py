@@ -9,47 +9,18 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiment.flag_parser import FlagParser, Idle, add_switch, number, optional
 from experiment.recipe import OPTIMIZERS, PRECISIONS, SCHEDULERS, Recipe
 from experiment.run import Request
 from model import METHODS, MODELS
 
 # Flags that do not change what is computed: a run may be resumed with other values of them.
 CIRCUMSTANCES = ("data_path", "log_path", "resume", "evaluate", "num_workers", "val_batch_size",
-                 "device", "checkpoint_every", "keep_checkpoints")  # fmt: skip
-
-
-def number(
-    kind: Callable[[str], Any], low: float, high: float = math.inf, *, open_low: bool = False
-) -> Callable[[str], Any]:
-    """An argparse type: a finite number of a kind within [low, high], or (low, high]."""
-
-    def parse(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            what = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(f"expected {what}, got {text!r}") from None
-        too_low = value <= low if open_low else value < low
-        if too_low or value > high or not math.isfinite(value):
-            least = f"above {low}" if open_low else f"at least {low}"
-            most = "" if high == math.inf else f" and at most {high}"
-            raise argparse.ArgumentTypeError(f"expected a number {least}{most}, got {text}")
-        return value
-
-    return parse
-
-
-def optional(kind: Callable[[str], Any], *names: str) -> Callable[[str], Any]:
-    """An argparse type: any of `names` (returned as None), or what `kind` parses."""
-
-    def parse(text: str) -> Any:
-        return None if text.lower() in names else kind(text)
-
-    return parse
+                 "device", "dist_timeout", "checkpoint_every", "keep_checkpoints")  # fmt: skip
 
 
 def branch_pool(text: str) -> int | str | None:
@@ -57,25 +28,45 @@ def branch_pool(text: str) -> int | str | None:
     return text if text == "default" else optional(number(int, 1), "global")(text)
 
 
-def add_switch(group: Any, name: str, default: bool | None, text: str) -> None:
-    """A flag --name with its opposite --no-name."""
-    group.add_argument(
-        f"--{name}", action=argparse.BooleanOptionalAction, default=default, help=text
-    )
+# The flags that only training reads.
+TRAINING_FLAGS = ("seed", "log_path", "resume", "checkpoint_every", "keep_checkpoints",
+                  "detach_reset", "train_batch_size", "num_epoch", "optim", "lr", "wd",
+                  "scheduler", "alp", "beta", "val_fraction", "auto_aug", "cutout",
+                  "event_aug")  # fmt: skip
+
+IDLE = (
+    Idle(
+        lambda args: args.method != "esd",
+        ("alp", "beta", "branch_pool"),
+        "this --method has no branches",
+    ),
+    Idle(
+        lambda args: args.evaluate is not None,
+        TRAINING_FLAGS,
+        "--evaluate trains nothing",
+    ),
+)
 
 
 def make_parser(
-    description: str, datasets: Sequence[str], defaults: dict[str, Any]
-) -> argparse.ArgumentParser:
-    """The shared flags, with `defaults` for every one whose default is the experiment's own."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-    )
+    description: str,
+    datasets: Sequence[str],
+    defaults: dict[str, Any],
+    *,
+    embedded: Sequence[str] = (),
+) -> FlagParser:
+    """The shared flags, with `defaults` for every one whose default is the experiment's own.
+
+    `embedded` names the data sets that need no files.
+    """
+    parser = FlagParser(description)
     add_run_flags(parser.add_argument_group("run"), datasets)
     add_network_flags(parser.add_argument_group("network"))
     add_neuron_flags(parser.add_argument_group("neuron"))
     add_training_flags(parser.add_argument_group("training"))
     parser.set_defaults(**defaults)
+    reason = "this --dataset needs no files"
+    parser.idle = [*IDLE, Idle(lambda args: args.dataset in embedded, ("data_path",), reason)]
     return parser
 
 
@@ -83,19 +74,25 @@ def add_run_flags(group: Any, datasets: Sequence[str]) -> None:
     add = group.add_argument
     add("--seed", type=number(int, 0, 2**32 - 1), help="seed of weights, order and augmentation")
     add("--dataset", choices=datasets, help="data set")
-    add("--data_path", type=Path, help="folder of the data set")
-    add("--log_path", type=Path, help="folder in which each run makes its own folder")
+    add("--data_path", metavar="FOLDER", type=Path, help="where the data set lies")
+    add("--log_path", metavar="FOLDER", type=Path, help="where each run makes its own folder")
     add("--resume", metavar="FILE|auto", default=None,
-        help="go on with this checkpoint, in its folder; 'auto': with the newest unfinished run "
-        "of the same arguments below log_path, or a new one; a published model_weights.pth "
-        "gives the initial weights of a new run")  # fmt: skip
+        help="go on with this checkpoint, in its folder; 'auto': with the newest run of the same "
+        "arguments below log_path, or a new one if there is none; a file outside a run folder, "
+        "such as a published model_weights.pth, gives the initial weights of a new run; default: "
+        "a new run")  # fmt: skip
     add("--evaluate", metavar="FILE", type=Path, default=None,
-        help="print the accuracy of every head of this checkpoint and exit")  # fmt: skip
+        help="print the accuracy of every head of this checkpoint and exit; "
+        "default: train")  # fmt: skip
     add("--device", default=None, help="cpu, cuda or cuda:N; default: cuda if there is one")
-    add("--num_workers", type=number(int, 0), help="processes that load data; 0: none")
+    add("--dist_timeout", metavar="MINUTES", type=number(float, 0, 1e4, open_low=True), default=10,
+        help="how long one of several processes waits for another before giving up")  # fmt: skip
+    add("--num_workers", metavar="PROCESSES", type=number(int, 0, 1024),
+        help="processes that load data; 0: none beside the training one")  # fmt: skip
     add("--checkpoint_every", type=number(int, 1), default=None, metavar="STEPS",
-        help="save every so many steps too, not only after each epoch")  # fmt: skip
-    add("--keep_checkpoints", type=number(int, 1), default=2, help="newest checkpoints kept")
+        help="save every so many steps too; default: only after each epoch")  # fmt: skip
+    add("--keep_checkpoints", metavar="FILES", type=number(int, 1), default=2,
+        help="newest checkpoints kept, beside the best")  # fmt: skip
 
 
 def add_network_flags(group: Any) -> None:
@@ -104,41 +101,52 @@ def add_network_flags(group: Any) -> None:
     add("--method", choices=METHODS, default="esd",
         help="esd: rate gradients, branches, distillation; rate: rate gradients alone; bptt: "
         "surrogate gradients through time")  # fmt: skip
-    add("--width", type=optional(number(int, 1), "paper"), default=None, metavar="CHANNELS",
-        help="channels of the first stage; 'paper' (or None): 64, and 128 for resnet19")  # fmt: skip
+    add("--width", type=optional(number(int, 1, 2**16), "paper"), default=None, metavar="CHANNELS",
+        help="channels of the first stage; default: 'paper', 64, and 128 for resnet19")  # fmt: skip
     add("--branch_pool", type=branch_pool, default="default", metavar="PIXELS|global|default",
-        help="pooling window of the branches; default: as published for the arch")  # fmt: skip
+        help="side of the branches' pooling window; default: the published one")  # fmt: skip
 
 
 def add_neuron_flags(group: Any) -> None:
     add = group.add_argument
-    add("--T", type=number(int, 1), help="time steps")
-    add("--decay", type=number(float, 0, 1), default=0.2,
-        help="share of the membrane potential kept from step to step")  # fmt: skip
-    add("--thresh", type=number(float, 0, open_low=True), default=1.0, help="firing threshold")
-    add("--v_reset", type=optional(number(float, -math.inf), "none", "soft"), default=None,
-        help="potential after a spike; 'none': subtract the threshold (soft reset)")  # fmt: skip
+    add("--T", metavar="STEPS", type=number(int, 1), help="time steps of each image")
+    add("--decay", metavar="SHARE", type=number(float, 0, 1), default=0.2,
+        help="share of the membrane potential kept per time step, 0 to 1")  # fmt: skip
+    add("--thresh", metavar="POTENTIAL", type=number(float, 0, open_low=True), default=1.0,
+        help="firing threshold, in the unit of the membrane potential")  # fmt: skip
+    add("--v_reset", metavar="POTENTIAL", default=None,
+        type=optional(number(float, -math.inf), "none", "soft"),
+        help="potential after a spike, below thresh; default: 'none', the threshold is "
+        "subtracted (soft reset)")  # fmt: skip
     add_switch(group, "detach_reset", True, "gradients ignore the reset")
 
 
 def add_training_flags(group: Any) -> None:
     add = group.add_argument
-    add("--train_batch_size", type=number(int, 1), help="images per step, over all processes")
-    add("--val_batch_size", type=number(int, 1), help="images per step of an evaluation")
-    add("--num_epoch", type=number(int, 1), help="epochs")
+    add("--train_batch_size", metavar="IMAGES", type=number(int, 1),
+        help="images per step, over all processes")  # fmt: skip
+    add("--accum", metavar="PARTS", type=number(int, 1), default=1,
+        help="take the images of a step in so many parts, which saves memory; batch norm then "
+        "sees one part at a time")  # fmt: skip
+    add("--val_batch_size", metavar="IMAGES", type=number(int, 1),
+        help="images per step of an evaluation, over all processes")  # fmt: skip
+    add("--num_epoch", metavar="EPOCHS", type=number(int, 1), help="passes over the training set")
     add("--optim", choices=OPTIMIZERS, default="SGDM", help="optimizer; SGDM: momentum 0.9")
-    add("--lr", type=number(float, 0, open_low=True), help="initial learning rate")
-    add("--wd", type=number(float, 0), help="weight decay (not on biases and batch norms)")
+    add("--lr", metavar="RATE", type=number(float, 0, open_low=True),
+        help="initial learning rate, per step")  # fmt: skip
+    add("--wd", metavar="RATE", type=number(float, 0),
+        help="weight decay, per step (not on biases and batch norms)")  # fmt: skip
     add("--scheduler", choices=SCHEDULERS, default="COSINE",
         help="COSINE: learning rate to 0 over num_epoch")  # fmt: skip
-    add("--alp", type=number(float, 0), help="weight of the branches' cross-entropies")
-    add("--beta", type=number(float, 0), help="weight of the distillation terms")
+    add("--alp", metavar="WEIGHT", type=number(float, 0),
+        help="weight of the branches' cross-entropies")  # fmt: skip
+    add("--beta", metavar="WEIGHT", type=number(float, 0), help="weight of the distillation terms")
     add("--amp", choices=PRECISIONS, default="none",
-        help="none: fp32; bf16: convolutions in bfloat16, neurons and statistics in fp32")  # fmt: skip
+        help="none: fp32; bf16: convolutions in bfloat16, the rest in fp32")  # fmt: skip
     add("--val_fraction", type=optional(number(float, 0, 1, open_low=True), "none"), default=None,
         metavar="FRACTION",
-        help="part of the training set held out to select the best epoch; without it the best "
-        "epoch is chosen on the test set, as published")  # fmt: skip
+        help="part of the training set held out to select the best epoch, above 0 and below 1; "
+        "default: 'none', it is chosen on the test set, as published")  # fmt: skip
 
 
 def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
@@ -165,6 +173,7 @@ def training_recipe(args: argparse.Namespace) -> Recipe:
         amp=args.amp,
         checkpoint_every=args.checkpoint_every,
         keep_checkpoints=args.keep_checkpoints,
+        accum=args.accum,
     )
 
 
@@ -181,6 +190,7 @@ def make_request(args: argparse.Namespace) -> Request:
         resume=args.resume,
         evaluate=args.evaluate,
         device=args.device,
+        dist_timeout=args.dist_timeout,
     )
 
 

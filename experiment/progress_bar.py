@@ -8,24 +8,28 @@ from progress.bar import Bar
 
 
 class StepBar:
-    """Counts the steps of an epoch; silent where `stream` is no terminal or `show` is off."""
+    """Counts `total` steps of which some are `done`; silent where stderr is no terminal.
+
+    `show` off silences it too. Use with `contextlib.closing`, so that an error finds a clean line.
+    """
 
     def __init__(self, title: str, total: int, done: int = 0, *, show: bool = True):
         self._bar = None
         if show and sys.stderr.isatty() and total > 0:
-            suffix = "%(index)d/%(max)d steps, %(eta_td)s left%(note)s"
-            self._bar = Bar(title, max=total, suffix=suffix, file=sys.stderr)
-            self._bar.note = ""
-            self._bar.goto(done)
+            suffix = "%(index)d/%(max)d steps, %(eta_td)s left"
+            # A hidden cursor would stay hidden after a kill.
+            self._bar = Bar(title, max=total, suffix=suffix, file=sys.stderr, hide_cursor=False)
+            self._bar.index = done  # Bar.goto would count them in the speed
+            self._bar.update()
 
-    def advance(self, note: str = "") -> None:
-        """One step more; `note` is shown behind the remaining time."""
+    def advance(self) -> None:
+        """One step more."""
         if self._bar is not None:
-            self._bar.note = note
             self._bar.next()
 
     def close(self) -> None:
-        """Leave the line to what is printed next."""
+        """Leave an empty line to what is printed next."""
         if self._bar is not None:
-            self._bar.clearln()
-            self._bar.finish()
+            self._bar.writeln("")
+            sys.stderr.write("\r")
+            sys.stderr.flush()

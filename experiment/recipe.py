@@ -29,6 +29,7 @@ class Recipe:
     amp: "none" (fp32) or "bf16" (convolutions and linear layers in bfloat16).
     checkpoint_every: steps between checkpoints inside an epoch, or None for none.
     keep_checkpoints: newest checkpoints kept.
+    accum: parts in which each process takes its share of a step's images, one after the other.
     """
 
     seed: int
@@ -45,6 +46,15 @@ class Recipe:
     amp: str = "none"
     checkpoint_every: int | None = None
     keep_checkpoints: int = 2
+    accum: int = 1
+
+    @property
+    def batch_sizes(self) -> dict[str, int]:
+        """What decides the memory taken, by flag."""
+        return {
+            "train_batch_size": self.train_batch_size,
+            "val_batch_size": self.val_batch_size,
+        }
 
 
 def make_optimizer(net: nn.Module, recipe: Recipe) -> Optimizer:

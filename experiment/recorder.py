@@ -36,7 +36,11 @@ class Recorder:
         self._board: SummaryWriter | None = None
 
     def write(self, record: dict[str, Any], state: TrainingState) -> None:
-        """Append an epoch's record, print its line, draw the curves; counts it in the state."""
+        """Append an epoch's record, print its line, draw the curves; counts it in the state.
+
+        Before the state is saved: a run that is killed in between repeats the epoch, cuts
+        metrics.jsonl back to the lines that its state counts and writes all of this again.
+        """
         state.lines += 1
         if self.folder is None:
             return
@@ -107,12 +111,12 @@ def describe(record: dict[str, Any], state: TrainingState) -> str:
 def locked(folder: Path) -> Iterator[None]:
     """Hold a run folder against other processes; the system lets go when this one ends.
 
-    Raises: ValueError if another process is training in it.
+    Raises: ValueError if another process is training in it; OSError if it cannot be locked.
     """
     with open(folder / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             raise ValueError(
                 f"another process is training in {folder}: wait for it, or start a new run "
                 "without --resume"

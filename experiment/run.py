@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+import logging
+from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from experiment.engine import Data, NonFiniteError, Stopped, evaluate, fit
+from experiment.engine import Data, evaluate, fit
+from experiment.failure import failures_of_a_run, noted_in, one_sentence_errors
 from experiment.recipe import Recipe
 from experiment.recorder import Recorder, locked
 from experiment.resume import choose_start, load_weights, restore
 from experiment.training_state import TrainingState
 from model import RateModel
-from util.distributed import Group, process_group
+from util.distributed import Group, process_group, share_of_batch
 from util.record import MetricsFile, write_json
 from util.signals import StopRequest
 from util.util import create_run_folder, environment_report, seed_everything, setup_logging
@@ -40,35 +41,7 @@ class Request:
     resume: str | None
     evaluate: Path | None
     device: str | None
-
-
-@contextmanager
-def one_sentence_errors() -> Iterator[None]:
-    """What users can cause ends the program with one sentence, not with a traceback.
-
-    Exit codes: 2 for wrong input, 1 for a run that failed, 128 + signal for one asked to stop.
-    """
-    try:
-        yield
-    except Stopped as stop:
-        print(f"{stop}; go on with --resume auto", file=sys.stderr)
-        raise SystemExit(stop.exit_code) from None
-    except KeyboardInterrupt:
-        print("interrupted at once; the newest checkpoint is whole", file=sys.stderr)
-        raise SystemExit(130) from None
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except (NonFiniteError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except torch.OutOfMemoryError as error:
-        print(
-            f"error: the device has not enough memory ({str(error).splitlines()[0]}): try a "
-            "smaller --train_batch_size, --width or --amp bf16",
-            file=sys.stderr,
-        )
-        raise SystemExit(1) from None
+    dist_timeout: float  # minutes
 
 
 def run(
@@ -77,19 +50,26 @@ def run(
     load_data: Callable[[], Data],
     build_network: Callable[[Data], RateModel],
 ) -> dict[str, Any]:
-    """Train, or evaluate if the request says so; returns the final metrics."""
-    with one_sentence_errors(), process_group(request.device) as group:
+    """Train, or evaluate if the request says so; returns the final metrics.
+
+    Raises: SystemExit with a code of `failure` after one sentence on stderr.
+    """
+    with (
+        one_sentence_errors(recipe.batch_sizes),
+        process_group(request.device, timeout_minutes=request.dist_timeout) as group,
+    ):
         seed_everything(recipe.seed)
         data = load_data()
         net = build_network(data)
         net.to(group.device, memory_format=torch.channels_last)
-        check_fit(net, data, group)
+        check_test_image(net, data, group)
         if request.evaluate is not None:
-            return evaluate_file(net, data, recipe, request.evaluate, group)
+            return evaluate_file(net, data, recipe, request, group)
+        check_smallest_batch(net, data, recipe, group)
         return train(request, recipe, data, net, group)
 
 
-def check_fit(net: RateModel, data: Data, group: Group) -> None:
+def check_test_image(net: RateModel, data: Data, group: Group) -> None:
     """Pass one test image through all heads, so that what does not fit is refused at once."""
     image, _ = data.test[0]
     net.eval()
@@ -97,11 +77,38 @@ def check_fit(net: RateModel, data: Data, group: Group) -> None:
         net.head_logits(data.to_input(image[None].to(group.device)))
 
 
+def check_smallest_batch(net: RateModel, data: Data, recipe: Recipe, group: Group) -> None:
+    """ValueError if an epoch would end in a batch that batch norm cannot normalise.
+
+    That is a single image whose last map is a single pixel: its variance does not exist.
+    """
+    share = share_of_batch(recipe.train_batch_size, group, parts=recipe.accum)
+    if (len(data.train) // group.world_size) % share != 1 and share != 1:
+        return
+    image, _ = data.test[0]
+    before = {name: value.clone() for name, value in net.named_buffers()}
+    net.train()
+    try:
+        with torch.no_grad():
+            net(data.to_input(image[None].to(group.device)))
+        possible = all(value.isfinite().all() for value in net.buffers())
+    except ValueError:
+        possible = False
+    if not possible:
+        raise ValueError(
+            f"with --train_batch_size {recipe.train_batch_size} an epoch of {len(data.train)} "
+            "images ends in a batch of one image per process, whose smallest map is one pixel: "
+            "batch norm has nothing to normalise there; choose another batch size"
+        )
+    for name, value in net.named_buffers():
+        value.copy_(before[name])
+
+
 def evaluate_file(
-    net: RateModel, data: Data, recipe: Recipe, path: Path, group: Group
+    net: RateModel, data: Data, recipe: Recipe, request: Request, group: Group
 ) -> dict[str, Any]:
     """Print and return the accuracy of every head of a checkpoint on the test set."""
-    load_weights(net, path)
+    load_weights(net, request.evaluate, request.identity)
     result = evaluate(
         net, data.test, data.to_input, batch_size=recipe.val_batch_size,
         num_workers=recipe.num_workers, amp=recipe.amp, group=group,
@@ -120,29 +127,73 @@ def train(
 ) -> dict[str, Any]:
     """Train in a new run folder, or in that of the run to resume; returns the final metrics."""
     state = TrainingState(net, recipe, request.identity)
-    start = choose_start(request.resume, net, request.log_path, request.identity)
-    folder = start.folder
-    if folder is None:
-        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = f"{request.run_name}_{stamp}"
-        folder = group.share(create_run_folder(request.log_path, name) if group.is_first else None)
-    with locked(folder) if group.is_first else nullcontext(), StopRequest() as stop:
-        logger = setup_logging(folder if group.is_first else None, rank=group.rank)
-        if start.checkpoints:
-            restore(state, start.checkpoints, group, logger)
-        if group.is_first:
-            begin_folder(folder, request, state)
+    start = group.from_first(
+        lambda: choose_start(request.resume, net, request.log_path, request.identity)
+    )
+    with StopRequest() as stop:
+        folder = start.folder or new_folder(request, group)
+        with locked(folder) if group.is_first else nullcontext():
+            logger = setup_logging(folder if group.is_first else None, rank=group.rank)
+            checkpoints = group.from_first(start.checkpoints)
+            if checkpoints:
+                restore(state, checkpoints, group, logger)
+            if group.is_first:
+                begin_folder(folder, request, state)
             logger.info(f"run folder {folder}; device {device_name(group)}")
-        recorder = Recorder(
-            folder if group.is_first else None, logger, keep_checkpoints=recipe.keep_checkpoints
+            if recipe.accum > 1:
+                logger.warning(describe_accumulation(recipe, group))
+            if request.resume is not None and not checkpoints:
+                logger.info(f"--resume {request.resume}: {describe_fresh_start(request)}")
+            with noted_in(logger), failures_of_a_run(recipe.batch_sizes):
+                train_in(folder, recipe, data, state, group=group, logger=logger, stop=stop)
+            result = group.from_first(lambda: final_metrics(folder, state))
+            logger.info(describe_result(result))
+            return result
+
+
+def train_in(
+    folder: Path,
+    recipe: Recipe,
+    data: Data,
+    state: TrainingState,
+    *,
+    group: Group,
+    logger: logging.Logger,
+    stop: StopRequest,
+) -> None:
+    """Train `state` to the end, with its records in `folder`."""
+    if group.world_size > 1:
+        # Buffers are running statistics, which training does not read; `evaluate` shares them.
+        state.forward = DistributedDataParallel(
+            state.net, broadcast_buffers=False, gradient_as_bucket_view=True
         )
-        if group.world_size > 1:
-            state.forward = DistributedDataParallel(net)
+    recorder = Recorder(
+        folder if group.is_first else None, logger, keep_checkpoints=recipe.keep_checkpoints
+    )
+    with closing(recorder):
         fit(state, data, recipe, group=group, recorder=recorder, stop=stop)
-        recorder.close()
-        result = group.share(final_metrics(folder, state) if group.is_first else None)
-        logger.info(describe_result(result))
-        return result
+
+
+def new_folder(request: Request, group: Group) -> Path:
+    """A new run folder of the first process, its path in all."""
+    name = f"{request.run_name}_{datetime.now():%Y%m%d-%H%M%S}"
+    return group.from_first(lambda: create_run_folder(request.log_path, name))
+
+
+def describe_fresh_start(request: Request) -> str:
+    """What a run that was to be resumed begins with instead."""
+    if request.resume == "auto":
+        return "no checkpoint of a run with these arguments yet, training from the beginning"
+    return "initial weights of a new run"
+
+
+def describe_accumulation(recipe: Recipe, group: Group) -> str:
+    """What --accum changes beside memory."""
+    part = share_of_batch(recipe.train_batch_size, group, parts=recipe.accum)
+    return (
+        f"--accum {recipe.accum}: batch norm sees {part} images at a time, and distillation "
+        f"averages over them, not over the {part * recipe.accum} that this process has in a step"
+    )
 
 
 def begin_folder(folder: Path, request: Request, state: TrainingState) -> None:
@@ -154,14 +205,22 @@ def begin_folder(folder: Path, request: Request, state: TrainingState) -> None:
             "environment": environment_report(),
         }
         write_json(folder / "config.json", config)
-    MetricsFile(folder / "metrics.jsonl").truncate_to(state.lines)
+    metrics = MetricsFile(folder / "metrics.jsonl")
+    metrics.truncate_to(state.lines)
+    try:
+        metrics.read()
+    except ValueError as error:
+        raise ValueError(
+            f"{metrics.path} is damaged ({error}): restore the file, or start a new run"
+        ) from error
 
 
 def device_name(group: Group) -> str:
     """The device as a person names it."""
+    name = f"cpu ({torch.get_num_threads()} threads)"
     if group.device.type == "cuda":
-        return f"{group.device} ({torch.cuda.get_device_name(group.device)})"
-    return f"cpu ({torch.get_num_threads()} threads)"
+        name = f"{group.device} ({torch.cuda.get_device_name(group.device)})"
+    return name if group.world_size == 1 else f"{name}, the first of {group.world_size} processes"
 
 
 def final_metrics(folder: Path, state: TrainingState) -> dict[str, Any]:

@@ -34,6 +34,11 @@ class TrainingState:
         self.means = WeightedMeans()
         self.best: dict[str, float] | None = None
 
+    @property
+    def place(self) -> str:
+        """How far the training has come, for a person."""
+        return f"epoch {self.epoch}, step {self.batch}"
+
     def next_epoch(self) -> None:
         """Move the schedule and begin a new epoch."""
         self.scheduler.step()
@@ -57,10 +62,22 @@ class TrainingState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state` was taken.
 
-        Raises: ValueError if it belongs to other arguments.
+        Raises: ValueError if it is no state of a training, or belongs to other arguments.
         """
+        missing = self.state_dict().keys() - state.keys()
+        if missing:
+            raise ValueError(
+                f"it is no state of a training run ({min(missing)!r} is missing): name a last.pt "
+                "or best.pt of a run"
+            )
         refuse_other_arguments(state["arguments"], self.arguments)
-        self.net.load_state_dict(state["model"])
+        try:
+            self.net.load_state_dict(state["model"])
+        except RuntimeError as error:  # the same arguments build another network by now
+            raise ValueError(
+                f"its weights do not fit the network ({' '.join(str(error).split())}): use the "
+                "version of the program that saved it"
+            ) from error
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.means.load_state_dict(state["means"])
@@ -78,6 +95,6 @@ def refuse_other_arguments(saved: dict[str, Any], wanted: dict[str, Any]) -> Non
     ]
     if differences:
         raise ValueError(
-            f"the checkpoint was trained with {', '.join(differences)}: repeat its own arguments "
-            "(config.json beside it), or start a new run"
+            f"it was trained with {', '.join(differences)}: repeat its own arguments "
+            "(config.json beside it has them)"
         )

@@ -67,6 +67,12 @@ class RateModel(nn.Module, ABC):
         _, last = self._run(x, ())
         return self.classify(last).unflatten(0, (self.T, -1))
 
+    def all_logits(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
+        """In eval mode the branches' logits (B, K) and the network's own at every step (T, B, K)."""
+        assert not self.training, "all_logits belongs to eval mode"
+        heads, last = self._run(x, self.branches)
+        return heads, self.classify(last).unflatten(0, (self.T, -1))
+
     def spiking_layers(self) -> Iterator[tuple[str, nn.Module]]:
         """(name, module) of every module whose output is a spike train, in forward order."""
         for name, module in self.named_modules():

@@ -6,7 +6,7 @@ Source: arXiv 2510.06254, section on reliability-decoupled distillation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,15 +30,26 @@ def reliable_teacher(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return total / count.clamp(min=1).unsqueeze(-1), count > 0
 
 
-def soft_loss(logits: Tensor, teacher: Tensor, reliable: Tensor, temperature: float) -> Tensor:
+def soft_loss(
+    logits: Tensor,
+    teacher: Tensor,
+    reliable: Tensor,
+    temperature: float,
+    average: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """tau^2 KL(softmax(teacher/tau) || softmax(z/tau)), averaged over reliable samples; 0 if none.
 
-    Args: logits (N, B, K); teacher (B, K); reliable (B,) bool. Returns: (N,), one term per head.
+    Args: logits (N, B, K); teacher (B, K); reliable (B,) bool; average: the mean of a tensor over
+    the processes that share a batch, whose mean result is then the batch's.
+    Returns: (N,), one term per head.
     """
     student = F.log_softmax(logits / temperature, dim=-1)
     target = F.log_softmax(teacher / temperature, dim=-1).expand_as(student)
     divergence = F.kl_div(student, target, reduction="none", log_target=True).sum(-1)  # (N, B)
-    weight = reliable.to(divergence.dtype) / reliable.sum().clamp(min=1)
+    count = reliable.sum().to(divergence.dtype)
+    if average is not None:
+        count = average(count)  # not a whole number, so that the processes' terms average to ours
+    weight = reliable.to(divergence.dtype) / count.where(count > 0, 1)
     return temperature**2 * (divergence * weight).sum(-1)
 
 
@@ -62,16 +73,25 @@ class SelfDistillationLoss:
         alp: weight of the branches' cross-entropies.
         beta: weight of the soft terms.
         temperature: tau of the soft terms.
+        average: for several processes that share a batch evenly, the mean of a tensor over them:
+            then the mean of their losses is the loss of the batch.
     The caller divides by the number of time steps T (published convention).
     """
 
-    def __init__(self, alp: float, beta: float, temperature: float = 3.0):
+    def __init__(
+        self,
+        alp: float,
+        beta: float,
+        temperature: float = 3.0,
+        *,
+        average: Callable[[Tensor], Tensor] | None = None,
+    ):
         for name, value in (("alp", alp), ("beta", beta)):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} must be a finite number >= 0, got {value}")
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature must be a finite number > 0, got {temperature}")
-        self.alp, self.beta, self.temperature = alp, beta, temperature
+        self.alp, self.beta, self.temperature, self.average = alp, beta, temperature, average
 
     def __call__(self, heads: Sequence[Tensor], labels: Tensor) -> DistillationLoss:
         """heads: N logits (B, K), the spiking network's last; labels (B,)."""
@@ -82,6 +102,6 @@ class SelfDistillationLoss:
         ).view(N, B).mean(1)  # fmt: skip
         hard = self.alp * each[:-1].sum() + each[-1]
         teacher, reliable = reliable_teacher(logits, labels)
-        soft = soft_loss(logits, teacher, reliable, self.temperature).sum()
+        soft = soft_loss(logits, teacher, reliable, self.temperature, self.average).sum()
         fraction = reliable.to(logits.dtype).mean()
         return DistillationLoss(hard + self.beta * soft, hard, soft, fraction)

@@ -46,18 +46,22 @@ def _compiler_is_missing() -> bool:
 
 
 def _is_uncompiled(tensor: Tensor) -> bool:
+    if torch.compiler.is_compiling():  # whoever compiles around this has a compiler
+        return False
     return tensor.device.type == "cpu" and _compiler_is_missing()
+
+
+def _run(function: Callable, *arguments) -> tuple:
+    """function(*arguments), compiled on its own or into the graph that is being compiled."""
+    if torch.compiler.is_compiling():
+        return function(*arguments)
+    with torch._dynamo.config.patch(recompile_limit=GRAPHS):
+        return _compiled(function)(*arguments)
 
 
 @cache
 def _compiled(function: Callable) -> Callable:
-    compiled = torch.compile(function, dynamic=True, fullgraph=True, options=OPTIONS)
-
-    def run(*arguments):
-        with torch._dynamo.config.patch(recompile_limit=GRAPHS):
-            return compiled(*arguments)
-
-    return run
+    return torch.compile(function, dynamic=True, fullgraph=True, options=OPTIONS)
 
 
 def _affine(rows: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
@@ -135,7 +139,7 @@ def norm_lif_rate(
     x = layout.flatten(current)
     overwrite = overwrite and len(x) == steps > 1
     sources = _sources(layout, x, residual, scale, shift, residual_scale, residual_shift)
-    spikes, *sums = _compiled(_fire)(sources, steps, neuron, overwrite)
+    spikes, *sums = _run(_fire, sources, steps, neuron, overwrite)
     maps = (layout.unflatten(m[None])[0] for m in sums)
     return Fired(layout.unflatten(x if overwrite else spikes), *maps)
 
@@ -154,7 +158,7 @@ def norm_rate(
     steps = max(len(x), 1 if residual is None else len(residual))
     overwrite = overwrite and len(x) == steps > 1
     sources = _sources(layout, x, residual, scale, shift, residual_scale, residual_shift)
-    out, mean = _compiled(_norm)(sources, steps, overwrite)
+    out, mean = _run(_norm, sources, steps, overwrite)
     return layout.unflatten(x if overwrite else out), layout.unflatten(mean[None])[0]
 
 
@@ -163,7 +167,7 @@ def lif_spikes(x: Tensor, steps: int, neuron: Neuron) -> Tensor:
     if _is_uncompiled(x):
         return kernel_op.lif_spikes(x, steps, neuron)
     layout = MapRows(x)
-    spikes = _compiled(_spikes)(list(layout.flatten(x).unbind(0)), steps, neuron)
+    spikes = _run(_spikes, list(layout.flatten(x).unbind(0)), steps, neuron)
     return layout.unflatten(spikes)
 
 

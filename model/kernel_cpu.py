@@ -49,7 +49,7 @@ def norm_lif_rate(
     size, dtype = x.shape[1:], accumulation_dtype(x.dtype)
     rate, eligibility = x.new_zeros(size, dtype=dtype), x.new_zeros(size, dtype=dtype)
     constant = x.shape[0] == 1
-    mean = x[0] if constant else x.new_zeros(size, dtype=dtype)
+    mean = x[0].to(dtype) if constant else x.new_zeros(size, dtype=dtype)
     spikes = x if overwrite and not constant else x.new_empty(steps, *size)
     source = _Source(layout, x, scale, shift, residual, residual_scale, residual_shift)
     for block in _blocks(x):
@@ -165,7 +165,7 @@ def norm_rate(
     x = layout.flatten(current)
     size, dtype = x.shape[1:], accumulation_dtype(x.dtype)
     constant = x.shape[0] == 1
-    mean = x[0] if constant else x.new_zeros(size, dtype=dtype)
+    mean = x[0].to(dtype) if constant else x.new_zeros(size, dtype=dtype)
     steps = max(x.shape[0], 1 if residual is None else residual.shape[0])
     out = x if overwrite and not constant else x.new_empty(steps, *size)
     source = _Source(layout, x, scale, shift, residual, residual_scale, residual_shift)

@@ -166,7 +166,7 @@ def norm_lif_rate(
     if overwrite and current.shape[0] > 1:
         return Fired(current, *_fire_in_place(*sources, *neuron))
     spikes, rate, eligibility, mean = _fire(*sources, steps, *neuron)
-    return Fired(spikes, rate, eligibility, current[0] if current.shape[0] == 1 else mean)
+    return Fired(spikes, rate, eligibility, _mean(current, mean))
 
 
 def norm_rate(
@@ -178,7 +178,14 @@ def norm_rate(
     if overwrite and current.shape[0] > 1:
         return current, _norm_in_place(*sources)
     out, mean = _norm(*sources)
-    return out, current[0] if current.shape[0] == 1 else mean
+    return out, _mean(current, mean)
+
+
+def _mean(current: Tensor, mean: Tensor) -> Tensor:
+    """The time mean that an operator returned, or left out where current is constant."""
+    if current.shape[0] > 1:
+        return mean
+    return current[0].to(functional.accumulation_dtype(current.dtype))
 
 
 def lif_spikes(x: Tensor, steps: int, neuron: Neuron) -> Tensor:

@@ -50,11 +50,8 @@ def _input(
 @triton.jit
 def _reset(v, spike, threshold: tl.constexpr, v_reset: tl.constexpr):
     """`functional.reset`, with a Boolean spike."""
-    if v_reset is None:
-        u = tl.where(spike, v - threshold, v)
-    else:
-        u = tl.where(spike, v_reset, v)
-    return u
+    u = v - threshold if v_reset is None else tl.full(v.shape, v_reset, v.dtype)
+    return tl.where(spike, u, v)
 
 
 @triton.jit

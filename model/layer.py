@@ -185,8 +185,9 @@ def average_pool(x: Activation, window: int | None) -> Activation:
     """
 
     def pool(maps: Tensor) -> Tensor:
-        size = window or tuple(maps.shape[-2:])
-        return F.avg_pool2d(maps, size).flatten(1)
+        if window is None:
+            return maps.mean((-2, -1))  # unlike pooling, keeps no map for its backward
+        return F.avg_pool2d(maps, window).flatten(1)
 
     return map_pair(pool, x) if isinstance(x, RatePair) else pool(x)
 

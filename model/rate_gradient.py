@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from model import functional, kernel
 from model.functional import Neuron
@@ -137,6 +136,13 @@ def conv_norm(
     return RatePair(out.flatten(0, 1), rate, neuron is not None, x.execution, pending)
 
 
+def _refuse_second_derivative() -> None:
+    if torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        raise RuntimeError(
+            "rate gradients cannot be differentiated again: call backward without create_graph"
+        )
+
+
 class _Plan(NamedTuple):
     """What the backward of a layer needs to know beside tensors.
 
@@ -189,8 +195,8 @@ class _ConvNormGradient(torch.autograd.Function):
         return rate_out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
+        _refuse_second_derivative()
         if grad is None:
             return (None,) * 12
         kept_rate, weight, gamma, mean, inverse_std, y, eligibility = ctx.saved_tensors
@@ -250,8 +256,8 @@ class _EligibilityGradient(torch.autograd.Function):
         return rate_out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad):
+        _refuse_second_derivative()
         (eligibility,) = ctx.saved_tensors
         return None, grad * eligibility, None
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
@@ -154,16 +155,27 @@ def split_off(
     dataset: TensorDataset, fraction: float, *, seed: int
 ) -> tuple[TensorDataset, TensorDataset]:
     """The rest and a held-out `fraction` of the samples, with equal shares of each class."""
+    images, labels = dataset.tensors
+    rest, held_out = (
+        TensorDataset(images[part], labels[part])
+        for part in split_indices(labels.numpy(), fraction, seed=seed)
+    )
+    return rest, held_out
+
+
+def split_indices(
+    labels: np.ndarray, fraction: float, *, seed: int
+) -> tuple[list[int], list[int]]:
+    """Indices of the rest and of a held-out `fraction`, with equal shares of each label."""
     from sklearn.model_selection import train_test_split
 
     if not 0 < fraction < 1:
         raise ValueError(f"validation fraction {fraction}: expected more than 0 and less than 1")
-    images, labels = dataset.tensors
     try:
-        parts = train_test_split(
+        rest, held_out = train_test_split(
             range(len(labels)),
             test_size=fraction,
-            stratify=labels.numpy(),
+            stratify=labels,
             random_state=mixed_seed("validation", seed) % 2**32,
         )
     except ValueError as error:
@@ -171,7 +183,6 @@ def split_off(
             f"validation fraction {fraction} of {len(labels)} samples does not leave every class "
             "on both sides: choose another fraction"
         ) from error
-    rest, held_out = (TensorDataset(images[part], labels[part]) for part in parts)
     return rest, held_out
 
 

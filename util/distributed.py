@@ -6,14 +6,22 @@ Every function also works for a single process, so no caller asks whether it is 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
+
+from util.rendezvous import store_of_attempt
+
+Result = TypeVar("Result")
+
+# What torchrun tells each process. RANK and WORLD_SIZE are what makes a process one of many:
+# clusters export the address alone, too.
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 
 class Group(NamedTuple):
@@ -36,30 +44,60 @@ class Group(NamedTuple):
         dist.all_reduce(total)
         return total.to(values.device)
 
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over all processes, on the device of `values`."""
+        return self.sum(values) / self.world_size
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
         return flag if self.world_size == 1 else bool(self.sum(torch.tensor(int(flag))).item())
 
     def share(self, value: Any) -> Any:
-        """The first process's value (plain types), in all of them."""
+        """The first process's value (plain types and CPU tensors), in all of them."""
         if self.world_size == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]
 
+    def from_first(self, work: Callable[[], Result]) -> Result:
+        """What `work` returns or raises in the first process, the only one to run it, in all.
 
-def share_of_batch(batch_size: int, group: Group) -> int:
-    """Samples of one process in a batch of `batch_size` over all.
+        So what is decided by looking at files is decided once. Errors that users can cause
+        (ValueError, OSError) are shared; any other ends the first process.
+        """
+        if self.world_size == 1:
+            return work()
+        result = error = None
+        if self.is_first:
+            try:
+                result = work()
+            except (ValueError, OSError) as caught:
+                error = caught
+        result, error = self.share((result, error))
+        if error is not None:
+            raise error
+        return result
+
+    def copy_buffers(self, module: nn.Module) -> None:
+        """Give every process the first one's buffers (running statistics of batch norms)."""
+        if self.world_size > 1:
+            for buffer in module.buffers():
+                dist.broadcast(buffer, src=0)
+
+
+def share_of_batch(batch_size: int, group: Group, *, parts: int = 1) -> int:
+    """Samples of one process in a batch of `batch_size` over all, or in one of its `parts`.
 
     Raises: ValueError if they do not divide it evenly.
     """
-    if batch_size % group.world_size:
+    if batch_size % (group.world_size * parts):
+        times = f" times {parts} parts of each" if parts > 1 else ""
         raise ValueError(
-            f"batch size {batch_size} is not a multiple of the {group.world_size} processes: "
-            "choose one that is"
+            f"batch size {batch_size} is not a multiple of the {group.world_size} processes"
+            f"{times}: choose one that is"
         )
-    return batch_size // group.world_size
+    return batch_size // group.world_size // parts
 
 
 def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
@@ -78,29 +116,109 @@ def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
     if device.type == "cpu":
         return torch.device("cpu")
     index = local_rank if device.index is None else device.index
-    count = torch.cuda.device_count()
-    if not torch.cuda.is_available() or index >= count:
-        raise ValueError(f"device cuda:{index} is not there: this machine shows {count} of them")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if index >= count:
+        advice = "start one process for each (--nproc_per_node)" if local_rank else "choose another"
+        raise ValueError(
+            f"device cuda:{index} is not there: this machine shows {count} of them; {advice}"
+        )
     return torch.device("cuda", index)
+
+
+class Place(NamedTuple):
+    """Where torchrun put this process: among all, and among those of its machine."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+
+
+def place_from_environment(environment: Mapping[str, str] = os.environ) -> Place:
+    """What the environment says; without RANK and WORLD_SIZE, or with a world of 1, one process.
+
+    Raises: ValueError for a half-set environment or values that cannot be.
+    """
+    if "RANK" not in environment and "WORLD_SIZE" not in environment:
+        return Place(0, 1, 0)
+    if environment.get("WORLD_SIZE") == "1" and environment.get("RANK", "0") == "0":
+        return Place(0, 1, _whole_number("LOCAL_RANK", environment.get("LOCAL_RANK", "0")))
+    missing = [name for name in VARIABLES if not environment.get(name)]
+    if missing:
+        there = [name for name in VARIABLES if name not in missing]
+        raise ValueError(
+            f"the environment has {', '.join(there)} but not {', '.join(missing)}: start with "
+            "torchrun, which sets them all, or unset RANK and WORLD_SIZE for a single process"
+        )
+    rank, world_size, local_rank, _, _ = (
+        value if name == "MASTER_ADDR" else _whole_number(name, value)
+        for name, value in ((name, environment[name]) for name in VARIABLES)
+    )
+    if not rank < world_size:
+        raise ValueError(f"RANK {rank} of WORLD_SIZE {world_size}: expected 0 to {world_size - 1}")
+    return Place(rank, world_size, local_rank)
+
+
+def _whole_number(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise ValueError(f"environment variable {name} is {text!r}: expected a whole number")
+    return int(text)
 
 
 @contextmanager
 def process_group(device_name: str | None, *, timeout_minutes: float = 10) -> Iterator[Group]:
     """Join the processes that torchrun started, and leave them at the end.
 
-    The backend is nccl for CUDA devices and gloo for CPUs; the device follows LOCAL_RANK.
+    The backend is nccl for CUDA devices and gloo for CPUs; the device follows LOCAL_RANK. A
+    process that waits longer than `timeout_minutes` for another gives up.
+
+    Raises: ValueError for a half-set environment or a device that is not there; ConnectionError
+    if another process ended or did not answer in time.
     """
-    world_size = int(os.environ.get("WORLD_SIZE", 1))
-    device = choose_device(device_name, int(os.environ.get("LOCAL_RANK", 0)))
+    place = place_from_environment()
+    device = choose_device(device_name, place.local_rank)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    if world_size == 1:
+    if place.world_size == 1:
         yield Group(0, 1, device)
         return
+    with _lost_processes_named(place, timeout_minutes):
+        _join(place, device, timedelta(minutes=timeout_minutes))
+        finished = False
+        try:
+            yield Group(place.rank, place.world_size, device)
+            finished = True
+        finally:
+            # After an error the others may be in a collective, for which NCCL would wait; then the
+            # end of this process closes its connections, by which the others notice.
+            if finished or device.type == "cpu":
+                dist.destroy_process_group()
+
+
+def _join(place: Place, device: torch.device, timeout: timedelta) -> None:
+    """Make the default process group, in a store that no earlier attempt has written to."""
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+    store.set_timeout(timeout)
+    on_cuda = device.type == "cuda"
     dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=timeout_minutes)
+        "nccl" if on_cuda else "gloo",
+        store=store_of_attempt(store, rank, world_size, timeout),
+        rank=rank,
+        world_size=world_size,
+        timeout=timeout,
+        device_id=device if on_cuda else None,
     )
+
+
+@contextmanager
+def _lost_processes_named(place: Place, timeout_minutes: float) -> Iterator[None]:
+    """One sentence for what torch reports when another process is gone or stands still."""
     try:
-        yield Group(dist.get_rank(), world_size, device)
-    finally:
-        dist.destroy_process_group()
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise ConnectionError(
+            f"process {place.rank} of {place.world_size} lost the others: one of them ended, or "
+            f"did not answer within {timeout_minutes:g} minutes ({str(error).splitlines()[0]}); "
+            "what it printed says why; go on with --resume auto"
+        ) from error

@@ -10,7 +10,6 @@ makes its data, digits in front of a simulated sensor, and needs neither.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +21,6 @@ if __package__ in (None, ""):  # started as a file: make the project's packages 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from experiment.dvs.config.config import get_parser
-from experiment.dvs.picture import draw_event_frames
 from experiment.dvs.process import EventData, load_event_data
 from experiment.dvs.source import SOURCES
 from experiment.options import make_request, network_arguments, training_recipe

@@ -8,6 +8,8 @@ from pathlib import Path
 from experiment.options import add_switch, make_parser
 from util.data import DATASETS
 
+EMBEDDED = ("Digits", "FakeData")  # need no files
+
 PAPER = {
     "seed": 60,
     "arch": "resnet18",
@@ -28,7 +30,9 @@ PAPER = {
 
 def get_parser() -> argparse.ArgumentParser:
     """Every flag of the experiment with its default."""
-    parser = make_parser("Train a spiking network on small images.", DATASETS, PAPER)
+    parser = make_parser(
+        "Train a spiking network on small images.", DATASETS, PAPER, embedded=EMBEDDED
+    )
     group = parser.add_argument_group("augmentation")
     add_switch(group, "auto_aug", None, "AutoAugment; default: on for CIFAR, off for others")
     add_switch(group, "cutout", None, "Cutout of 16 pixels; default: on for CIFAR, off for others")

@@ -35,5 +35,5 @@ def get_parser() -> argparse.ArgumentParser:
         "must not be compared; the other data sets have one split each")  # fmt: skip
     add_switch(group, "event_aug", True, "mirror, and roll, rotate or cut out, whole samples")
     add_switch(group, "shuffle_frames", False,
-        "put each sample's frames in a random order, a control for what their order is worth")  # fmt: skip
+        "put each sample's frames in a random order: a control for what it is worth")  # fmt: skip
     return parser

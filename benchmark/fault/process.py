@@ -1,0 +1,143 @@
+"""Runs in child processes of their own group, which can be killed at any moment.
+
+A child is forked from this process, which has imported everything and computed nothing: it starts
+in milliseconds where a fresh interpreter takes seconds, so kills hit the training, not the imports.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from experiment.recorder import Recorder
+
+TIME_LIMIT = 300  # seconds for one run of some; far more than it takes
+CRASHED = 99  # exit code of a child that would have shown a traceback
+SYSTEM_CALLS = ("open", "write", "fsync", "replace", "link", "unlink")
+
+
+class Child(NamedTuple):
+    """A process in a group of its own, and the file with what it printed."""
+
+    pid: int
+    output: Path
+
+    def send(self, number: int) -> None:
+        """Signal the whole group, data-loading processes included."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def wait(self) -> int:
+        """The exit code, or minus the signal that ended it; nothing of the group outlives this."""
+        deadline = time.monotonic() + TIME_LIMIT
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid or time.monotonic() > deadline:
+                self.send(signal.SIGKILL)
+                break
+            time.sleep(0.005)
+        return os.waitstatus_to_exitcode(status) if pid else CRASHED
+
+    def wait_for(self, text: str) -> None:
+        """Return when the child has printed `text` or has ended."""
+        while text not in self.text():
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is not None:
+                return
+            time.sleep(0.002)
+
+    def text(self) -> str:
+        """What was printed so far."""
+        return self.output.read_text() if self.output.exists() else ""
+
+
+def start(task: Callable[[], Any], output: Path) -> Child:
+    """Run `task` in a new process group; its exit code is that of a program that ends with it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    output.write_text("")
+    pid = os.fork()
+    if pid:
+        return Child(pid, output)
+    os.setsid()
+    descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    code = CRASHED
+    try:
+        task()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def watch_saves(on_call: Callable[[int, str, Callable[..., Any], tuple], Any]) -> None:
+    """From now on route each system call inside `Recorder.save` through `on_call`; for children.
+
+    on_call: gets the number of the call, its name, the call itself and its arguments.
+    """
+    depth = number = 0
+    save = Recorder.save
+
+    def watched_save(self: Recorder, *args: Any, **options: Any) -> None:
+        nonlocal depth
+        depth += 1
+        save(self, *args, **options)
+        depth -= 1
+
+    def watched(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def replacement(*args: Any, **options: Any) -> Any:
+            nonlocal number
+            if depth == 0:
+                return call(*args, **options)
+            number += 1
+            return on_call(number - 1, name, call, args)
+
+        return replacement
+
+    Recorder.save = watched_save
+    for name in SYSTEM_CALLS:
+        setattr(os, name, watched(name, getattr(os, name)))
+
+
+def run_and_count(main: Callable[[], Any], total: Path) -> None:
+    """Run, and write down how many system calls its saves made."""
+    counted = 0
+
+    def count(number: int, name: str, call: Callable[..., Any], args: tuple) -> Any:
+        nonlocal counted
+        counted += 1
+        return call(*args)
+
+    watch_saves(count)
+    main()
+    total.write_text(str(counted))
+
+
+def run_and_die_in_save(main: Callable[[], Any], fatal: int, *, after: bool) -> None:
+    """Run, and kill the group before or after (a write: in the middle of) call number `fatal`."""
+
+    def die(number: int, name: str, call: Callable[..., Any], args: tuple) -> Any:
+        if number == fatal:
+            if name == "write":
+                call(args[0], args[1][: len(args[1]) // 2])
+            elif after:
+                call(*args)
+            os.killpg(0, signal.SIGKILL)
+        return call(*args)
+
+    watch_saves(die)
+    main()

@@ -1,0 +1,138 @@
+"""How a run ends when it cannot go on: one sentence, an exit code, no traceback.
+
+0              finished
+1              a run that had begun failed: disk full, folder gone, no memory, non-finite loss
+2              wrong arguments, data or checkpoint; nothing has begun, no folder is left
+128 + signal   asked to stop, everything saved (143 SIGTERM, 130 SIGINT, 138 SIGUSR1)
+130            stopped at once by a second signal; the newest checkpoint is whole
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import torch
+
+from util.signals import StopRequest
+
+USER_ERRORS = (ValueError, OSError, RuntimeError, MemoryError)
+
+
+class Stopped(Exception):
+    """Training was asked to stop and has saved its state."""
+
+    def __init__(self, request: StopRequest, place: str):
+        super().__init__(
+            f"stopped by {request.requested} at {place}; all is saved, the same command with "
+            "--resume auto goes on from there"
+        )
+        self.exit_code = request.exit_code
+
+
+class NonFiniteError(ArithmeticError):
+    """A loss or gradient that is no number; raised before the weights are touched."""
+
+
+class RunFailed(Exception):
+    """A run that had begun cannot go on; the message is one sentence."""
+
+
+@contextmanager
+def one_sentence_errors(batch_sizes: dict[str, int]) -> Iterator[None]:
+    """What users can cause ends the program with one sentence and one of the codes above.
+
+    batch_sizes: flags and values that decide how much memory is taken.
+    """
+    try:
+        yield
+    except Stopped as stop:
+        leave(str(stop), stop.exit_code)
+    except KeyboardInterrupt:
+        leave("stopped at once; the newest checkpoint, if there is one, is whole", 130)
+    except (RunFailed, ConnectionError) as error:  # the latter: another process has ended
+        leave(f"error: {error}", 1)
+    except USER_ERRORS as error:
+        sentence = sentence_of(error, batch_sizes)
+        if sentence is None:
+            raise
+        leave(f"error: {sentence}", 2)
+
+
+@contextmanager
+def failures_of_a_run(batch_sizes: dict[str, int]) -> Iterator[None]:
+    """What goes wrong in here is no longer the command's fault: RunFailed, exit code 1."""
+    try:
+        yield
+    except NonFiniteError as error:
+        raise RunFailed(str(error)) from error
+    except USER_ERRORS as error:
+        sentence = sentence_of(error, batch_sizes)
+        if sentence is None:
+            raise
+        raise RunFailed(sentence) from error
+
+
+@contextmanager
+def noted_in(logger: logging.Logger) -> Iterator[None]:
+    """Why a run ended, written to the log file too: `leave` prints it, but keeps no record."""
+    try:
+        yield
+    except (Stopped, RunFailed) as error:
+        record = logger.makeRecord(
+            logger.name, logging.ERROR, __file__, 0, "%s", (str(error),), None
+        )
+        for handler in logger.handlers:
+            if isinstance(handler, logging.FileHandler):
+                handler.handle(record)
+        raise
+
+
+def leave(sentence: str, exit_code: int) -> NoReturn:
+    """End the program with the sentence on stderr."""
+    print(sentence, file=sys.stderr)
+    raise SystemExit(exit_code) from None
+
+
+def sentence_of(error: BaseException, batch_sizes: dict[str, int]) -> str | None:
+    """An error in one sentence; None if it is a mistake of this program, not of its user."""
+    message = str(error)
+    if is_out_of_memory(error):
+        return out_of_memory(message, batch_sizes)
+    if isinstance(error, RuntimeError):
+        # Torch says so when the system kills a process that loads data.
+        end = re.search(r"DataLoader worker.*(exited unexpectedly|by signal: \w+)", message)
+        if end is None:
+            return None
+        return (
+            f"a process that loads data was ended ({end[1]}): it may have run out of memory, try "
+            "fewer --num_workers"
+        )
+    if "Original Traceback" in message:  # raised in a process that loads data
+        return message.strip().splitlines()[-1].partition(": ")[2]
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(message.split())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the machine could not give the memory asked for."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    )
+
+
+def out_of_memory(message: str, batch_sizes: dict[str, int]) -> str:
+    """What was asked for, at which batch size, and what to try."""
+    amount = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", message)
+    device = "CUDA" if "CUDA" in message else "CPU"
+    given = ", ".join(f"--{name} {value}" for name, value in batch_sizes.items())
+    asked = f" (asked for {amount[1]} more)" if amount else ""
+    return (
+        f"{device} out of memory{asked} with {given}: try smaller ones, a smaller --width or --T, "
+        "or --amp bf16"
+    )

@@ -1,0 +1,115 @@
+"""A command-line parser that refuses a wrong value in one sentence and names idle flags."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+LARGEST = 2**31 - 1  # of whole numbers: what fits every index type of the libraries below
+
+
+class Idle(NamedTuple):
+    """Flags that have no effect under a condition: `flags` where `applies(args)`, and why."""
+
+    applies: Callable[[argparse.Namespace], bool]
+    flags: Sequence[str]
+    reason: str
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Appends the default to the help of a flag whose text does not say it itself."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        text = action.help or ""
+        return text if "default" in text else super()._get_help_string(action)
+
+
+class FlagParser(argparse.ArgumentParser):
+    """argparse with one-sentence errors (exit code 2), whole flag names only, and `idle` rules.
+
+    A flag that is given although a rule says that it has no effect is warned about.
+    """
+
+    def __init__(self, description: str):
+        super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False)
+        self.idle: list[Idle] = []
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (--help lists every flag)\n")
+
+    def parse_args(
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        parsed = super().parse_args(args, namespace)
+        if os.environ.get("RANK", "0") == "0":
+            given = self._given(args)
+            for rule in self.idle:
+                if rule.applies(parsed):
+                    warn_about([flag for flag in rule.flags if flag in given], rule.reason)
+        return parsed
+
+    def _given(self, args: Sequence[str] | None) -> set[str]:
+        """The flags that the command line names, whatever their values."""
+        absent = object()
+        blank = argparse.Namespace(**{action.dest: absent for action in self._actions})
+        parsed = super().parse_args(args, blank)
+        return {name for name, value in vars(parsed).items() if value is not absent}
+
+
+def warn_about(flags: Iterable[str], reason: str) -> None:
+    """One line on stderr about flags without effect, if there are any."""
+    names = ", ".join(f"--{flag}" for flag in flags)
+    if names:
+        print(f"warning: no effect of {names}: {reason}", file=sys.stderr)
+
+
+def number(
+    kind: Callable[[str], Any], low: float, high: float = math.inf, *, open_low: bool = False
+) -> Callable[[str], Any]:
+    """An argparse type: a finite number of a kind within [low, high], or (low, high].
+
+    Whole numbers end at LARGEST unless `high` says otherwise.
+    """
+    if kind is int and high == math.inf:
+        high = LARGEST
+
+    def parse(text: str) -> Any:
+        what = "a whole number" if kind is int else "a number"
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"expected {what}, got {shortened(text)}") from None
+        too_low = value <= low if open_low else value < low
+        if too_low or value > high or not abs(value) < math.inf:
+            bounds = [] if low == -math.inf else [f"above {low}" if open_low else f"from {low}"]
+            bounds += [] if high == math.inf else [f"up to {high}"]
+            expected = " ".join([what, *bounds]) if bounds else "a finite number"
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {shortened(text)}")
+        return value
+
+    return parse
+
+
+def optional(kind: Callable[[str], Any], *names: str) -> Callable[[str], Any]:
+    """An argparse type: any of `names` (returned as None), or what `kind` parses."""
+
+    def parse(text: str) -> Any:
+        return None if text.lower() in names else kind(text)
+
+    return parse
+
+
+def add_switch(group: Any, name: str, default: bool | None, text: str) -> None:
+    """A flag --name with its opposite --no-name."""
+    group.add_argument(
+        f"--{name}", action=argparse.BooleanOptionalAction, default=default, help=text
+    )
+
+
+def shortened(text: str) -> str:
+    """The text in quotes, its middle left out if it is long."""
+    return repr(text if len(text) <= 40 else f"{text[:20]}...{text[-10:]}")

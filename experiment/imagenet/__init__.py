@@ -1,0 +1,1 @@
+"""ImageNet, on one device or many."""

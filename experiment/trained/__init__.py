@@ -1,0 +1,1 @@
+"""What to do with a trained network: evaluate, measure, look inside, export, predict."""

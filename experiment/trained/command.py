@@ -1,0 +1,83 @@
+"""What the commands on trained networks share: flags, where results go, how they end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+
+from experiment.engine import Data
+from experiment.failure import one_sentence_errors
+from experiment.flag_parser import FlagParser, number
+from util.distributed import Group, process_group
+from util.loader import make_loader
+from util.sampler import EvaluationSampler
+
+
+def make_parser(description: str, *, out: str, batch_size: int = 128) -> FlagParser:
+    """Flags of every command on a checkpoint; `out` is where its results go by default."""
+    parser = FlagParser(description)
+    add = parser.add_argument
+    add("checkpoint", type=Path, metavar="CHECKPOINT",
+        help="best.pt, last.pt or another checkpoint of a run; the file says what it holds")
+    add("--out", type=Path, default=None, metavar="FOLDER",
+        help=f"where the results go; default: {out} beside the checkpoint")
+    add("--data_path", type=Path, default=None, metavar="FOLDER",
+        help="where the data set lies; default: where it lay in training")
+    add("--device", default=None, help="cpu, cuda or cuda:N; default: cuda if there is one")
+    add("--batch_size", type=number(int, 1), default=batch_size, metavar="IMAGES",
+        help="images at a time, over all processes")
+    add("--num_workers", type=number(int, 0, 1024), default=0, metavar="PROCESSES",
+        help="processes that load data; 0: none beside this one")
+    return parser  # fmt: skip
+
+
+def add_images_flag(parser: FlagParser, default: int | None, what: str) -> None:
+    """--images: how many of the test set are used."""
+    parser.add_argument("--images", type=number(int, 1), default=default, metavar="COUNT",
+        help=f"{what}: the first so many of the test set; default: {default or 'all'}")  # fmt: skip
+
+
+@contextmanager
+def command(device: str | None, batch_size: int) -> Iterator[Group]:
+    """The processes of a command; what users can cause ends it with one sentence and code 2."""
+    with one_sentence_errors({"batch_size": batch_size}), process_group(device) as group:
+        yield group
+
+
+def results_folder(out: Path | None, checkpoint: Path, name: str) -> Path:
+    """The folder for results, made if it is not there."""
+    folder = checkpoint.parent / name if out is None else out
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def first_samples(dataset: Dataset, count: int | None) -> Dataset:
+    """The first `count` samples, or all.
+
+    Raises: ValueError if there are fewer.
+    """
+    if count is None:
+        return dataset
+    if count > len(dataset):
+        raise ValueError(f"--images {count}: the test set has only {len(dataset)}")
+    return Subset(dataset, range(count))
+
+
+def batches_of(
+    dataset: Dataset, data: Data, *, batch_size: int, num_workers: int, group: Group
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """This process's share of a data set: (network input, labels) on its device."""
+    sampler = EvaluationSampler(len(dataset), rank=group.rank, world_size=group.world_size)
+    share = -(-batch_size // group.world_size)
+    loader: Any = make_loader(
+        dataset, batch_size=share, sampler=sampler, num_workers=num_workers, device=group.device
+    )
+    for images, labels in loader:
+        labels = torch.as_tensor(labels).to(group.device, non_blocking=True)
+        yield data.to_input(images.to(group.device, non_blocking=True)), labels

@@ -1,0 +1,125 @@
+"""The step benchmark on a tiny network: what it measures, writes and refuses."""
+
+import json
+from itertools import product
+
+import pytest
+import torch
+
+from benchmark import gpu, step
+from benchmark.contestant import VARIANTS, Contestant, Workload
+from benchmark.floor import ConvolutionFloor
+from benchmark.measure import interleaved_seconds, peak_bytes, saved_bytes
+from model import build_model
+
+TINY = ["--width", "4", "--batch", "2", "--size", "16", "--repeats", "1", "--warmup", "1"]
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """The command sets the number of threads of its process, which is the test's here."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_sweep_writes_table_json_and_picture(tmp_path, capsys):
+    rows = step.main([*TINY, "--sweep", "1", "3", "--output", str(tmp_path / "new")])
+    printed = capsys.readouterr().out
+    written = json.loads((tmp_path / "new" / "step.json").read_text())
+    assert [row["name"] for row in written["rows"]] == [row.name for row in rows]
+    assert {(row.branches, row.T) for row in rows} == set(product((True, False), (1, 3)))
+    assert (tmp_path / "new" / "step.md").read_text() in printed
+    assert (tmp_path / "new" / "step.png").read_bytes().startswith(b"\x89PNG")
+    assert "--sweep 1 3" in written["command"]
+
+
+def kept(name: str, T: int) -> int:
+    workload = Workload("resnet18", T, 8, branches=False, size=16, width=8)
+    contestant = Contestant(VARIANTS[name], workload)
+    return saved_bytes(contestant.forward, contestant.parameters)
+
+
+def test_one_pass_keeps_half_the_bytes_of_two_stages_at_any_T():
+    assert kept("one_pass", 2) == kept("one_pass", 5) <= kept("two_stage", 5) / 2
+    assert kept("one_pass_bf16", 2) == kept("one_pass_bf16", 5) < kept("one_pass", 2) * 0.6
+    assert kept("bptt", 5) > 2 * kept("bptt", 2)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_contestant_takes_a_step(name):
+    if VARIANTS[name].compiled:
+        pytest.skip("compilation takes longer than a test may; test_kernel_compiled has it")
+    contestant = Contestant(VARIANTS[name], Workload("resnet18", 2, 2, True, 16, width=4))
+    before = [p.detach().clone() for p in contestant.parameters]
+    contestant.step()
+    assert all(not p.equal(b) for p, b in zip(contestant.parameters, before, strict=True))
+
+
+def test_floor_counts_the_operations_of_one_convolution():
+    net = torch.nn.Sequential(build_model("resnet18", num_classes=2, T=1, width=4).stem)
+    workload = Workload("resnet18", 3, 2, branches=False, size=8)
+    floor = ConvolutionFloor(net, workload)
+    per_sample = 4 * 8 * 8 * 3 * 3 * 3
+    # the stem: forward and weight gradient on B images, no input gradient
+    assert floor.multiply_adds() == 2 * 2 * per_sample
+
+
+def test_peak_is_at_least_what_is_alive_at_one_time():
+    def step_of_known_size():
+        first = torch.empty(1000, dtype=torch.float32)
+        second = torch.empty(500, dtype=torch.float32)
+        del first, second
+        torch.empty(100)
+
+    assert peak_bytes(step_of_known_size, "cpu") == 6000
+
+
+def test_steps_are_timed_in_turn():
+    order = []
+    steps = [lambda: order.append("a"), lambda: order.append("b")]
+    seconds = interleaved_seconds(steps, repeats=2, warmup=1, device="cpu")
+    assert order == ["a", "b"] * 3
+    assert [len(own) for own in seconds] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--T", "0"], "expected a whole number of at least 1, got '0'"),
+        (["--device", "tpu"], "expected cpu or cuda, got 'tpu'"),
+        (["--contestants", "fastest"], "invalid choice: 'fastest'"),
+    ],
+)
+def test_wrong_values_are_one_sentence(arguments, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        step.main(arguments)
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+def test_gpu_benchmark_needs_a_gpu(capsys):
+    with pytest.raises(SystemExit) as stop:
+        gpu.main([])
+    assert stop.value.code == 2
+    assert "there is no GPU here that torch can use" in capsys.readouterr().err
+
+
+def test_gpu_benchmark_checks_what_it_times(monkeypatch):
+    """Its two checks, run on a CPU, pass; and report a wrong kernel."""
+    monkeypatch.setattr(gpu, "DEVICE", "cpu")
+    assert gpu.kernel_report() == "kernels: all within twice plain PyTorch's error"
+    assert "gradients within" in gpu.network_report()
+    worst = float(gpu.network_report().split()[5])
+    assert worst < 1e-9
+
+    right = gpu.kernel.norm_lif_rate
+
+    def wrong(*values, **named):
+        fired = right(*values, **named)
+        return fired._replace(rate=fired.rate + 0.01)
+
+    monkeypatch.setattr(gpu.kernel, "norm_lif_rate", wrong)
+    assert "rate" in gpu.kernel_report()

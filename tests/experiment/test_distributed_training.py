@@ -1,0 +1,274 @@
+"""Training and evaluation by several gloo processes against the same by one."""
+
+import math
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import TensorDataset
+
+from experiment import engine
+from experiment.cifar.main import main as cifar_main
+from experiment.failure import NonFiniteError
+from experiment.recipe import Recipe
+from experiment.training_state import TrainingState
+from model import RateModel, build_model
+from model.distillation import SelfDistillationLoss
+from tests.support.processes import end_processes, run_processes, start_processes, wait_for
+from util.distributed import Group
+
+ALONE = Group(0, 1, torch.device("cpu"))
+BATCH, CLASSES = 12, 3
+RECIPE = Recipe(
+    seed=0, num_epoch=1, train_batch_size=BATCH, val_batch_size=BATCH, num_workers=0,
+    optim="SGDM", lr=0.1, wd=1e-3, scheduler="COSINE", alp=0.5, beta=0.3,
+)  # fmt: skip
+
+
+def network(*, arch: str = "resnet18", classes: int = CLASSES, **options) -> RateModel:
+    """A narrow network in float64, the same weights every time."""
+    torch.manual_seed(0)
+    return build_model(
+        arch, num_classes=classes, T=2, width=4, branch_pool=None, thresh=0.5, **options
+    ).double()
+
+
+def images_and_labels(steps: int = 1) -> list[tuple[Tensor, Tensor]]:
+    """Batches of noise, (12, 3, 16, 16), and labels of 3 classes."""
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (
+            torch.randn(BATCH, 3, 16, 16, dtype=torch.float64, generator=generator),
+            torch.randint(CLASSES, (BATCH,), generator=generator),
+        )
+        for _ in range(steps)
+    ]
+
+
+def train_steps(group: Group, *, frozen: bool, beta: float, accum: int, options: dict) -> dict:
+    """Two steps of training by the engine; weights, gradients and metrics as arrays.
+
+    frozen: batch norms use their running statistics, so that they do not couple the images.
+    """
+    net = network(**options)
+    state = TrainingState(net, RECIPE, {})
+    if group.world_size > 1:
+        state.forward = DistributedDataParallel(
+            net, broadcast_buffers=False, gradient_as_bucket_view=True
+        )
+    net.train()
+    if frozen:
+        for module in net.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        net.train = lambda: net  # the engine's call must not undo it
+    parts = []
+    for images, labels in images_and_labels(steps=2):
+        images, labels = (x[group.rank :: group.world_size] for x in (images, labels))
+        parts += zip(images.chunk(accum), labels.chunk(accum), strict=True)
+    average = group.mean if group.world_size > 1 else None
+    loss = SelfDistillationLoss(RECIPE.alp, beta, average=average)
+    steps = engine.train_one_epoch(state, parts, loss, lambda x: x, "none", group, accum)
+    assert sum(1 for _ in steps) == 2
+    own_reliable = state.means.means()["reliable"]
+    state.means.gather(group.sum, keep=True)
+    return {
+        "weights": {name: p.detach().numpy() for name, p in net.named_parameters()},
+        "gradients": {name: p.grad.numpy() for name, p in net.named_parameters()},
+        "buffers": {name: b.numpy() for name, b in net.named_buffers()},
+        "means": state.means.means(),
+        "own_reliable": own_reliable,
+    }
+
+
+def in_process(group: Group, keywords: dict) -> dict:
+    return train_steps(group, **keywords)
+
+
+def largest_difference(a: dict, b: dict, kind: str) -> float:
+    """Over all tensors of a kind, relative to the largest value of each."""
+    return max(
+        float(np.abs(a[kind][name] - value).max() / max(np.abs(value).max(), 1e-9))
+        for name, value in b[kind].items()
+    )
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("method", ["esd", "bptt"])
+def test_many_processes_take_the_step_of_one(world_size, method):
+    keywords = {"frozen": True, "beta": 0.3, "accum": 1, "options": {"method": method}}
+    one = train_steps(ALONE, **keywords)
+    many = run_processes(in_process, world_size, keywords)
+    for other in many:
+        assert largest_difference(other, one, "gradients") < 1e-11
+        assert largest_difference(other, one, "weights") < 1e-12
+        assert other["means"]["total"] == pytest.approx(one["means"]["total"], rel=1e-12)
+        assert other["means"]["head_top1"] == pytest.approx(one["means"]["head_top1"], rel=1e-6)
+    # Otherwise the loss's average over reliable samples would be the same anyway.
+    assert len({result["own_reliable"] for result in many}) > 1
+
+
+@pytest.mark.parametrize("accum", [2, 3])
+def test_accumulated_parts_take_the_step_of_the_whole(accum):
+    keywords = {"frozen": True, "beta": 0.0, "options": {}}
+    whole = train_steps(ALONE, accum=1, **keywords)
+    parts = train_steps(ALONE, accum=accum, **keywords)
+    assert largest_difference(parts, whole, "gradients") < 1e-11
+    assert largest_difference(parts, whole, "weights") < 1e-12
+    assert parts["means"]["hard"] == pytest.approx(whole["means"]["hard"], rel=1e-12)
+
+
+def test_accumulation_and_many_processes_go_together():
+    keywords = {"frozen": True, "beta": 0.0, "options": {}}
+    whole = train_steps(ALONE, accum=1, **keywords)
+    for parts in run_processes(in_process, 2, {"accum": 3, **keywords}):
+        assert largest_difference(parts, whole, "weights") < 1e-12
+
+
+def poisoned_steps(group: Group) -> dict:
+    """Three steps; the last process's second batch is not finite."""
+    net = network()
+    state = TrainingState(net, RECIPE, {})
+    state.forward = DistributedDataParallel(net, broadcast_buffers=False)
+    batches = [
+        tuple(x[group.rank :: group.world_size] for x in batch) for batch in images_and_labels(3)
+    ]
+    if group.rank == group.world_size - 1:
+        batches[1][0][0, 0, 3, 3] = math.nan
+    loss = SelfDistillationLoss(0.5, 0.3, average=group.mean)
+    steps, weights = 0, {}
+    try:
+        for _ in engine.train_one_epoch(state, batches, loss, lambda x: x, "none", group):
+            steps += 1
+            weights = {name: p.detach().clone() for name, p in net.named_parameters()}
+    except NonFiniteError as error:
+        same = all(p.equal(weights[name]) for name, p in net.named_parameters())
+        return {"steps": steps, "untouched": same, "message": str(error)}
+    return {"steps": steps, "untouched": False, "message": "none"}
+
+
+def test_one_process_s_nan_stops_all_before_the_update():
+    for result in run_processes(poisoned_steps, 2):
+        assert result["steps"] == 1
+        assert result["untouched"]
+        assert "epoch 0, step 1" in result["message"]
+
+
+SAMPLES, BATCHES = range(12, 17), (1, 2, 3, 4, 6)
+
+
+def evaluation_grid(group: Group) -> dict:
+    """Counts of every N and batch size, in plain types."""
+    images, labels = evaluation_data()
+    net = network(classes=10)
+    return {
+        (n, batch): engine.evaluate(
+            net, TensorDataset(images[:n], labels[:n]), lambda x: x, batch_size=batch,
+            num_workers=0, amp="none", group=group,
+        )
+        for n in SAMPLES for batch in BATCHES
+    }  # fmt: skip
+
+
+def evaluation_data() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    images = torch.randn(max(SAMPLES), 3, 16, 16, dtype=torch.float64, generator=generator)
+    return images, torch.randint(10, (max(SAMPLES),), generator=generator)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_evaluation_counts_every_sample_once(world_size):
+    """N in 12 ... 16, five batch sizes, three worlds: 75 cases against the definition."""
+    images, labels = evaluation_data()
+    net = network(classes=10).eval()
+    with torch.no_grad():
+        logits = torch.stack(net.head_logits(images))  # (N heads, 16, 10)
+    right = logits.argmax(-1) == labels
+    among_five = (logits[-1].topk(5).indices == labels[:, None]).any(1)
+    for results in run_processes(evaluation_grid, world_size):
+        for (n, _), found in results.items():
+            assert found["samples"] == n
+            assert found["top1"] == 100 * int(right[-1, :n].sum()) / n
+            assert found["top5"] == 100 * int(among_five[:n].sum()) / n
+            assert found["head_top1"] == [100 * int(head[:n].sum()) / n for head in right]
+
+
+def evaluate_two(group: Group) -> dict:
+    images, labels = evaluation_data()
+    dataset = TensorDataset(images[:2], labels[:2])
+    return engine.evaluate(
+        network(classes=10), dataset, lambda x: x, batch_size=4, num_workers=0, amp="none",
+        group=group,
+    )  # fmt: skip
+
+
+def test_a_process_without_test_samples_agrees_with_the_others():
+    first, second, third = run_processes(evaluate_two, 3)
+    assert first == second == third
+    assert first["samples"] == 2
+
+
+def buffers_after_evaluation(group: Group) -> list[float]:
+    """Running means that differ between processes before an evaluation, and after it."""
+    net = network(classes=10)
+    for name, buffer in net.named_buffers():
+        if name.endswith("running_mean"):
+            buffer.fill_(group.rank + 0.5)
+    images, labels = evaluation_data()
+    engine.evaluate(
+        net, TensorDataset(images, labels), lambda x: x, batch_size=8, num_workers=0, amp="none",
+        group=group,
+    )  # fmt: skip
+    return [b.unique().item() for n, b in net.named_buffers() if n.endswith("running_mean")]
+
+
+def test_all_processes_evaluate_the_first_one_s_network():
+    for means in run_processes(buffers_after_evaluation, 2):
+        assert set(means) == {0.5}
+
+
+def command(folder: Path, *more: str) -> list[str]:
+    """A short run on noise: two epochs of 16 steps."""
+    return [
+        "--dataset", "FakeData", "--arch", "resnet18", "--width", "4", "--T", "1",
+        "--train_batch_size", "32", "--val_batch_size", "64", "--num_epoch", "2",
+        "--num_workers", "0", "--device", "cpu", "--log_path", str(folder), *more,
+    ]  # fmt: skip
+
+
+def main_that_stands_still(argv: list[str], step: int) -> None:
+    """The command; the last process stops (SIGSTOP) at a step, without a word."""
+    check = engine.refuse_non_finite
+    calls = 0
+
+    def stand_still(*arguments) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == step and os.environ["RANK"] != "0":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        check(*arguments)
+
+    engine.refuse_non_finite = stand_still
+    cifar_main(argv)
+
+
+def test_a_stopped_process_makes_the_others_leave_within_the_timeout(tmp_path, capfd):
+    timeout = 4  # seconds
+    argv = command(tmp_path, "--dist_timeout", str(timeout / 60))
+    processes, _server = start_processes(main_that_stands_still, 2, argv, 3)
+    try:
+        wait_for(lambda: list(tmp_path.glob("*/train.log")), 60)
+        begun = time.monotonic()
+        wait_for(lambda: processes[0].exitcode is not None, 60)
+        assert processes[0].exitcode == 1
+        assert time.monotonic() - begun < 3 * timeout + 5  # the steps before it take their time too
+        assert processes[1].is_alive()
+    finally:
+        end_processes(processes)
+    assert "process 0 of 2 lost the others" in capfd.readouterr().err

@@ -1,0 +1,50 @@
+"""The Triton kernels against `functional`, in Triton's interpreter; and compiled for an H100.
+
+Triton decides when it is imported whether it interprets, so the interpreted kernels live in a
+process of their own. Neither needs a GPU.
+"""
+
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from unittest.mock import patch
+
+import pytest
+import torch
+
+from tests.support.kernel_case import Case, cases
+from tests.support.triton_case import compile_for_gpu, run_backward_case, run_forward_case
+
+pytest.importorskip("triton")
+
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+@pytest.fixture(scope="module")
+def interpreter():
+    """A process in which Triton kernels run as plain Python."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        with patch.dict(os.environ, {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}):
+            process.submit(os.getpid).result()  # starts it
+        yield process
+
+
+@pytest.mark.parametrize("case", list(cases(DTYPES)), ids=str)
+def test_forward(case, interpreter):
+    assert interpreter.submit(run_forward_case, case).result() == []
+
+
+@pytest.mark.parametrize("fires", [True, False])
+@pytest.mark.parametrize("from_batch", [True, False])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_backward(channels_last, from_batch, fires, interpreter):
+    case = Case("soft", channels_last=channels_last)
+    arguments = (case, from_batch, fires)
+    assert interpreter.submit(run_backward_case, *arguments).result() == []
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("kernel", ["fire", "spikes", "norm", "sum", "apply"])
+def test_compiles_for_an_h100_without_one(kernel, dtype):
+    assembly = compile_for_gpu(kernel, dtype)
+    assert ".target sm_90" in assembly

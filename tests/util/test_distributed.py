@@ -1,0 +1,150 @@
+import math
+import time
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.multiprocessing import ProcessRaisedException
+
+from tests.support.processes import environment_of, place_of, run_processes
+from util.distributed import (
+    Group,
+    choose_device,
+    place_from_environment,
+    process_group,
+    share_of_batch,
+)
+
+CPU = torch.device("cpu")
+ALONE = Group(0, 1, CPU)
+
+
+def test_one_process_is_its_own_sum_mean_and_first():
+    values = torch.tensor([1.5, -2.0])
+    assert ALONE.sum(values) is values
+    assert ALONE.mean(values).equal(values)
+    assert ALONE.any(True) and not ALONE.any(False)
+    assert ALONE.share({"a": 1}) == {"a": 1}
+    assert ALONE.from_first(lambda: 7) == 7
+
+
+def talk(group: Group) -> dict:
+    """Everything that the methods of a group return, in plain types."""
+    mine = torch.tensor([group.rank + 1.0, -group.rank], dtype=torch.float64)
+    net = nn.BatchNorm1d(2)
+    net.running_mean += group.rank
+    group.copy_buffers(net)
+    return {
+        "sum": group.sum(mine).tolist(),
+        "mean": group.mean(mine).tolist(),
+        "unchanged": mine.tolist(),
+        "any": [group.any(False), group.any(group.rank == group.world_size - 1)],
+        "share": group.share([group.rank, "words", {"nested": torch.ones(2).tolist()}]),
+        "from_first": group.from_first(lambda: group.rank * 10 + 5),
+        "buffer": net.running_mean.tolist(),
+        "first": group.is_first,
+    }
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_what_processes_say_to_each_other(world_size):
+    total = [world_size * (world_size + 1) / 2, -world_size * (world_size - 1) / 2]
+    for rank, heard in enumerate(run_processes(talk, world_size)):
+        assert heard["sum"] == total
+        assert heard["mean"] == [value / world_size for value in total]
+        assert heard["unchanged"] == [rank + 1, -rank]
+        assert heard["any"] == [False, True]
+        assert heard["share"] == [0, "words", {"nested": [1, 1]}]
+        assert heard["from_first"] == 5
+        assert heard["buffer"] == [0, 0]
+        assert heard["first"] == (rank == 0)
+
+
+def fail_in_first(group: Group) -> str:
+    def work():
+        raise FileNotFoundError(2, "no such folder") if group.is_first else AssertionError
+
+    try:
+        group.from_first(work)
+    except FileNotFoundError as error:
+        return str(error)
+    return "nothing"
+
+
+def test_the_first_process_s_error_is_everybody_s():
+    assert run_processes(fail_in_first, 2) == ["[Errno 2] no such folder"] * 2
+
+
+def lose_the_last(group: Group) -> str:
+    """The last process leaves without a word while the others wait for it."""
+    if group.rank == group.world_size - 1:
+        return "gone"
+    group.sum(torch.ones(3))
+    return "never"
+
+
+def test_a_lost_process_ends_the_others_with_one_sentence():
+    begun = time.monotonic()
+    with pytest.raises(ProcessRaisedException, match="ConnectionError: process 0 of 2 lost"):
+        run_processes(lose_the_last, 2)
+    assert time.monotonic() - begun < 30
+
+
+def test_the_group_is_left_at_the_end(monkeypatch):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert run_processes(place_of, 2) == [(0, 2), (1, 2)]
+    with process_group("cpu") as group:
+        assert group == ALONE
+    assert not dist.is_initialized()
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"WORLD_SIZE": None}, "has RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT but not WORLD_SIZE"),
+        ({"RANK": None}, "but not RANK: start with torchrun"),
+        ({"MASTER_ADDR": None, "MASTER_PORT": None}, "but not MASTER_ADDR, MASTER_PORT"),
+        ({"LOCAL_RANK": ""}, "but not LOCAL_RANK"),
+        ({"RANK": "four"}, "RANK is 'four': expected a whole number"),
+        ({"WORLD_SIZE": "-2"}, "WORLD_SIZE is '-2': expected a whole number"),
+        ({"MASTER_PORT": "http"}, "MASTER_PORT is 'http'"),
+        ({"RANK": "2"}, "RANK 2 of WORLD_SIZE 2: expected 0 to 1"),
+    ],
+)
+def test_a_half_set_environment_is_one_sentence(changes, sentence):
+    environment = {**environment_of(1, 2, 29500), **changes}
+    environment = {name: value for name, value in environment.items() if value is not None}
+    with pytest.raises(ValueError, match=sentence):
+        place_from_environment(environment)
+
+
+def test_places_by_environment():
+    assert place_from_environment({"MASTER_ADDR": "login-node"}) == (0, 1, 0)
+    assert place_from_environment({"WORLD_SIZE": "1", "RANK": "0"}) == (0, 1, 0)
+    assert place_from_environment(environment_of(1, 2, 29500)) == (1, 2, 1)
+
+
+def test_shares_of_a_batch():
+    assert share_of_batch(12, ALONE._replace(world_size=3)) == 4
+    with pytest.raises(ValueError, match="batch size 10 is not a multiple of the 4 processes"):
+        share_of_batch(10, ALONE._replace(world_size=4))
+
+
+def test_a_device_per_process(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device(None, local_rank=1) == torch.device("cuda", 1)
+    assert choose_device("cpu", local_rank=7) == CPU
+    with pytest.raises(ValueError, match="cuda:2 is not there: this machine shows 2 of them"):
+        choose_device("cuda", local_rank=2)
+
+
+def test_sums_of_whole_numbers_are_exact_beyond_single_precision():
+    big = 2**24 + 1
+    assert math.prod(run_processes(count, 2, big)) == (2 * big) ** 2
+
+
+def count(group: Group, number: int) -> int:
+    return int(group.sum(torch.tensor(number)))
