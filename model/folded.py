@@ -6,7 +6,7 @@ weight W and bias b is again a convolution, with
     scale = gamma / sqrt(V + eps),   W' = scale W,   b' = scale (b - mu) + beta
 
 so the spike trains are those of the network that was trained, up to rounding. The result is made
-of torch's own layers, `Neurons` and `Residual`, and runs over T steps at once (`forward`) or one
+of torch's own layers and `Neurons`, and runs over T steps at once (`forward`) or one
 frame at a time (`step`, `Stream`).
 
 Shapes: T time steps, B batch, C channels, H x W pixels, K classes.
@@ -14,7 +14,7 @@ Shapes: T time steps, B batch, C channels, H x W pixels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -51,37 +51,54 @@ class Neurons(nn.Module):
         return f"{self.label}, {self.neuron}"
 
 
-class Residual(nn.Module):
-    """body(x) + shortcut(x), the current that runs into the next neurons or block."""
+class Block(nn.Module):
+    """unit2(between(unit1(before(x)))) + shortcut(x), then after; (T*B, c_in, ...) -> c_out.
 
-    def __init__(self, body: Iterable[nn.Module], shortcut: nn.Module):
-        super().__init__()
-        self.body, self.shortcut = nn.ModuleList(body), shortcut
-
-    def forward(self, x: Tensor, fire: Fire) -> Tensor:
-        return run(self.body, x, fire) + self.shortcut(x)
-
-
-def run(layers: Iterable[nn.Module], x: Tensor, fire: Fire) -> Tensor:
-    """Pass x through layers in order."""
-    for layer in layers:
-        x = layer(x, fire) if isinstance(layer, Neurons | Residual) else layer(x)
-    return x
-
-
-class FoldedNetwork(nn.Module):
-    """A plain spiking network over T time steps.
-
-    stem: what precedes the first neurons; runs once where the image is static.
-    layers: everything after it, up to the logits.
+    before: neurons of a PreAct block, after: those of a basic block; the other one is None.
     """
 
     def __init__(
-        self, stem: Iterable[nn.Module], layers: Iterable[nn.Module], *, in_channels: int, T: int
+        self,
+        units: tuple[nn.Conv2d, nn.Conv2d],
+        shortcut: nn.Module,
+        *,
+        before: Neurons | None,
+        between: Neurons,
+        after: Neurons | None,
+    ):
+        super().__init__()
+        self.before, self.between, self.after = before, between, after
+        self.unit1, self.unit2 = units
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor, fire: Fire) -> Tensor:
+        residual = self.shortcut(x)
+        if self.before is not None:
+            x = self.before(x, fire)
+        x = self.unit2(self.between(self.unit1(x), fire)) + residual
+        return x if self.after is None else self.after(x, fire)
+
+
+class FoldedNetwork(nn.Module):
+    """A plain spiking network over T time steps; its parts have the names that they had.
+
+    stem: what precedes the first neurons; runs once where the image is static.
+    """
+
+    def __init__(
+        self,
+        stem: nn.Sequential,
+        stem_neurons: Neurons | None,
+        stages: nn.ModuleList,
+        classifier: nn.ModuleList,
+        *,
+        in_channels: int,
+        T: int,
     ):
         super().__init__()
         self.in_channels, self.T = in_channels, T
-        self.stem, self.layers = nn.Sequential(*stem), nn.ModuleList(layers)
+        self.stem, self.stem_neurons = stem, stem_neurons
+        self.stages, self.classifier = stages, classifier
 
     def forward(self, x: Tensor, fire: Fire | None = None) -> Tensor:
         """Logits of every time step (T, B, K); their mean over the steps so far is the answer.
@@ -95,7 +112,19 @@ class FoldedNetwork(nn.Module):
             x = self.stem(x).repeat(self.T, 1, 1, 1)
         else:
             x = self.stem(x.flatten(0, 1))
-        return run(self.layers, x, fire or self.over_time).unflatten(0, (self.T, -1))
+        return self.after_stem(x, fire or self.over_time).unflatten(0, (self.T, -1))
+
+    def after_stem(self, x: Tensor, fire: Fire) -> Tensor:
+        """The stem's output (T*B, C, H, W) -> logits (T*B, K)."""
+        if self.stem_neurons is not None:
+            x = self.stem_neurons(x, fire)
+        for stage in self.stages:
+            for block in stage:
+                x = block(x, fire)
+        x = x.mean((-2, -1))
+        for layer in self.classifier:
+            x = layer(x, fire) if isinstance(layer, Neurons) else layer(x)
+        return x
 
     def over_time(self, neurons: Neurons, current: Tensor) -> Tensor:
         """Spikes (T*B, ...) of input currents (T*B, ...), from rest."""
@@ -131,7 +160,7 @@ class FoldedNetwork(nn.Module):
             after.append(u)
             return spikes
 
-        return run(self.layers, self.stem(frame), fire), after
+        return self.after_stem(self.stem(frame), fire), after
 
     def neurons(self) -> list[Neurons]:
         """The spiking layers in forward order."""
@@ -191,35 +220,40 @@ def fold(net: RateModel) -> FoldedNetwork:
 
     Raises: ValueError for a network of blocks that are not known here.
     """
-    stem: list[nn.Module] = [fold_convolution(net.stem)]
-    layers: list[nn.Module] = []
-    if isinstance(net.stem, ConvNormLIF):
-        layers.append(Neurons("stem", net.neuron))
-    else:
-        stem.append(nn.MaxPool2d(3, 2, 1))
-    for i, stage in enumerate(net.stages):
-        for j, block in enumerate(stage):
-            layers += _fold_block(block, f"stages.{i}.{j}", net.neuron)
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    for i, layer in enumerate(net.classifier):
-        if isinstance(layer, LIFLayer):
-            layers.append(Neurons(f"classifier.{i}", net.neuron))
-        else:
-            layers.append(_copy_linear(layer))
-    return FoldedNetwork(stem, layers, in_channels=net.in_channels, T=net.T).eval()
+    stem = nn.Sequential()
+    stem.add_module("conv", fold_convolution(net.stem))
+    stem_neurons = Neurons("stem", net.neuron)
+    if not isinstance(net.stem, ConvNormLIF):  # PreAct: neurons are on the way into the blocks
+        stem.add_module("pool", nn.MaxPool2d(3, 2, 1))
+        stem_neurons = None
+    stages = nn.ModuleList(
+        nn.ModuleList(
+            _fold_block(block, f"stages.{i}.{j}", net.neuron) for j, block in enumerate(stage)
+        )
+        for i, stage in enumerate(net.stages)
+    )
+    classifier = nn.ModuleList(
+        Neurons(f"classifier.{i}", net.neuron) if isinstance(layer, LIFLayer)
+        else _copy_linear(layer)
+        for i, layer in enumerate(net.classifier)
+    )  # fmt: skip
+    folded = FoldedNetwork(
+        stem, stem_neurons, stages, classifier, in_channels=net.in_channels, T=net.T
+    )
+    return folded.eval()
 
 
-def _fold_block(block: nn.Module, name: str, neuron: Neuron) -> list[nn.Module]:
-    """The layers of a block; in a PreAct block neurons precede each convolution."""
-    first, second = fold_convolution(block.unit1), fold_convolution(block.unit2)
-    shortcut = nn.Identity() if block.shortcut is None else fold_convolution(block.shortcut)
-    between = Neurons(f"{name}.unit1", neuron)
-    if isinstance(block, BasicBlock):
-        body = [first, between, second]
-        return [Residual(body, shortcut), Neurons(f"{name}.unit2", neuron)]
-    if isinstance(block, PreActBlock):
-        return [Residual([Neurons(f"{name}.fire", neuron), first, between, second], shortcut)]
-    raise ValueError(f"cannot fold a {type(block).__name__}: expected BasicBlock or PreActBlock")
+def _fold_block(block: nn.Module, name: str, neuron: Neuron) -> Block:
+    if not isinstance(block, BasicBlock | PreActBlock):
+        raise ValueError(f"cannot fold a {type(block).__name__}: expected BasicBlock or PreActBlock")
+    basic = isinstance(block, BasicBlock)
+    return Block(
+        (fold_convolution(block.unit1), fold_convolution(block.unit2)),
+        nn.Identity() if block.shortcut is None else fold_convolution(block.shortcut),
+        before=None if basic else Neurons(f"{name}.fire", neuron),
+        between=Neurons(f"{name}.unit1", neuron),
+        after=Neurons(f"{name}.unit2", neuron) if basic else None,
+    )
 
 
 @torch.no_grad()

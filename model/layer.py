@@ -202,4 +202,6 @@ def max_pool(x: Activation, window: int, stride: int, padding: int) -> Activatio
     def pool(maps: Tensor) -> Tensor:
         return F.max_pool2d(maps, window, stride, padding)
 
-    return map_pair(pool, x) if isinstance(x, RatePair) else pool(x)
+    if not isinstance(x, RatePair):
+        return pool(x)
+    return map_pair(pool, x)._replace(rate_is_mean=x.rate_is_mean and x.steps == 1)

@@ -34,6 +34,8 @@ class RatePair(NamedTuple):
     execution: how the layers that read it compute.
     pending: scale and shift (C,) that are still to be applied to train, not to rate; only a
         residual may have them, and the layer that adds it applies them as it goes.
+    rate_is_mean: False from a max pooling of maps that vary over time until neurons fire: rate is
+        then what the published rate pass holds there, not the mean of train.
     """
 
     train: Tensor
@@ -41,6 +43,7 @@ class RatePair(NamedTuple):
     spiking: bool = False
     execution: Execution = DEFAULT_EXECUTION
     pending: tuple[Tensor, Tensor] | None = None
+    rate_is_mean: bool = True
 
     @property
     def steps(self) -> int:
@@ -122,10 +125,15 @@ def conv_norm(
                 mean_current = torch.nn.functional.conv2d(x.rate, *convolution)
             else:
                 out, mean_current = kernel.norm_rate(current, scale, shift, extra, **options)
+        if not x.rate_is_mean:  # the mean of the train is not what the rates lead to
+            mean_current = torch.nn.functional.conv2d(x.rate, *convolution)
+        if neuron is None:
             rate = functional.affine(mean_current[None], scale, shift)[0]
             rate = rate if residual is None else rate + residual.rate
+    # Only the reference has batch norm's general backward, where mean is not the mean of y.
+    backward_backend = backend if x.rate_is_mean else "reference"
     plan = _Plan(
-        convolution[2:], norm.from_batch, backend, steps if x.spiking else None, current.dtype,
+        convolution[2:], norm.from_batch, backward_backend, steps if x.spiking else None, current.dtype,
         backward_dtype or current.dtype,
     )  # fmt: skip
     rate = _ConvNormGradient.apply(
@@ -133,7 +141,9 @@ def conv_norm(
         *norm[:4], mean_current, eligibility, plan,
     )  # fmt: skip
     pending = (scale, shift) if postpone else None
-    return RatePair(out.flatten(0, 1), rate, neuron is not None, x.execution, pending)
+    spiking = neuron is not None
+    rate_is_mean = x.rate_is_mean and (residual is None or residual.rate_is_mean)
+    return RatePair(out.flatten(0, 1), rate, spiking, x.execution, pending, spiking or rate_is_mean)
 
 
 def _refuse_second_derivative() -> None:
@@ -272,4 +282,4 @@ def map_pair(
     assert x.pending is None
     with torch.no_grad():
         train = operation(x.train)
-    return RatePair(train, operation(x.rate), x.spiking and keeps_spikes, x.execution)
+    return x._replace(train=train, rate=operation(x.rate), spiking=x.spiking and keeps_spikes)

@@ -10,8 +10,8 @@ import json
 import shutil
 import subprocess
 import sys
-from contextlib import contextmanager
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 

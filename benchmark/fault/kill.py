@@ -19,7 +19,6 @@ from benchmark.fault import micro_run
 from benchmark.fault.process import Child, run_and_count, run_and_die_in_save, start
 from util.checkpoint_history import NEWEST
 
-
 Finding = str | None
 
 
@@ -72,9 +71,7 @@ def kill_in_save(work: Path, unbroken: Unbroken, choose: random.Random) -> Findi
     log_path = new_folder(work, "kill")
     main = partial(micro_run.main, unbroken.command(log_path))
     fatal, after = choose.randrange(unbroken.calls), choose.random() < 0.5
-    child = start(
-        partial(run_and_die_in_save, main, fatal, after=after), log_path / "output"
-    )
+    child = start(partial(run_and_die_in_save, main, fatal, after=after), log_path / "output")
     code = child.wait()
     if code != -signal.SIGKILL:
         return f"call {fatal} was not reached (exit code {code})"
@@ -221,6 +218,3 @@ def new_folder(work: Path, name: str) -> Path:
     folder = work / f"{name}-{number}"
     folder.mkdir()
     return folder
-
-
-

@@ -1,4 +1,4 @@
-"""experiment/cifar/main.py on 44 training images: a run small enough to be killed fifty times.
+"""experiment/cifar/main.py on 28 training images: a run small enough to be killed fifty times.
 
 The same flags, engine, checkpoints and files; only the data are cut down.
 """
@@ -26,9 +26,9 @@ from util.data import ImageData
 from util.loader import AugmentedDataset
 from util.record import MetricsFile
 
-TRAINING_IMAGES, TEST_IMAGES = 44, 20
+TRAINING_IMAGES, TEST_IMAGES = 28, 12
 
-# Six steps in each of three epochs; a checkpoint after steps 2, 4 and 6 and after each epoch.
+# Four steps in each of three epochs; a checkpoint after steps 2 and 4 and after each epoch.
 ARGUMENTS = ("--dataset", "FakeData", "--width", "2", "--T", "2", "--num_epoch", "3",
              "--train_batch_size", "8", "--num_workers", "0", "--checkpoint_every", "2",
              "--device", "cpu")  # fmt: skip

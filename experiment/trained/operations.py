@@ -1,0 +1,158 @@
+"""Operations and energy of a network per layer, through spikingjelly's op counters.
+
+    MAC     multiply-accumulate: a weight times a real-valued input
+    SynOp   synaptic operation: a weight added because a spike arrived, one for each
+    AC      accumulate: every SynOp, and the additions in neurons, residual sums and pooling
+    energy  E = 4.6 pJ * MACs + 0.9 pJ * ACs: 32-bit floating point in 45 nm
+            (Horowitz, "Computing's energy problem", ISSCC 2014)
+
+The counters look at the values: an input of zeros and ones is a spike train, anything else is
+real-valued. MACs include those on the zeros of a padding, SynOps do not. So the first layer on images counts MACs, once per image where the image is static
+(its result is held over the T steps), and so does a linear layer behind average pooling.
+
+Not counted: the multiplication of membrane potentials by the decay, comparisons with the
+threshold, additions of biases; memory traffic, control and leakage, which dominate on many chips.
+
+The network of the same shape without spikes (ANN) computes the same layers once, on real values.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+import torch
+from spikingjelly.activation_based.op_counter import (
+    ACCounter,
+    DispatchCounterMode,
+    MACCounter,
+    SynOpCounter,
+    estimate_simple_energy,
+)
+from spikingjelly.activation_based.op_counter.base import BaseCounter
+from torch import Tensor, nn
+
+from model.folded import FoldedNetwork, Neurons, observed
+
+E_MAC, E_AC = 4.6, 0.9  # pJ per operation
+
+
+class LayerOperations(NamedTuple):
+    """Per image. `acs` of a layer with weights are its SynOps; `ann_macs`: those of the ANN."""
+
+    name: str
+    macs: float
+    acs: float
+    ann_macs: float
+
+    @property
+    def energy(self) -> float:
+        """pJ per image."""
+        return E_MAC * self.macs + E_AC * self.acs
+
+    @property
+    def ann_energy(self) -> float:
+        """pJ per image of the same layer of the ANN."""
+        return E_MAC * self.ann_macs
+
+
+class Operations(NamedTuple):
+    """Per image: the layers with weights, and every other accumulation of both networks.
+
+    firing_rates: spikes per neuron and time step of every spiking layer.
+    simple_energy: compute energy that spikingjelly's `estimate_simple_energy` reports, pJ.
+    """
+
+    layers: list[LayerOperations]
+    other_acs: float
+    ann_other_acs: float
+    firing_rates: dict[str, float]
+    simple_energy: float
+
+    def total(self, what: str) -> float:
+        """The sum of a column ("macs", "acs", "ann_macs", "energy", "ann_energy") over layers."""
+        return sum(getattr(layer, what) for layer in self.layers)
+
+    @property
+    def energy(self) -> float:
+        """pJ per image, everything that is counted."""
+        return self.total("energy") + E_AC * self.other_acs
+
+    @property
+    def ann_energy(self) -> float:
+        """The same of the ANN."""
+        return self.total("ann_energy") + E_AC * self.ann_other_acs
+
+
+@torch.no_grad()
+def count_operations(net: FoldedNetwork, x: Tensor) -> Operations:
+    """Count on one batch; x (B, C, H, W) or (T, B, C, H, W)."""
+    names = [name for name, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    images = x.shape[-4]
+    macs, synops, acs = _counts(net, names, (x,))
+    single = copy.copy(net)  # shares the layers
+    single.T = 1
+    ann_macs, _, ann_acs = _counts(single, names, (x if x.dim() == 4 else x.mean(0), _real_valued))
+    layers = [
+        LayerOperations(name, macs[name] / images, synops[name] / images, ann_macs[name] / images)
+        for name in names
+    ]
+    return Operations(
+        layers=layers,
+        other_acs=(acs["Global"] - synops["Global"]) / images,
+        ann_other_acs=ann_acs["Global"] / images,
+        firing_rates=firing_rates(net, x),
+        simple_energy=estimate_simple_energy(net, (x,)).energy_compute_pj / images,
+    )
+
+
+def _counts(net: nn.Module, names: list[str], inputs: tuple[Any, ...]) -> list[dict[str, int]]:
+    """MACs, SynOps and ACs of one forward pass, by layer, and of all under "Global"."""
+    counters: list[BaseCounter] = [MACCounter(), SynOpCounter(), ACCounter()]
+    with DispatchCounterMode(counters):
+        net(*inputs)
+    scopes = {"Global": "Global", **{name: f"{type(net).__name__}.{name}" for name in names}}
+    results = []
+    for counter in counters:
+        counts = counter.get_counts()
+        results.append({k: sum(counts.get(scope, {}).values()) for k, scope in scopes.items()})
+    return results
+
+
+def _real_valued(neurons: Neurons, current: Tensor) -> Tensor:
+    """What an activation function hands on: not zeros and ones. MACs depend on the shape alone."""
+    return torch.full_like(current, 0.5)
+
+
+def firing_rates(net: FoldedNetwork, x: Tensor) -> dict[str, float]:
+    """Spikes per neuron and time step of every spiking layer."""
+    rates: dict[str, float] = {}
+
+    def see(neurons: Neurons, current: Tensor, spikes: Tensor) -> None:
+        rates[neurons.label] = spikes.mean(dtype=torch.float64).item()
+
+    net(x, observed(net, see))
+    return rates
+
+
+def mean_operations(batches: list[Operations], sizes: list[int]) -> Operations:
+    """The mean per image over batches of so many images."""
+    total = sum(sizes)
+
+    def mean(values: list[float]) -> float:
+        return sum(v * n for v, n in zip(values, sizes, strict=True)) / total
+
+    first = batches[0]
+    layers = [
+        LayerOperations(
+            layer.name, *(mean([b.layers[i][k] for b in batches]) for k in range(1, len(layer)))
+        )
+        for i, layer in enumerate(first.layers)
+    ]
+    return Operations(
+        layers,
+        mean([b.other_acs for b in batches]),
+        mean([b.ann_other_acs for b in batches]),
+        {name: mean([b.firing_rates[name] for b in batches]) for name in first.firing_rates},
+        mean([b.simple_energy for b in batches]),
+    )
