@@ -77,6 +77,7 @@ class Contestant:
     forward(): logits and loss alone, a scalar with its graph; None for the floor.
     parameters: what `forward` differentiates.
     net: the network; None for the floor.
+    work: (multiply-adds, bytes moved) of a step of the floor; None for the others.
     """
 
     def __init__(self, variant: Variant, workload: Workload):
@@ -88,9 +89,10 @@ class Contestant:
                 build(Variant("one_pass", ""), workload), workload, low=variant.amp == "bf16"
             )
             self.step, self.forward, self.parameters, self.net = floor.step, None, [], None
+            self.work = floor.multiply_adds(), floor.bytes_moved()
             return
         net = build(variant, workload).to(workload.device).train().to(memory_format=layout)
-        self.net = net
+        self.net, self.work = net, None
         self.parameters = list(net.parameters())
         optimizer = torch.optim.SGD(self.parameters, LEARNING_RATE, momentum=0.9)
         self.forward = loss_of_batch(net, variant, workload, layout)

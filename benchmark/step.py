@@ -72,6 +72,12 @@ def measure(
         if contestant.forward is not None:
             saved = saved_bytes(contestant.forward, contestant.parameters) / workload.batch
         peak = peak_bytes(contestant.step, workload.device) / workload.batch
+        if contestant.work is not None:
+            operations, moved = contestant.work
+            print(
+                f"{name} at T = {workload.T}: {2e-9 * operations:.1f} GFLOP "
+                f"({2e-9 * operations / median(own):.0f} GFLOP/s), {moved / 2**20:.0f} MiB moved"
+            )
         rows.append(
             Row(name, contestant.text, workload.branches, workload.T, workload.batch, median(own),
                 saved, peak)

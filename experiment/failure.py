@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import NoReturn
 
 import torch
 
+from util.distributed import ProcessesLost
 from util.signals import StopRequest
 
 USER_ERRORS = (ValueError, OSError, RuntimeError, MemoryError)
@@ -54,8 +56,10 @@ def one_sentence_errors(batch_sizes: dict[str, int]) -> Iterator[None]:
         leave(str(stop), stop.exit_code)
     except KeyboardInterrupt:
         leave("stopped at once; the newest checkpoint, if there is one, is whole", 130)
-    except (RunFailed, ConnectionError) as error:  # the latter: another process has ended
+    except RunFailed as error:
         leave(f"error: {error}", 1)
+    except ProcessesLost as error:
+        leave_at_once(f"error: {error}", 1)
     except USER_ERRORS as error:
         sentence = sentence_of(error, batch_sizes)
         if sentence is None:
@@ -96,6 +100,14 @@ def leave(sentence: str, exit_code: int) -> NoReturn:
     """End the program with the sentence on stderr."""
     print(sentence, file=sys.stderr)
     raise SystemExit(exit_code) from None
+
+
+def leave_at_once(sentence: str, exit_code: int) -> NoReturn:
+    """End the program without taking anything down, as `ProcessesLost` asks for."""
+    print(sentence, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)
 
 
 def sentence_of(error: BaseException, batch_sizes: dict[str, int]) -> str | None:

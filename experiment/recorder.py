@@ -40,6 +40,7 @@ class Recorder:
 
         Before the state is saved: a run that is killed in between repeats the epoch, cuts
         metrics.jsonl back to the lines that its state counts and writes all of this again.
+        Raises: OSError if it cannot be written; ValueError if metrics.jsonl was tampered with.
         """
         state.lines += 1
         if self.folder is None:
@@ -48,7 +49,13 @@ class Recorder:
         metrics.append(record)
         self.logger.info(describe(record, state))
         self._write_board(record)
-        draw_curves(metrics.read(), self.folder / "curves.png")
+        records = metrics.read()
+        if len(records) != state.lines:
+            raise ValueError(
+                f"{metrics.path} holds {len(records)} records after epoch {record['epoch']}: it "
+                "was deleted or changed during the run"
+            )
+        draw_curves(records, self.folder / "curves.png")
 
     def save(self, state: TrainingState, group: Group, *, is_best: bool = False) -> None:
         """Save the state as the newest checkpoint and, if asked, as the best; all processes call.

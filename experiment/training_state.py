@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from torch import nn
@@ -41,7 +42,10 @@ class TrainingState:
 
     def next_epoch(self) -> None:
         """Move the schedule and begin a new epoch."""
-        self.scheduler.step()
+        with warnings.catch_warnings():
+            # Resumed at the end of an epoch, this process has taken no step of the optimizer yet.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            self.scheduler.step()
         self.epoch, self.batch, self.means = self.epoch + 1, 0, WeightedMeans()
 
     def state_dict(self) -> dict[str, Any]:

@@ -68,7 +68,7 @@ class RateModel(nn.Module, ABC):
         return self.classify(last).unflatten(0, (self.T, -1))
 
     def all_logits(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """In eval mode the branches' logits (B, K) and the network's own at every step (T, B, K)."""
+        """In eval mode the branches' logits (B, K) and the network's own of all steps (T, B, K)."""
         assert not self.training, "all_logits belongs to eval mode"
         heads, last = self._run(x, self.branches)
         return heads, self.classify(last).unflatten(0, (self.T, -1))

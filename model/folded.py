@@ -108,10 +108,7 @@ class FoldedNetwork(nn.Module):
         Raises: ValueError if x has another shape.
         """
         self._check(x, frame=False)
-        if x.dim() == 4:
-            x = self.stem(x).repeat(self.T, 1, 1, 1)
-        else:
-            x = self.stem(x.flatten(0, 1))
+        x = self.stem(x).repeat(self.T, 1, 1, 1) if x.dim() == 4 else self.stem(x.flatten(0, 1))
         return self.after_stem(x, fire or self.over_time).unflatten(0, (self.T, -1))
 
     def after_stem(self, x: Tensor, fire: Fire) -> Tensor:
@@ -134,9 +131,7 @@ class FoldedNetwork(nn.Module):
             train.append(spikes)
         return torch.stack(train).flatten(0, 1)
 
-    def step(
-        self, frame: Tensor, potentials: Sequence[Tensor] = ()
-    ) -> tuple[Tensor, list[Tensor]]:
+    def step(self, frame: Tensor, potentials: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
         """One time step; keeps no state itself.
 
         Args: frame (B, C, H, W); potentials: those that the previous step returned, one per
@@ -179,10 +174,10 @@ class FoldedNetwork(nn.Module):
 class Stream:
     """A network that watches: one frame in, the logits so far out; for any number of frames.
 
-        stream = Stream(net)
-        for frame in frames:                    # (B, C, H, W)
-            logits = stream.step(frame)         # (B, K), the mean over the frames so far
-        stream.reset()                          # before the next scene
+    stream = Stream(net)
+    for frame in frames:                    # (B, C, H, W)
+        logits = stream.step(frame)         # (B, K), the mean over the frames so far
+    stream.reset()                          # before the next scene
     """
 
     def __init__(self, net: FoldedNetwork):
@@ -245,7 +240,9 @@ def fold(net: RateModel) -> FoldedNetwork:
 
 def _fold_block(block: nn.Module, name: str, neuron: Neuron) -> Block:
     if not isinstance(block, BasicBlock | PreActBlock):
-        raise ValueError(f"cannot fold a {type(block).__name__}: expected BasicBlock or PreActBlock")
+        raise ValueError(
+            f"cannot fold a {type(block).__name__}: expected BasicBlock or PreActBlock"
+        )
     basic = isinstance(block, BasicBlock)
     return Block(
         (fold_convolution(block.unit1), fold_convolution(block.unit2)),

@@ -115,6 +115,6 @@ def norm_lif_backward(
     wants_sum: bool,
     backend: str = "auto",
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
-    """`functional.norm_lif_backward`."""
+    """`functional.norm_lif_backward`; but for the reference, mean must be the mean of y."""
     run = _implementation(backend).norm_lif_backward
     return run(grad, eligibility, y, gamma, mean, inverse_std, from_batch, wants_sum)

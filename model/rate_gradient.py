@@ -120,12 +120,12 @@ def conv_norm(
             )
         else:
             eligibility = None
-            if postpone:  # the mean by linearity: no pass over the maps of all time steps
+            if postpone:
                 out = current
-                mean_current = torch.nn.functional.conv2d(x.rate, *convolution)
             else:
                 out, mean_current = kernel.norm_rate(current, scale, shift, extra, **options)
-        if not x.rate_is_mean:  # the mean of the train is not what the rates lead to
+        # By linearity: without a pass over all time steps, or where the train has another mean.
+        if postpone or not x.rate_is_mean:
             mean_current = torch.nn.functional.conv2d(x.rate, *convolution)
         if neuron is None:
             rate = functional.affine(mean_current[None], scale, shift)[0]
@@ -133,8 +133,8 @@ def conv_norm(
     # Only the reference has batch norm's general backward, where mean is not the mean of y.
     backward_backend = backend if x.rate_is_mean else "reference"
     plan = _Plan(
-        convolution[2:], norm.from_batch, backward_backend, steps if x.spiking else None, current.dtype,
-        backward_dtype or current.dtype,
+        convolution[2:], norm.from_batch, backward_backend, steps if x.spiking else None,
+        current.dtype, backward_dtype or current.dtype,
     )  # fmt: skip
     rate = _ConvNormGradient.apply(
         rate, x.rate, None if residual is None else residual.rate, *convolution[:2],

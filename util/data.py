@@ -163,9 +163,7 @@ def split_off(
     return rest, held_out
 
 
-def split_indices(
-    labels: np.ndarray, fraction: float, *, seed: int
-) -> tuple[list[int], list[int]]:
+def split_indices(labels: np.ndarray, fraction: float, *, seed: int) -> tuple[list[int], list[int]]:
     """Indices of the rest and of a held-out `fraction`, with equal shares of each label."""
     from sklearn.model_selection import train_test_split
 

@@ -6,6 +6,7 @@ Every function also works for a single process, so no caller asks whether it is 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -125,6 +126,22 @@ def choose_device(name: str | None, local_rank: int = 0) -> torch.device:
     return torch.device("cuda", index)
 
 
+class ProcessesLost(ConnectionError):
+    """Another process is gone or stands still; the message is one sentence.
+
+    The program should end by os._exit: this process may have exchanges under way, and torch 2.11
+    deadlocks when it takes a gloo group down with those (~ProcessGroupGloo holds the interpreter's
+    lock while it joins a thread that waits for it).
+    """
+
+    def __init__(self, place: Place, timeout_minutes: float, cause: BaseException):
+        super().__init__(
+            f"process {place.rank} of {place.world_size} lost the others: one of them ended, or "
+            f"did not answer within {timeout_minutes:g} minutes ({str(cause).splitlines()[0]}); "
+            "what it printed says why; go on with --resume auto"
+        )
+
+
 class Place(NamedTuple):
     """Where torchrun put this process: among all, and among those of its machine."""
 
@@ -171,8 +188,8 @@ def process_group(device_name: str | None, *, timeout_minutes: float = 10) -> It
     The backend is nccl for CUDA devices and gloo for CPUs; the device follows LOCAL_RANK. A
     process that waits longer than `timeout_minutes` for another gives up.
 
-    Raises: ValueError for a half-set environment or a device that is not there; ConnectionError
-    if another process ended or did not answer in time.
+    Raises: ValueError for a half-set environment or a device that is not there; ProcessesLost if
+    another process ended or did not answer in time.
     """
     place = place_from_environment()
     device = choose_device(device_name, place.local_rank)
@@ -181,17 +198,21 @@ def process_group(device_name: str | None, *, timeout_minutes: float = 10) -> It
     if place.world_size == 1:
         yield Group(0, 1, device)
         return
-    with _lost_processes_named(place, timeout_minutes):
+    finished = False
+    try:
         _join(place, device, timedelta(minutes=timeout_minutes))
-        finished = False
-        try:
-            yield Group(place.rank, place.world_size, device)
-            finished = True
-        finally:
-            # After an error the others may be in a collective, for which NCCL would wait; then the
-            # end of this process closes its connections, by which the others notice.
-            if finished or device.type == "cpu":
-                dist.destroy_process_group()
+        yield Group(place.rank, place.world_size, device)
+        finished = True
+    except RuntimeError as error:
+        if isinstance(error, dist.DistError) or "gloo" in str(error):
+            raise ProcessesLost(place, timeout_minutes, error) from error
+        raise
+    finally:
+        # After an error the others may be in a collective, for which NCCL would wait; then the end
+        # of this process closes its connections, by which the others notice.
+        lost = isinstance(sys.exception(), ProcessesLost)
+        if dist.is_initialized() and not lost and (finished or device.type == "cpu"):
+            dist.destroy_process_group()
 
 
 def _join(place: Place, device: torch.device, timeout: timedelta) -> None:
@@ -207,18 +228,3 @@ def _join(place: Place, device: torch.device, timeout: timedelta) -> None:
         timeout=timeout,
         device_id=device if on_cuda else None,
     )
-
-
-@contextmanager
-def _lost_processes_named(place: Place, timeout_minutes: float) -> Iterator[None]:
-    """One sentence for what torch reports when another process is gone or stands still."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
-            raise
-        raise ConnectionError(
-            f"process {place.rank} of {place.world_size} lost the others: one of them ended, or "
-            f"did not answer within {timeout_minutes:g} minutes ({str(error).splitlines()[0]}); "
-            "what it printed says why; go on with --resume auto"
-        ) from error

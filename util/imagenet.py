@@ -61,7 +61,7 @@ def load_imagenet(
     rest, held_out = range(len(files)), None
     if validation_fraction is not None:
         rest, held_out = split_indices(files.labels, validation_fraction, seed=split_seed)
-    plain = test_transform(image_size)
+    plain = evaluation_transform(image_size)
     augment = training_transform(image_size, auto_aug=auto_aug, cutout=cutout)
     return ImageData(
         name="imagenet",
@@ -87,7 +87,7 @@ def training_transform(image_size: int, *, auto_aug: bool, cutout: bool) -> v2.C
     return v2.Compose(steps)
 
 
-def test_transform(image_size: int) -> v2.Compose:
+def evaluation_transform(image_size: int) -> v2.Compose:
     """The transform of one decoded image in a test; gives (3, image_size, image_size) uint8."""
     side = round(image_size * RESIZE_RATIO)
     return v2.Compose(

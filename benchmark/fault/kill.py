@@ -116,16 +116,21 @@ def stop_by_two_signals(
 
 
 def delete_folder(work: Path, unbroken: Unbroken, choose: random.Random) -> Finding:
-    """The run folder disappears: one sentence that names it, exit code 1."""
+    """The run folder is moved away or deleted: one sentence that names it, exit code 1."""
     log_path = new_folder(work, "deleted")
     child = started_training(log_path, unbroken)
     time.sleep(choose.uniform(0, unbroken.seconds / 3))
     (folder,) = micro_run.run_folders(log_path)
-    shutil.rmtree(folder, ignore_errors=True)
+    if choose.random() < 0.5:
+        folder.rename(log_path / "away")
+    else:  # file by file, while the run makes new ones
+        while folder.exists():
+            shutil.rmtree(folder, ignore_errors=True)
     code, text = child.wait(), child.text()
-    if code != 1 or "Traceback" in text or "error: could not" not in text:
+    errors = [line for line in text.splitlines() if line.startswith("error: ")]
+    if code != 1 or "Traceback" in text or len(errors) != 1 or str(folder) not in errors[0]:
         return f"exit code {code}: {text}"
-    return None if str(folder) in text.splitlines()[-1] else f"the folder is not named: {text}"
+    return None
 
 
 def start_together(work: Path, unbroken: Unbroken, count: int) -> list[Finding]:

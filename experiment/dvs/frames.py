@@ -26,14 +26,14 @@ REPAIR = "delete it, and python experiment/dvs/process.py makes it anew"
 class EventFrames(Dataset):
     """Some samples of a spikingjelly data set: (frames (T, 2, 48, 48) float32, label).
 
-    `indices` are those of the samples. `shuffle_seed`: None, or the seed of a random order of the
-    T frames, another one for each sample and always the same.
+    `indices` are those of the samples. `shuffle` puts the T frames in a random order, another one
+    for each sample and always the same.
     """
 
     source: DatasetFolder
     indices: Sequence[int]
     T: int
-    shuffle_seed: int | None = None
+    shuffle: bool = False
 
     @property
     def labels(self) -> list[int]:
@@ -56,8 +56,7 @@ class EventFrames(Dataset):
                 f"channels: {REPAIR}"
             )
         frames = resize(torch.from_numpy(counts), IMAGE_SIZE)
-        if self.shuffle_seed is not None:
-            generator = torch.Generator()
-            generator.manual_seed(mixed_seed("frame order", self.shuffle_seed, number))
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(mixed_seed("frame order", number))
             frames = frames[torch.randperm(self.T, generator=generator)]
         return frames, label

@@ -10,6 +10,7 @@ makes its data, digits in front of a simulated sensor, and needs neither.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +22,7 @@ if __package__ in (None, ""):  # started as a file: make the project's packages 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from experiment.dvs.config.config import get_parser
+from experiment.dvs.picture import draw_event_frames
 from experiment.dvs.process import EventData, load_event_data
 from experiment.dvs.source import SOURCES
 from experiment.options import make_request, network_arguments, training_recipe
@@ -36,8 +38,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     args = get_parser().parse_args(argv)
     args.split = args.split or SOURCES[args.dataset].splits[0]
     request = make_request(args)
-    request = replace(request, run_name=f"{request.run_name}_{args.split}")
-    return run(request, training_recipe(args), partial(data_of, args), partial(network_of, args))
+    order = "_shuffled" if args.shuffle_frames else ""
+    request = replace(request, run_name=f"{request.run_name}_{args.split}{order}")
+    result = run(request, training_recipe(args), partial(data_of, args), partial(network_of, args))
+    if args.evaluate is None and os.environ.get("RANK", "0") == "0":
+        draw_event_frames(data_of(args), Path(result["folder"]) / "event_frames.png")
+    return result
 
 
 def data_of(args: argparse.Namespace) -> EventData:

@@ -5,14 +5,14 @@
 
 looks for CIFAR10-DVS (its ten archives, or folders of .aedat files) in data/CIFAR10_DVS or data,
 says what is missing and where to get it, and integrates the recordings to T frames each. It can be
-interrupted and started again. One recording of 200,000 events takes MEASURED on one CPU core.
+interrupted and started again. The ten archives take about
+five minutes on one CPU core (30 ms for a recording of 200,000 events), and the frames 0.8 GB.
 
 Shapes: B batch, T frames per sample, H x W pixels; the two channels are OFF and ON event counts.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +29,7 @@ from experiment.dvs.frames import IMAGE_SIZE, EventFrames
 from experiment.dvs.prepare import prepare
 from experiment.dvs.source import DATASETS, SOURCES, Source, source_folder
 from experiment.dvs.split import split_indices, stratified
+from experiment.flag_parser import FlagParser, number
 from util.loader import AugmentedDataset
 from util.sampler import mixed_seed
 
@@ -76,7 +77,7 @@ def load_event_data(
 
     Frames that are not there yet for this T are made first, which takes minutes.
     `split`: see experiment.dvs.split; None is the data set's own first. `seed` decides the
-    augmentation and the frames' order. `validation_fraction` (between 0 and 1) of the training
+    augmentation. `validation_fraction` (between 0 and 1) of the training
     set is held out, in equal parts of each class; `split_seed` decides which.
     `shuffle_frames` puts the frames of each sample in a random order, in training and test alike:
     a control that shows what the order of the events is worth.
@@ -93,8 +94,7 @@ def load_event_data(
         raise ValueError(f"T = {T}: expected at least 1 frame")
     folder = source_folder(name, Path(data_path).expanduser())
     prepare(name, folder, T=T, report=lambda line: print(line, file=sys.stderr))
-    shuffle_seed = seed if shuffle_frames else None
-    train, test = _open(source, split, folder, T=T, shuffle_seed=shuffle_seed)
+    train, test = _open(source, split, folder, T=T, shuffle=shuffle_frames)
     validation = None
     if validation_fraction is not None:
         train, validation = _split_off(train, validation_fraction, seed=split_seed)
@@ -111,7 +111,7 @@ def load_event_data(
 
 
 def _open(
-    source: Source, split: str, folder: Path, *, T: int, shuffle_seed: int | None
+    source: Source, split: str, folder: Path, *, T: int, shuffle: bool
 ) -> tuple[EventFrames, EventFrames]:
     """Training and test samples of a data set whose frames are ready."""
     from experiment.dvs import folder as dataset_classes
@@ -125,7 +125,7 @@ def _open(
         parts = [dataset_class(folder, **options)] * 2
         chosen = split_indices(split, parts[0].samples)
     train, test = (
-        EventFrames(part, indices, T=T, shuffle_seed=shuffle_seed)
+        EventFrames(part, indices, T=T, shuffle=shuffle)
         for part, indices in zip(parts, chosen, strict=True)
     )
     return train, test
@@ -143,18 +143,17 @@ def _split_off(
     return rest, held_out
 
 
-def get_parser() -> argparse.ArgumentParser:
+def get_parser() -> FlagParser:
     """The flags of the preparation command."""
-    parser = argparse.ArgumentParser(
-        description="Check an event data set, and make the frames that training needs.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
+    parser = FlagParser("Check an event data set, and make the frames that training needs.")
     parser.add_argument("--dataset", choices=DATASETS, default="CIFAR10_DVS", help="data set")
-    parser.add_argument("--data_path", type=Path, required=True,
-        help="folder of the data set, or the one that holds a folder of its name")  # fmt: skip
-    parser.add_argument("--T", type=int, default=10, help="frames per sample")
-    parser.add_argument("--picture", type=Path, default=None,
-        help="also draw the frames of a sample of each class into this PNG file")  # fmt: skip
+    parser.add_argument("--data_path", metavar="FOLDER", type=Path, required=True,
+        help="the data set's folder, or one that holds a folder of its name")  # fmt: skip
+    parser.add_argument("--T", metavar="STEPS", type=number(int, 1), default=10,
+        help="frames per sample")  # fmt: skip
+    parser.add_argument("--picture", metavar="FILE", type=Path, default=None,
+        help="draw the frames of a sample of each class into this PNG file; default: no "
+        "picture")  # fmt: skip
     return parser
 
 

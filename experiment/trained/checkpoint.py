@@ -42,9 +42,7 @@ class Trained(NamedTuple):
         return f"{arguments['arch']}, T = {self.net.T}, {self.data.name}"
 
 
-def load_trained(
-    path: Path, device: torch.device, *, data_path: Path | None = None
-) -> Trained:
+def load_trained(path: Path, device: torch.device, *, data_path: Path | None = None) -> Trained:
     """Rebuild network and data of a checkpoint of ours.
 
     Args: data_path: where the data set lies now; None is where it lay in training (what
@@ -90,9 +88,7 @@ def experiment_of(dataset: str | None, path: Path) -> ModuleType:
     )
 
 
-def _build(
-    args: argparse.Namespace, experiment: ModuleType, path: Path
-) -> tuple[RateModel, Data]:
+def _build(args: argparse.Namespace, experiment: ModuleType, path: Path) -> tuple[RateModel, Data]:
     try:
         data = experiment.data_of(args)
         return experiment.network_of(args, data), data

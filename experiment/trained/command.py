@@ -23,17 +23,41 @@ def make_parser(description: str, *, out: str, batch_size: int = 128) -> FlagPar
     """Flags of every command on a checkpoint; `out` is where its results go by default."""
     parser = FlagParser(description)
     add = parser.add_argument
-    add("checkpoint", type=Path, metavar="CHECKPOINT",
-        help="best.pt, last.pt or another checkpoint of a run; the file says what it holds")
-    add("--out", type=Path, default=None, metavar="FOLDER",
-        help=f"where the results go; default: {out} beside the checkpoint")
-    add("--data_path", type=Path, default=None, metavar="FOLDER",
-        help="where the data set lies; default: where it lay in training")
+    add(
+        "checkpoint",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="best.pt, last.pt or another checkpoint of a run; the file says what it holds",
+    )
+    add(
+        "--out",
+        type=Path,
+        default=None,
+        metavar="FOLDER",
+        help=f"where the results go; default: {out} beside the checkpoint",
+    )
+    add(
+        "--data_path",
+        type=Path,
+        default=None,
+        metavar="FOLDER",
+        help="where the data set lies; default: where it lay in training",
+    )
     add("--device", default=None, help="cpu, cuda or cuda:N; default: cuda if there is one")
-    add("--batch_size", type=number(int, 1), default=batch_size, metavar="IMAGES",
-        help="images at a time, over all processes")
-    add("--num_workers", type=number(int, 0, 1024), default=0, metavar="PROCESSES",
-        help="processes that load data; 0: none beside this one")
+    add(
+        "--batch_size",
+        type=number(int, 1),
+        default=batch_size,
+        metavar="IMAGES",
+        help="images at a time, over all processes",
+    )
+    add(
+        "--num_workers",
+        type=number(int, 0, 1024),
+        default=0,
+        metavar="PROCESSES",
+        help="processes that load data; 0: none beside this one",
+    )
     return parser  # fmt: skip
 
 
@@ -48,6 +72,13 @@ def command(device: str | None, batch_size: int) -> Iterator[Group]:
     """The processes of a command; what users can cause ends it with one sentence and code 2."""
     with one_sentence_errors({"batch_size": batch_size}), process_group(device) as group:
         yield group
+
+
+def refuse_many(group: Group) -> None:
+    """ValueError under torchrun: the command is for one process."""
+    if group.world_size > 1:
+        raise ValueError(f"{group.world_size} processes: this command runs in one, start it with "
+                         "python instead of torchrun")  # fmt: skip
 
 
 def results_folder(out: Path | None, checkpoint: Path, name: str) -> Path:

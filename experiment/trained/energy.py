@@ -24,6 +24,7 @@ from experiment.trained.command import (
     command,
     first_samples,
     make_parser,
+    refuse_many,
     results_folder,
 )
 from experiment.trained.operations import E_AC, E_MAC, Operations, count_operations, mean_operations
@@ -70,13 +71,6 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         print(describe(operations, args.images))
         print(f"written: {folder / 'energy.json'}, {folder / 'energy.png'}")
     return result
-
-
-def refuse_many(group: Group) -> None:
-    """ValueError under torchrun: the command is for one process."""
-    if group.world_size > 1:
-        raise ValueError(f"{group.world_size} processes: this command runs in one, start it with "
-                         "python instead of torchrun")  # fmt: skip
 
 
 def measure(

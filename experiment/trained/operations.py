@@ -7,8 +7,9 @@
             (Horowitz, "Computing's energy problem", ISSCC 2014)
 
 The counters look at the values: an input of zeros and ones is a spike train, anything else is
-real-valued. MACs include those on the zeros of a padding, SynOps do not. So the first layer on images counts MACs, once per image where the image is static
-(its result is held over the T steps), and so does a linear layer behind average pooling.
+real-valued. So the first layer on images counts MACs, once per image where the image is static
+(its result is held over the T steps), and so does a linear layer behind average pooling. MACs
+include those on the zeros of a padding, SynOps do not.
 
 Not counted: the multiplication of membrane potentials by the decay, comparisons with the
 threshold, additions of biases; memory traffic, control and leakage, which dominate on many chips.

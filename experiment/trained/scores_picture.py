@@ -91,6 +91,7 @@ def _calibration(panel: Axes, result: dict[str, Any]) -> None:
     for b in bins:
         panel.text(100 * b["from"] + width / 2, 2, str(b["samples"]), ha="center", fontsize=7)
     panel.set(title=f"calibration: ECE {calibration['ece']:.2f} % (numbers: images per bin)",
-              xlabel="confidence (%)", ylabel="accuracy (%)", xlim=(0, 100), ylim=(0, 109))  # fmt: skip
+              xlabel="confidence (%)", ylabel="accuracy (%)", xlim=(0, 100),
+              ylim=(0, 109))  # fmt: skip
     panel.legend(loc="upper left")
     panel.grid(alpha=0.3)

@@ -1,7 +1,6 @@
 """Training and evaluation by several gloo processes against the same by one."""
 
 import math
-import os
 import signal
 import time
 from pathlib import Path
@@ -20,11 +19,12 @@ from experiment.recipe import Recipe
 from experiment.training_state import TrainingState
 from model import RateModel, build_model
 from model.distillation import SelfDistillationLoss
+from tests.support.interruption import main_until
 from tests.support.processes import end_processes, run_processes, start_processes, wait_for
 from util.distributed import Group
 
 ALONE = Group(0, 1, torch.device("cpu"))
-BATCH, CLASSES = 12, 3
+BATCH, CLASSES = 12, 7
 RECIPE = Recipe(
     seed=0, num_epoch=1, train_batch_size=BATCH, val_batch_size=BATCH, num_workers=0,
     optim="SGDM", lr=0.1, wd=1e-3, scheduler="COSINE", alp=0.5, beta=0.3,
@@ -40,7 +40,7 @@ def network(*, arch: str = "resnet18", classes: int = CLASSES, **options) -> Rat
 
 
 def images_and_labels(steps: int = 1) -> list[tuple[Tensor, Tensor]]:
-    """Batches of noise, (12, 3, 16, 16), and labels of 3 classes."""
+    """Batches of noise, (12, 3, 16, 16), and labels of 7 classes."""
     generator = torch.Generator().manual_seed(1)
     return [
         (
@@ -242,26 +242,14 @@ def command(folder: Path, *more: str) -> list[str]:
     ]  # fmt: skip
 
 
-def main_that_stands_still(argv: list[str], step: int) -> None:
-    """The command; the last process stops (SIGSTOP) at a step, without a word."""
-    check = engine.refuse_non_finite
-    calls = 0
-
-    def stand_still(*arguments) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == step and os.environ["RANK"] != "0":
-            os.kill(os.getpid(), signal.SIGSTOP)
-        check(*arguments)
-
-    engine.refuse_non_finite = stand_still
-    cifar_main(argv)
-
-
-def test_a_stopped_process_makes_the_others_leave_within_the_timeout(tmp_path, capfd):
+def test_a_stopped_process_makes_the_others_leave_within_the_timeout(tmp_path):
+    """The last one gets SIGSTOP in its third step; it neither ends nor says a word."""
     timeout = 4  # seconds
+    stderr = tmp_path / "stderr"
     argv = command(tmp_path, "--dist_timeout", str(timeout / 60))
-    processes, _server = start_processes(main_that_stands_still, 2, argv, 3)
+    processes, _server = start_processes(
+        main_until, 2, cifar_main, argv, 3, 1, signal.SIGSTOP, stderr
+    )
     try:
         wait_for(lambda: list(tmp_path.glob("*/train.log")), 60)
         begun = time.monotonic()
@@ -271,4 +259,4 @@ def test_a_stopped_process_makes_the_others_leave_within_the_timeout(tmp_path, c
         assert processes[1].is_alive()
     finally:
         end_processes(processes)
-    assert "process 0 of 2 lost the others" in capfd.readouterr().err
+    assert "process 0 of 2 lost the others" in Path(f"{stderr}.0").read_text()

@@ -86,7 +86,7 @@ def lose_the_last(group: Group) -> str:
 
 def test_a_lost_process_ends_the_others_with_one_sentence():
     begun = time.monotonic()
-    with pytest.raises(ProcessRaisedException, match="ConnectionError: process 0 of 2 lost"):
+    with pytest.raises(ProcessRaisedException, match="ProcessesLost: process 0 of 2 lost"):
         run_processes(lose_the_last, 2)
     assert time.monotonic() - begun < 30
 

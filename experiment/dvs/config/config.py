@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from experiment.dvs.source import DATASETS, SPLITS
-from experiment.options import add_switch, make_parser
+from experiment.flag_parser import FlagParser, add_switch
+from experiment.options import make_parser
 
 PAPER = {
     "seed": 60,
@@ -26,13 +26,13 @@ PAPER = {
 }
 
 
-def get_parser() -> argparse.ArgumentParser:
+def get_parser() -> FlagParser:
     """Every flag of the experiment with its default."""
     parser = make_parser("Train a spiking network on event data.", DATASETS, PAPER)
     group = parser.add_argument_group("events")
     group.add_argument("--split", choices=SPLITS, default=None,
-        help="training and test set; CIFAR10_DVS: published (default) or tebn, whose accuracies "
-        "must not be compared; the other data sets have one split each")  # fmt: skip
+        help="training and test set; CIFAR10_DVS has two, whose accuracies must not be compared: "
+        "published (default) and tebn; the other data sets have one each")  # fmt: skip
     add_switch(group, "event_aug", True, "mirror, and roll, rotate or cut out, whole samples")
     add_switch(group, "shuffle_frames", False,
         "put each sample's frames in a random order: a control for what it is worth")  # fmt: skip

@@ -1,0 +1,199 @@
+"""Export a trained network: no branches, batch norms folded, in formats that others read.
+
+    python experiment/trained/export.py runs/FOLDER/best.pt
+    python experiment/trained/export.py runs/FOLDER/best.pt --format nir
+
+safetensors   model.safetensors, weights of the plain PyTorch module `model.folded.FoldedNetwork`
+program       program.pt2, a torch.export program for the T of the training; torch alone runs it
+nir           graph.nir, for neuromorphic tools; networks with a hard reset only
+
+Before anything is written, the folded network has to fire the trained network's spikes, every one,
+on the test set in float64; what differs in float32, by rounding, is counted. The program is read
+back and compared likewise. card.md says what the network is and what it can and cannot do;
+export.json has the same numbers.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+if __package__ in (None, ""):  # started as a file: make the project's packages importable
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from experiment.flag_parser import FlagParser
+from experiment.trained import energy
+from experiment.trained.agreement import folding_agreement, program_agreement
+from experiment.trained.card import write_card
+from experiment.trained.checkpoint import Trained, load_trained
+from experiment.trained.command import (
+    add_images_flag,
+    batches_of,
+    command,
+    first_samples,
+    make_parser,
+    refuse_many,
+    results_folder,
+)
+from experiment.trained.evaluate import evaluate
+from experiment.trained.exported import (
+    describe_network,
+    export_program,
+    read_program,
+    read_weights,
+    write_program,
+    write_weights,
+)
+from experiment.trained.nir_graph import refuse_inexpressible, to_nir, write_nir
+from model.folded import FoldedNetwork, fold
+from util.distributed import Group
+from util.record import write_json
+
+FORMATS = ("safetensors", "program", "nir")
+ENERGY_IMAGES = 64  # at most, for the energy in the card
+
+
+def get_parser() -> FlagParser:
+    """Every flag with its default."""
+    parser = make_parser(
+        "Write a trained network for use elsewhere: without branches, batch norms folded into "
+        "convolutions, spikes verified, a model card beside it.", out="export"
+    )  # fmt: skip
+    parser.add_argument("--format", choices=FORMATS, nargs="+", default=None,
+        help="what to write; default: safetensors and program, and nir where the network can be "
+        "expressed in it")  # fmt: skip
+    add_images_flag(parser, None, "test images to verify on")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """Run the command line `argv` (default: the process's own); returns what export.json holds.
+
+    Raises: SystemExit with code 2 for wrong arguments or input.
+    """
+    args = get_parser().parse_args(argv)
+    with command(args.device, args.batch_size) as group:
+        refuse_many(group)
+        trained = load_trained(args.checkpoint, group.device, data_path=args.data_path)
+        formats, left_out = choose_formats(fold(trained.net), args.format)
+        options = {"batch_size": args.batch_size, "num_workers": args.num_workers, "group": group}
+        result = verify(trained, images=args.images, **options)
+        folder = results_folder(args.out, args.checkpoint, "export")
+        result |= write(trained, formats, folder, images=args.images, **options)
+        result |= measure(trained, images=args.images, **options)
+        write_json(folder / "export.json", result)
+        write_card(result, trained, folder / "card.md")
+        print(f"float64, folded: {result['float64']}\nfloat32, folded: {result['float32']}")
+        if "program" in result:
+            print(f"program.pt2, read back: {result['program']}")
+        if left_out:
+            print(f"graph.nir not written: {left_out}")
+        print("written: " + ", ".join(str(path) for path in sorted(folder.iterdir())))
+    return result
+
+
+def choose_formats(
+    net: FoldedNetwork, wanted: Sequence[str] | None
+) -> tuple[tuple[str, ...], str | None]:
+    """The formats to write, and why NIR is not among them if it was not asked for by name.
+
+    Raises: ValueError if NIR is asked for and cannot express the network.
+    """
+    if wanted is not None and "nir" not in wanted:
+        return tuple(wanted), None
+    try:
+        refuse_inexpressible(net)
+    except ValueError as error:
+        if wanted is not None:
+            raise
+        return ("safetensors", "program"), str(error)
+    return tuple(wanted or FORMATS), None
+
+
+def verify(
+    trained: Trained, *, images: int | None, batch_size: int, num_workers: int, group: Group
+) -> dict[str, Any]:
+    """How folding agrees with the trained network in float64, exactly, and in float32.
+
+    Raises: ValueError if a spike differs in float64.
+    """
+    inputs = partial(inputs_of, trained, images=images, batch_size=batch_size,
+                     num_workers=num_workers, group=group)  # fmt: skip
+    exact = folding_agreement(trained.net, inputs(), torch.float64)
+    if exact.different:
+        raise ValueError(f"folding changed the network: {exact.sentence()}")
+    rounded = folding_agreement(trained.net, inputs(), torch.float32)
+    return {
+        "float64": exact.sentence(),
+        "float32": rounded.sentence(),
+        "float64_counts": exact._asdict(),
+        "float32_counts": rounded._asdict(),
+    }
+
+
+def inputs_of(
+    trained: Trained, *, images: int | None, batch_size: int, num_workers: int, group: Group
+) -> Iterable[Tensor]:
+    """The network inputs of the first test images, in batches."""
+    dataset = first_samples(trained.data.test, images)
+    for x, _ in batches_of(
+        dataset, trained.data, batch_size=batch_size, num_workers=num_workers, group=group
+    ):
+        yield x
+
+
+def write(
+    trained: Trained,
+    formats: Sequence[str],
+    folder: Path,
+    *,
+    images: int | None,
+    batch_size: int,
+    num_workers: int,
+    group: Group,
+) -> dict[str, Any]:
+    """Write the files of these formats, reading each back; returns what that showed.
+
+    Raises: ValueError if a file does not give the network that was written.
+    """
+    net, description = fold(trained.net), describe_network(trained)
+    result: dict[str, Any] = {"formats": list(formats), "description": description}
+    if "safetensors" in formats:
+        write_weights(net, description, folder / "model.safetensors")
+        again = read_weights(folder / "model.safetensors").net.state_dict()
+        if any(not torch.equal(value.cpu(), again[k]) for k, value in net.state_dict().items()):
+            raise ValueError(f"{folder / 'model.safetensors'} does not hold what was written")
+    if "program" in formats:
+        inputs = partial(inputs_of, trained, images=images, batch_size=batch_size,
+                         num_workers=num_workers, group=group)  # fmt: skip
+        write_program(export_program(net, next(iter(inputs()))), description,
+                      folder / "program.pt2")  # fmt: skip
+        agreement = program_agreement(net, read_program(folder / "program.pt2"), inputs())
+        if agreement.different:
+            raise ValueError(f"the program is not the network: {agreement.sentence()}")
+        result |= {"program": agreement.sentence(), "program_counts": agreement._asdict()}
+    if "nir" in formats:
+        side = trained.data.image_size
+        write_nir(to_nir(net, height=side, width=side), folder / "graph.nir")
+    return result
+
+
+def measure(
+    trained: Trained, *, images: int | None, batch_size: int, num_workers: int, group: Group
+) -> dict[str, Any]:
+    """Accuracy, firing rates and energy for the card."""
+    options = {"num_workers": num_workers, "group": group}
+    accuracy = evaluate(trained, images=images, batch_size=batch_size, **options)
+    few = min(images or ENERGY_IMAGES, ENERGY_IMAGES, len(trained.data.test))
+    operations = energy.measure(trained, images=few, batch_size=min(batch_size, 32), **options)
+    return {"accuracy": accuracy, "energy": energy.report(operations, trained, few)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The files of an exported network, written whole and read back.
+
+model.safetensors   the weights of `model.folded.FoldedNetwork`; its metadata entry "description"
+                    is JSON that says how to build the network and how to prepare its input
+program.pt2         a torch.export program for this T and image size and any batch: images in,
+                    logits of every time step out; torch alone runs it
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from experiment.trained.checkpoint import Trained
+from model import build_model
+from model.folded import FoldedNetwork, fold
+from util.atomic_file import write_atomically
+from util.imagenet import RESIZE_RATIO
+
+NETWORK_ARGUMENTS = ("arch", "width", "decay", "thresh", "v_reset")
+REQUIRED = ("network", "data", "class_names", "image_size", "resize")
+
+
+class Exported(NamedTuple):
+    """A network read back from model.safetensors, and what it says about itself."""
+
+    net: FoldedNetwork
+    description: dict[str, Any]
+
+
+def describe_network(trained: Trained) -> dict[str, Any]:
+    """Everything that is needed to use the weights, as plain types."""
+    data, net = trained.data, trained.net
+    description = {
+        "network": {
+            **{name: trained.arguments[name] for name in NETWORK_ARGUMENTS},
+            "T": net.T,
+            "num_classes": len(data.class_names),
+            "in_channels": net.in_channels,
+        },
+        "data": data.name,
+        "class_names": list(data.class_names),
+        "image_size": data.image_size,
+        "resize": resized_side(data.name, data.image_size),
+    }
+    if hasattr(data, "mean"):  # images: (pixel / 255 - mean) / std; event counts are taken as such
+        description |= {"mean": list(data.mean), "std": list(data.std)}
+    return description
+
+
+def resized_side(data: str, image_size: int) -> int:
+    """Pixels that the shorter side of an image is resized to before its centre is cut out."""
+    return round(image_size * RESIZE_RATIO) if data == "imagenet" else image_size
+
+
+def write_weights(net: FoldedNetwork, description: dict[str, Any], path: Path) -> None:
+    """Write model.safetensors."""
+    tensors = {name: value.contiguous().cpu() for name, value in net.state_dict().items()}
+    metadata = {"format": "pt", "description": json.dumps(description)}
+    write_atomically(path, save(tensors, metadata))
+
+
+def read_weights(path: Path) -> Exported:
+    """The network in a model.safetensors of `write_weights`.
+
+    Raises: FileNotFoundError; ValueError for a file that is damaged or of another program.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: name the model.safetensors of an export")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(
+            f"{path} is damaged or no safetensors file ({error}): export again"
+        ) from error
+    if "description" not in metadata:
+        raise ValueError(f"{path} has no entry 'description': expected a file of export.py")
+    description = json.loads(metadata["description"])
+    missing = [name for name in REQUIRED if name not in description]
+    if missing:
+        raise ValueError(f"{path} does not describe its {', '.join(missing)}: export again")
+    net = fold(build_model(**description["network"], method="rate"))
+    try:
+        net.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: its weights are not those it describes ({reason})") from error
+    return Exported(net, description)
+
+
+def export_program(net: FoldedNetwork, example: Tensor) -> torch.export.ExportedProgram:
+    """A program of torch operations for any number of images like those of `example`.
+
+    Takes (B, C, H, W), or (T, B, C, H, W) if the example has time; returns logits (T, B, K).
+    """
+    dimension = example.dim() - 4
+    two = example.narrow(dimension, 0, 1).repeat_interleave(2, dimension)  # one is taken as fixed
+    shapes = {"x": {dimension: torch.export.Dim("batch", min=1)}}
+    with torch.no_grad():
+        return torch.export.export(net, (two,), dynamic_shapes=shapes, strict=False)
+
+
+def write_program(
+    program: torch.export.ExportedProgram, description: dict[str, Any], path: Path
+) -> None:
+    """Write program.pt2, the description inside as extra file "description.json"."""
+    content = io.BytesIO()
+    extra = {"description.json": json.dumps(description)}
+    torch.export.save(program, content, extra_files=extra)
+    write_atomically(path, content.getbuffer())
+
+
+def read_program(path: Path) -> torch.export.ExportedProgram:
+    """The program in a file of `write_program`."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given buffer is not writable")  # torch's own
+        return torch.export.load(path)

@@ -1,0 +1,147 @@
+"""Classify image files, folders of them, or recordings of an event camera.
+
+    python experiment/trained/predict.py runs/FOLDER/best.pt photo.png folder/
+    python experiment/trained/predict.py runs/FOLDER/export/model.safetensors photo.png
+    python experiment/trained/predict.py runs/FOLDER/best.pt --confidence 0.95 photo.png
+
+Prints class, confidence (softmax of the mean of the logits so far) and the time steps that were
+computed: the network is stopped as soon as its confidence is above --confidence. Files that cannot
+be read are named and skipped, and the exit code is then 1. An export needs no data set; a
+checkpoint needs the one it was trained on, for its classes and its normalisation.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+if __package__ in (None, ""):  # started as a file: make the project's packages importable
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from experiment.flag_parser import FlagParser, number
+from experiment.trained.checkpoint import load_trained
+from experiment.trained.command import command, refuse_many
+from experiment.trained.exported import Exported, describe_network, read_weights
+from experiment.trained.input_file import (
+    EVENT_SUFFIXES,
+    IMAGE_SUFFIXES,
+    UNREADABLE,
+    read_events,
+    read_image,
+    reason_of,
+)
+from model.folded import Stream, fold
+
+
+class Prediction(NamedTuple):
+    """The answer for one file; steps: time steps computed, at most T."""
+
+    path: Path
+    label: str
+    confidence: float
+    steps: int
+
+
+def get_parser() -> FlagParser:
+    """Every flag with its default."""
+    parser = FlagParser("Classify images or event recordings with a trained network.")
+    add = parser.add_argument
+    add("network", type=Path, metavar="NETWORK",
+        help="a checkpoint of a run (best.pt), or the model.safetensors of an export")  # fmt: skip
+    add("inputs", type=Path, nargs="+", metavar="FILE|FOLDER",
+        help=f"images ({', '.join(IMAGE_SUFFIXES)}) or, for networks of event data, recordings "
+        f"({', '.join(EVENT_SUFFIXES)}); folders are searched with all below them")  # fmt: skip
+    add("--confidence", type=number(float, 0, 1), default=1.0, metavar="PROBABILITY",
+        help="stop computing time steps above this confidence; 1: take all T")  # fmt: skip
+    add("--data_path", type=Path, default=None, metavar="FOLDER",
+        help="where a checkpoint's data set lies; default: where it lay in training")  # fmt: skip
+    add("--device", default=None, help="cpu, cuda or cuda:N; default: cuda if there is one")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> list[Prediction]:
+    """Run the command line `argv` (default: the process's own); returns the answers.
+
+    Raises: SystemExit with code 2 for wrong arguments, 1 after the last file if any was skipped.
+    """
+    args = get_parser().parse_args(argv)
+    answers, skipped = [], 0
+    with command(args.device, batch_size=1) as group:
+        refuse_many(group)
+        network = load_network(args.network, group.device, data_path=args.data_path)
+        for path in find_files(args.inputs, wanted_suffixes(network)):
+            try:
+                answer = predict(network, path, confidence=args.confidence, device=group.device)
+            except UNREADABLE as error:
+                skipped += 1
+                print(f"skipped {path}: {reason_of(error)}", file=sys.stderr)
+                continue
+            answers.append(answer)
+            print(f"{answer.path}: {answer.label}, confidence {answer.confidence:.3f}, "
+                  f"{answer.steps} of {network.net.T} steps")  # fmt: skip
+    if skipped:
+        print(f"{skipped} of {skipped + len(answers)} files skipped", file=sys.stderr)
+        raise SystemExit(1)
+    return answers
+
+
+def load_network(path: Path, device: torch.device, *, data_path: Path | None = None) -> Exported:
+    """The folded network of a checkpoint or of an export, on the device."""
+    if path.suffix == ".safetensors":
+        exported = read_weights(path)
+        exported.net.to(device)
+        return exported
+    trained = load_trained(path, device, data_path=data_path)
+    return Exported(fold(trained.net), describe_network(trained))
+
+
+def wanted_suffixes(network: Exported) -> tuple[str, ...]:
+    """The kinds of files that the network can read: images are normalised, events are not."""
+    return IMAGE_SUFFIXES if "mean" in network.description else EVENT_SUFFIXES
+
+
+def find_files(inputs: Sequence[Path], suffixes: Sequence[str]) -> Iterator[Path]:
+    """The files named, and those with a known suffix below the folders named, in order.
+
+    Raises: ValueError for a folder without any.
+    """
+    for path in inputs:
+        if not path.is_dir():
+            yield path
+            continue
+        found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in suffixes and p.is_file()]
+        if not found:
+            raise ValueError(f"folder {path} has no files of the kinds {', '.join(suffixes)}")
+        yield from found
+
+
+@torch.no_grad()
+def predict(
+    network: Exported, path: Path, *, confidence: float, device: torch.device
+) -> Prediction:
+    """Classify one file, step by step until the confidence is above the one given.
+
+    Raises: one of UNREADABLE if the file cannot be read.
+    """
+    net, description = network
+    if "mean" in description:
+        frames = read_image(path, description, net.in_channels).expand(net.T, -1, -1, -1)
+    else:
+        frames = read_events(path, description, net.T)
+    stream = Stream(net)
+    for frame in frames.to(device):
+        probabilities = stream.step(frame[None]).double().softmax(-1)[0]
+        if probabilities.max() > confidence:
+            break
+    best = int(probabilities.argmax())
+    return Prediction(
+        path, description["class_names"][best], probabilities[best].item(), stream.steps
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""experiment.dvs.main: from archives to a trained network and back from its checkpoint."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from experiment.dvs.config.config import get_parser
+from experiment.dvs.main import main
+from experiment.dvs.source import SOURCES
+from tests.support.event_files import cifar10_dvs_events, write_archives
+
+NAME = "CIFAR10_DVS"
+SHORT = ["--width", "2", "--num_epoch", "1", "--num_workers", "0", "--train_batch_size", "18",
+         "--T", "3", "--device", "cpu"]  # fmt: skip
+
+
+@pytest.fixture
+def paths(tmp_path, monkeypatch):
+    """--data_path with a CIFAR10-DVS of six recordings per class, and --log_path."""
+    monkeypatch.setitem(SOURCES, NAME, SOURCES[NAME]._replace(samples=60))
+    write_archives(tmp_path / NAME / "download", cifar10_dvs_events(6))
+    return ["--data_path", str(tmp_path), "--log_path", str(tmp_path / "runs")]
+
+
+@pytest.mark.parametrize("split", ["published", "tebn"])
+def test_a_run_names_its_split_and_draws_its_frames(paths, split):
+    result = main([*paths, *SHORT, *([] if split == "published" else ["--split", split])])
+    folder = Path(result["folder"])
+    assert split in folder.name and NAME in folder.name
+    config = json.loads((folder / "config.json").read_text())
+    assert config["arguments"]["split"] == config["identity"]["split"] == split
+    (record,) = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert record["test"]["samples"] == (6 if split == "published" else 10)
+    assert len(record["test"]["head_top1"]) == 4
+    with Image.open(folder / "event_frames.png") as picture:
+        assert min(picture.size) > 100
+    again = main([*paths, *SHORT, "--split", split, "--evaluate", str(folder / "best.pt")])
+    assert again["head_top1"] == pytest.approx(record["test"]["head_top1"])
+
+
+def test_resnet19_takes_48_pixels(paths):
+    result = main([*paths, *SHORT, "--arch", "resnet19"])
+    assert len(result["head_top1"]) == 3
+
+
+def test_the_control_with_shuffled_frames_is_another_run(paths):
+    plain = main([*paths, *SHORT])
+    shuffled = main([*paths, *SHORT, "--shuffle_frames"])
+    assert plain["loss"] != shuffled["loss"]
+    assert "_shuffled_" in shuffled["folder"] and "_shuffled_" not in plain["folder"]
+    config = json.loads((Path(shuffled["folder"]) / "config.json").read_text())
+    assert config["identity"]["shuffle_frames"] is True
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--split", "given"], "split 'given' of CIFAR10_DVS: choose from published, tebn"),
+        (["--dataset", "DigitsDVS", "--split", "tebn"], "split 'tebn' of DigitsDVS"),
+        (["--dataset", "DVS128Gesture"], "put DvsGesture.tar.gz from https://"),
+        (["--T", "0"], "--T"),
+    ],
+)
+def test_wrong_input_ends_with_one_sentence_and_no_folder(paths, flags, message, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*paths, *SHORT, *flags])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert not list(Path(paths[3]).glob("*"))
+
+
+def test_the_defaults_are_the_papers_recipe():
+    args = get_parser().parse_args([])
+    assert (args.arch, args.dataset, args.T, args.train_batch_size) == (
+        "resnet18", NAME, 10, 32
+    )  # fmt: skip
+    assert (args.lr, args.wd, args.num_epoch, args.alp, args.beta) == (0.1, 5e-4, 300, 1.0, 0.1)
+    assert args.event_aug and not args.shuffle_frames and args.method == "esd"

@@ -1,0 +1,163 @@
+"""The published command, on two processes and real, tiny JPEG files."""
+
+import json
+import shlex
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+from experiment.imagenet.config.config import get_parser
+from experiment.imagenet.main import main
+from tests.support.image_files import write_image_folder
+from tests.support.interruption import main_until
+from tests.support.processes import run_processes
+from util.checkpoint import load_checkpoint
+
+PUBLISHED = (
+    "--seed 60 --arch preact_resnet34 --dataset imagenet --data_path {folder} --auto_aug --cutout "
+    "--wd 2e-5 --num_workers 16 --decay 0.2 --T 4 --detach_reset --alp 0.7 --beta 0.3"
+)
+# The size of the network, the images and the run, not what is computed.
+TINY = (
+    "--width 4 --image_size 32 --branch_pool global --train_batch_size 12 --val_batch_size 8 "
+    "--num_epoch 2 --num_workers 1 --device cpu --checkpoint_every 3"
+)
+STEPS = 4  # of 40 images in batches of 12, per epoch; the last one has four
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return write_image_folder(tmp_path_factory.mktemp("imagenet"))
+
+
+def command(folder: Path, log_path: Path, *more: str) -> list[str]:
+    published = shlex.split(PUBLISHED.format(folder=folder))
+    return [*published, *shlex.split(TINY), "--log_path", str(log_path), *more]
+
+
+def records_of(run: Path) -> list[dict]:
+    """What a run wrote for each epoch, without times."""
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in record.items() if k != "timing"} for record in records]
+
+
+def only_run(log_path: Path) -> Path:
+    (run,) = log_path.glob("*_preact_resnet34_T4_esd_seed60_*")
+    return run
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    a, b = (load_checkpoint(run / "last.pt") for run in (one, other))
+    assert a["epoch"] == b["epoch"]
+    for name, value in a["model"].items():
+        assert torch.equal(value, b["model"][name]), name
+
+
+@pytest.fixture(scope="module")
+def finished(folder, tmp_path_factory) -> tuple[list[dict], Path]:
+    """Both processes' results of an undisturbed run, and where it wrote."""
+    log_path = tmp_path_factory.mktemp("runs")
+    return run_processes(main, 2, command(folder, log_path), joined=False), log_path
+
+
+def test_the_published_command_trains_on_two_processes(finished):
+    (first, second), log_path = finished
+    assert first == second
+    run = only_run(log_path)
+    assert {path.name for path in run.iterdir()} >= {
+        "config.json", "train.log", "metrics.jsonl", "last.pt", "best.pt", "curves.png"
+    }  # fmt: skip
+    records = records_of(run)
+    assert [record["epoch"] for record in records] == [0, 1]
+    assert records[-1]["test"]["samples"] == 20
+    assert records[-1]["test"]["top1"] == first["test_top1"]
+    timing = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])["timing"]
+    assert timing["images_per_second"] > 0 and 0 <= timing["data_wait"] <= 1
+
+
+@pytest.mark.parametrize("step", [STEPS + 2, STEPS])
+def test_a_run_that_one_process_was_asked_to_stop_goes_on_exactly(step, finished, folder, tmp_path):
+    """In the middle of the second epoch, and at the end of the first before its evaluation."""
+    argv = command(folder, tmp_path / "runs", "--resume", "auto")
+    (tmp_path / "runs").mkdir()
+    interrupted = (main, argv, step, 1, signal.SIGTERM, tmp_path / "stderr")
+    assert run_processes(main_until, 2, *interrupted, joined=False) == [143, 143]
+    assert "stopped by" in (tmp_path / "stderr.0").read_text()
+    first, second = run_processes(main, 2, argv, joined=False)
+    run, whole = only_run(tmp_path / "runs"), only_run(finished[1])
+    assert first == second == {**finished[0][0], "folder": str(run)}
+    assert records_of(run) == records_of(whole)
+    assert_same_state(run, whole)
+
+
+def test_a_saved_network_is_evaluated_by_two_processes(finished, folder, tmp_path):
+    run = only_run(finished[1])
+    argv = command(folder, tmp_path, "--evaluate", str(run / "last.pt"))
+    first, second = run_processes(main, 2, argv, joined=False)
+    assert first == second
+    assert first["top1"] == records_of(run)[-1]["test"]["top1"]
+    assert first["samples"] == 20
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_parts_of_a_step_are_resumed_exactly(folder, tmp_path):
+    """One process with --accum: the position counts whole steps."""
+    more = ("--accum", "3", "--width", "2", "--num_workers", "0", "--T", "1")
+    whole = only_run(Path(main(command(folder, tmp_path, *more))["folder"]).parent)
+    argv = command(folder, tmp_path / "again", *more, "--resume", "auto")
+    (tmp_path / "again").mkdir()
+    stop = (STEPS + 3, 0, signal.SIGTERM, tmp_path / "stderr")
+    assert main_until(main, argv, *stop) == 143
+    main(argv)
+    (again,) = (tmp_path / "again").glob("*seed60_*")
+    assert records_of(again) == records_of(whole)
+    assert_same_state(again, whole)
+    assert "--accum 3: batch norm sees 4 images at a time" in (whole / "train.log").read_text()
+
+
+def test_a_damaged_image_is_named_and_nothing_else_is_said(tmp_path, capsys):
+    folder = write_image_folder(tmp_path / "images", classes=4)
+    damaged = folder / "train" / "class_02" / "1.JPEG"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(SystemExit) as end:
+        main(command(folder, tmp_path / "runs", "--T", "1", "--train_batch_size", "4"))
+    assert end.value.code == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    errors = [line for line in said if not line.startswith("warning")]
+    assert len(errors) == 1 and str(damaged) in errors[0], said
+
+
+@pytest.mark.parametrize(
+    ("flags", "warned"),
+    [
+        ("--auto_aug --cutout", "no effect of --auto_aug, --cutout"),
+        ("--auto_aug --imagenet_aug", None),
+        ("--dummy 8 --data_path somewhere", "no effect of --data_path: --dummy reads no files"),
+        ("", None),
+    ],
+)
+def test_flags_without_effect_are_named_in_one_line(flags, warned, capsys):
+    get_parser().parse_args(shlex.split(flags))
+    said = capsys.readouterr().err
+    if warned is None:
+        assert said == ""
+    else:
+        assert warned in said and len(said.splitlines()) == 1
+
+
+def test_the_defaults_are_the_paper_s():
+    args = get_parser().parse_args([])
+    assert (args.arch, args.T, args.decay, args.alp, args.beta) == (
+        "preact_resnet34", 4, 0.2, 0.7, 0.3
+    )  # fmt: skip
+    assert (args.train_batch_size, args.lr, args.wd, args.num_epoch) == (512, 0.2, 2e-5, 100)
+    assert (args.image_size, args.imagenet_aug, args.accum) == (224, False, 1)
+
+
+def test_random_images_need_no_files(tmp_path):
+    argv = shlex.split(TINY) + ["--dummy", "14", "--T", "1", "--num_epoch", "1"]
+    result = main([*argv, "--log_path", str(tmp_path)])
+    assert result["epochs"] == 1

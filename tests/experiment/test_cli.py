@@ -1,0 +1,46 @@
+"""The command itself, as a shell starts it: from any folder, as a file and as a module."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+MAIN = ROOT / "experiment" / "cifar" / "main.py"
+SMALL = ["--dataset", "FakeData", "--width", "2", "--T", "1", "--num_epoch", "1",
+         "--num_workers", "0", "--train_batch_size", "256", "--device", "cpu"]  # fmt: skip
+
+
+def start(*command, cwd, **streams):
+    return subprocess.Popen([sys.executable, *map(str, command)], cwd=cwd, text=True, **streams)
+
+
+def test_as_a_file_from_another_folder_with_a_bar_on_a_terminal(tmp_path):
+    ours, theirs = pty.openpty()
+    process = start(MAIN, *SMALL, cwd=tmp_path, stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    printed, _ = process.communicate(timeout=300)
+    bar = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert process.returncode == 0
+    lines = printed.splitlines()
+    assert [line.partition(" ")[0].rstrip(":") for line in lines] == ["run", "epoch", "finished"]
+    assert "epoch 0 |" in bar and "2/2 steps" in bar and " left" in bar
+    assert "Traceback" not in bar
+    (folder,) = (tmp_path / "runs").iterdir()  # the default of --log_path
+    assert re.search(rf"runs/{folder.name}/curves.png$", lines[-1])
+
+
+def test_as_a_module_and_refused(tmp_path):
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    module = start("-m", "experiment.cifar.main", "--T", "0", cwd=ROOT, **pipes)
+    asked = start(MAIN, "--help", cwd=tmp_path, **pipes)
+    out, err = module.communicate(timeout=300)
+    assert (module.returncode, out) == (2, "")
+    assert re.fullmatch(r"error: argument --T: expected a whole number from 1 [^\n]*\n", err)
+    out, err = asked.communicate(timeout=300)
+    assert (asked.returncode, err) == (0, "")
+    assert "--checkpoint_every STEPS" in out
+    assert list(tmp_path.iterdir()) == []

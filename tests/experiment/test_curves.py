@@ -1,0 +1,78 @@
+"""The picture shows the records, and is replaced whole."""
+
+import errno
+import os
+
+import matplotlib.image
+import pytest
+from matplotlib.figure import Figure
+
+from experiment import curves
+from experiment.curves import draw_curves
+
+
+def record_of(epoch, heads=3):
+    return {
+        "epoch": epoch,
+        "train": {
+            "total": 3.0 - epoch, "hard": 2.5 - epoch, "soft": 0.5, "reliable": 0.5,
+            "head_top1": [50.0 + epoch] * heads,
+        },
+        "test": {
+            "head_top1": [40.0 + head + epoch for head in range(heads)],
+            "firing_rate": {"stem": 0.2, "stages.0": 0.1 + epoch / 100, "stages.1": 0.05},
+        },
+    }  # fmt: skip
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    made = []
+
+    class Remembered(Figure):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            made.append(self)
+
+    monkeypatch.setattr(curves, "Figure", Remembered)
+    return made
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_each_number_is_drawn(tmp_path, figures, heads):
+    draw_curves([record_of(epoch, heads) for epoch in range(4)], tmp_path / "curves.png")
+    loss, accuracy, reliable, rates = figures[0].axes
+    lines = {line.get_label(): list(line.get_ydata()) for line in loss.lines}
+    assert lines["total = hard + β soft"] == [3.0, 2.0, 1.0, 0.0]
+    own = {line.get_label(): list(line.get_ydata()) for line in accuracy.lines}
+    assert own["spiking network"] == [40.0 + heads - 1 + epoch for epoch in range(4)]
+    assert own["spiking network, training"] == [50.0, 51.0, 52.0, 53.0]
+    assert sum(label.startswith("branch") for label in own) == heads - 1
+    assert list(reliable.lines[0].get_ydata()) == [50.0] * 4
+    assert len(rates.lines) == 3
+    for panel in (loss, accuracy, reliable, rates):
+        assert panel.get_xlabel() == "epoch"
+        assert panel.get_ylabel()
+        assert list(panel.lines[0].get_xdata()) == [0, 1, 2, 3]
+    assert matplotlib.image.imread(tmp_path / "curves.png").shape[2] == 4
+
+
+def test_one_epoch_is_visible(tmp_path, figures):
+    draw_curves([record_of(0)], tmp_path / "curves.png")
+    assert all(line.get_marker() == "o" for panel in figures[0].axes for line in panel.lines)
+
+
+def test_an_old_picture_stays_if_the_new_one_cannot_be_written(tmp_path, monkeypatch):
+    path = tmp_path / "curves.png"
+    draw_curves([record_of(0)], path)
+    before = path.read_bytes()
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match=r"curves\.png \([\d,]+ bytes\): No space left"):
+        draw_curves([record_of(0), record_of(1)], path)
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]

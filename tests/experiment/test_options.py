@@ -1,0 +1,142 @@
+"""The flags: all there, all explained, the published commands valid, wrong values refused."""
+
+import json
+import shlex
+
+import pytest
+
+from experiment.cifar.config.config import PAPER, get_parser
+from experiment.options import (
+    CIRCUMSTANCES,
+    IDLE,
+    TRAINING_FLAGS,
+    make_request,
+    network_arguments,
+    training_recipe,
+)
+from model import build_model
+
+PUBLISHED = (
+    "--seed 60 --arch resnet18 --dataset {dataset} --data_path data --auto_aug --cutout --wd 5e-4 "
+    "--num_workers 8 --decay 0.2 --T 6 --detach_reset --alp 1.0 --beta 0.3"
+)
+NAMES = (
+    "seed arch dataset data_path log_path auto_aug cutout resume train_batch_size val_batch_size "
+    "device lr wd num_epoch num_workers optim decay v_reset thresh T scheduler detach_reset alp "
+    "beta width method branch_pool amp evaluate"
+)
+
+
+def flags():
+    return [action for action in get_parser()._actions if action.dest != "help"]
+
+
+@pytest.mark.parametrize("dataset", ["CIFAR10", "CIFAR100"])
+def test_the_published_commands_are_the_defaults(dataset, capsys):
+    args = get_parser().parse_args(shlex.split(PUBLISHED.format(dataset=dataset)))
+    assert capsys.readouterr().err == ""
+    published = {"dataset": dataset, "auto_aug": True, "cutout": True}
+    assert vars(args) == {**vars(get_parser().parse_args([])), **published}
+
+
+def test_every_promised_flag_is_there():
+    assert set(NAMES.split()) <= {action.dest for action in flags()}
+
+
+@pytest.mark.parametrize("action", flags(), ids=lambda action: action.dest)
+def test_every_flag_says_what_it_is_and_what_its_default_is(action):
+    parser = get_parser()
+    shown = parser._get_formatter()._expand_help(action)
+    text = shown if "default" in shown else f"{shown} (default: {action.default})"
+    assert len(action.help) >= 4
+    assert "default" in text
+    assert "default: None" not in parser.format_help()
+
+
+def test_the_help_shows_every_flag_and_the_recipe():
+    text = " ".join(get_parser().format_help().split())
+    for action in flags():
+        assert action.option_strings[0] in text
+    for name, value in PAPER.items():
+        assert f"(default: {value})" in text, name
+
+
+def test_a_flag_either_identifies_a_run_or_is_a_circumstance():
+    parser = get_parser()
+    identity = make_request(parser.parse_args([])).identity
+    names = {action.dest for action in flags()}
+    assert set(CIRCUMSTANCES) < names
+    assert set(identity) == names - set(CIRCUMSTANCES)
+    assert {"seed", "arch", "T", "dataset", "lr", "train_batch_size", "num_epoch"} <= set(identity)
+
+
+@pytest.mark.parametrize("circumstance", ["--num_workers=3", "--log_path=x", "--device=cuda"])
+def test_circumstances_do_not_change_what_a_run_is(circumstance):
+    identity = make_request(get_parser().parse_args([])).identity
+    assert make_request(get_parser().parse_args([circumstance])).identity == identity
+    assert make_request(get_parser().parse_args(["--lr=0.2"])).identity != identity
+
+
+def test_the_arguments_survive_json():
+    request = make_request(get_parser().parse_args(["--v_reset", "-1", "--data_path", "a/b"]))
+    assert json.loads(json.dumps(request.arguments)) == request.arguments
+    assert request.arguments["data_path"] == "a/b"
+    assert request.run_name == "CIFAR10_resnet18_T6_esd_seed60"
+
+
+WRONG = [
+    "--T 0", "--T 2.5", "--T -1", "--arch resnet50", "--lr -0.1", "--lr 0", "--lr nan",
+    "--decay 1.5", "--decay -0.1", "--thresh 0", "--v_reset inf", "--method stdp", "--width 0",
+    "--branch_pool 0", "--branch_pool half", "--train_batch_size 0", "--val_batch_size x",
+    "--num_epoch 0", "--num_workers -1", "--optim SGD", "--scheduler STEP", "--alp -1",
+    "--beta inf", "--wd -1", "--seed -1", "--seed 4294967296", "--dataset cifar", "--amp fp16",
+    "--val_fraction 0", "--checkpoint_every 0", "--keep_checkpoints 0", "--accum 0",
+    "--dist_timeout 0", "--no-T", "--auto_aug=yes", "extra",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_wrong_values_are_refused_in_one_sentence(text, capsys):
+    with pytest.raises(SystemExit) as end:
+        get_parser().parse_args(text.split())
+    printed = capsys.readouterr()
+    assert end.value.code == 2
+    assert printed.err.startswith("error: ")
+    assert printed.err.count("\n") == 1
+    assert text.split()[0].partition("=")[0] in printed.err
+
+
+@pytest.mark.parametrize(
+    ("text", "idle"),
+    [
+        ("--method rate --alp 1.0", "--alp: this --method"),
+        ("--method bptt --beta 0.3 --branch_pool 4", "--branch_pool, --beta"),
+        ("--evaluate x.pt --lr 0.1 --resume auto", "--evaluate trains nothing"),
+        ("--evaluate x.pt --checkpoint_every 5", "--checkpoint_every: --evaluate"),
+        ("--dataset Digits --data_path data", "--data_path: this --dataset needs no files"),
+    ],
+)
+def test_flags_without_effect_are_named(text, idle, capsys):
+    get_parser().parse_args(text.split())
+    warning = capsys.readouterr().err
+    assert warning.startswith("warning: no effect of ")
+    for part in idle.replace(":", ",").split(", "):
+        assert part in warning
+
+
+def test_the_idle_rules_name_flags_that_exist():
+    names = {action.dest for action in flags()} | {"event_aug"}  # of experiment/dvs
+    assert set(TRAINING_FLAGS) <= names
+    assert all(set(rule.flags) <= names for rule in IDLE)
+
+
+def test_what_the_layers_below_take():
+    text = "--T 3 --width 2 --v_reset -0.5 --branch_pool global --no-detach_reset --method rate"
+    args = get_parser().parse_args(text.split())
+    net = build_model(**network_arguments(args), num_classes=4)
+    assert (net.T, net.neuron.v_reset, net.neuron.detach_reset) == (3, -0.5, False)
+    recipe = training_recipe(args)
+    assert recipe.batch_sizes == {"train_batch_size": 128, "val_batch_size": 128}
+    assert (recipe.lr, recipe.wd, recipe.alp, recipe.beta, recipe.num_epoch) == (
+        0.1, 5e-4, 1.0, 0.3, 300,
+    )  # fmt: skip

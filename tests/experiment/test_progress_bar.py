@@ -1,0 +1,53 @@
+"""A bar on a terminal that leaves a clean line; nothing elsewhere."""
+
+import os
+import pty
+import re
+import sys
+
+from experiment.progress_bar import StepBar
+
+
+def on_terminal(monkeypatch, use):
+    """What `use` writes to a terminal."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        use()
+        terminal.flush()
+        text = os.read(ours, 100_000).decode()
+        monkeypatch.undo()
+    os.close(ours)
+    return text
+
+
+def test_a_terminal_shows_steps_and_remaining_time(monkeypatch):
+    def use():
+        bar = StepBar("epoch 4", 3, 1)
+        bar.advance()
+        bar.advance()
+        bar.close()
+
+    shown = on_terminal(monkeypatch, use).split("\r")
+    steps = [line for line in shown if line.startswith("epoch 4")]
+    assert [line.split("| ")[1].split(" steps")[0] for line in steps] == ["1/3", "2/3", "3/3"]
+    assert all(re.search(r"steps, 0:0\d:\d\d left", line) for line in steps)
+    assert set(shown[-2]) == {" "} and shown[-1] == ""  # wiped, the cursor at its start
+    assert len(shown[-2]) >= len(steps[-1])
+
+
+def test_nothing_is_shown_elsewhere(monkeypatch, capsys):
+    bar = StepBar("epoch 0", 3)
+    bar.advance()
+    bar.close()
+    assert capsys.readouterr() == ("", "")
+    hidden = StepBar("epoch 0", 3, show=False)
+    empty = StepBar("epoch 0", 0)
+
+    def use():
+        for silent in (hidden, empty):
+            silent.advance()
+            silent.close()
+        print("end", file=sys.stderr)
+
+    assert on_terminal(monkeypatch, use) == "end\r\n"

@@ -1,0 +1,255 @@
+"""A command in this process: the folder it leaves, what it returns, and what it refuses."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+
+from benchmark.fault import micro_run
+from experiment import engine
+from experiment.run import check_smallest_batch
+from model import build_model
+from tests.support.micro_training import (
+    ONE_PROCESS,
+    MicroData,
+    micro_images,
+    micro_recipe,
+)
+from util.checkpoint import load_checkpoint, save_checkpoint
+
+ARGUMENTS = (*micro_run.ARGUMENTS, "--num_epoch", "1")
+
+
+def run(log_path, *more):
+    return micro_run.main([*ARGUMENTS, "--log_path", str(log_path), *more])
+
+
+def refused(capsys, log_path, *more, code=2):
+    before = sorted(log_path.rglob("*")) if log_path.exists() else []
+    with pytest.raises(SystemExit) as end:
+        run(log_path, *more)
+    printed = capsys.readouterr().err
+    errors = [line for line in printed.splitlines() if not line.startswith("warning: ")]
+    assert end.value.code == code
+    assert len(errors) == 1 and errors[0].startswith("error: ")
+    assert "Traceback" not in printed
+    assert (sorted(log_path.rglob("*")) if log_path.exists() else []) == before
+    return errors[0]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """(log path, result) of a finished run."""
+    log_path = tmp_path_factory.mktemp("finished")
+    return log_path, run(log_path)
+
+
+def test_a_run_leaves_one_folder_with_everything(finished, capsys):
+    log_path, result = finished
+    (folder,) = log_path.iterdir()
+    assert result["folder"] == str(folder)
+    assert folder.name.startswith("FakeData_resnet18_T2_esd_seed60_")
+    names = {path.name.partition(".tfevents")[0] for path in folder.iterdir()}
+    assert names == {".lock", "best.pt", "config.json", "curves.png", "events.out", "last-1.pt",
+                     "last.pt", "metrics.jsonl", "train.log"}  # fmt: skip
+    config = json.loads((folder / "config.json").read_text())
+    assert config["arguments"]["T"] == 2
+    assert config["environment"]["torch"] == torch.__version__.partition("+")[0]
+    assert config["environment"]["command"]
+    (line,) = (folder / "metrics.jsonl").read_text().splitlines()
+    record = json.loads(line)
+    assert set(record) == {"epoch", "lr", "train", "test", "timing"}
+    assert set(record["train"]) == {"total", "hard", "soft", "reliable", "head_top1"}
+    assert set(record["timing"]) == {
+        "seconds", "images_per_second", "data_wait", "peak_memory_mib",
+    }  # fmt: skip
+    assert len(record["test"]["head_top1"]) == 4
+    assert len(record["test"]["firing_rate"]) == 17  # LIF layers of ResNet-18
+    assert result["test_top1"] == record["test"]["top1"] == result["best_test_top1"]
+    log = (folder / "train.log").read_text()
+    assert "device cpu" in log
+    assert "INFO finished: test top-1" in log.splitlines()[-1]
+
+
+def test_checkpoints_are_plain(finished):
+    (folder,) = finished[0].iterdir()
+    for name in ("last.pt", "best.pt"):
+        state = torch.load(folder / name, weights_only=True)
+        assert state["epoch"] == 1
+        assert state["arguments"]["arch"] == "resnet18"
+
+
+def test_seeded_runs_repeat_and_other_seeds_differ(finished, tmp_path):
+    (first,) = finished[0].iterdir()
+    run(tmp_path, "--num_workers", "2", "--val_batch_size", "128")
+    (again,) = tmp_path.iterdir()
+    assert micro_run.outcome(again) == micro_run.outcome(first)
+    other = run(tmp_path, "--seed", "61")
+    state = load_checkpoint(os.path.join(other["folder"], "last.pt"))
+    key = "stem.conv.weight"
+    assert not torch.equal(state["model"][key], load_checkpoint(first / "last.pt")["model"][key])
+
+
+def test_a_validation_set_chooses_the_best_epoch(tmp_path):
+    result = run(tmp_path, "--val_fraction", "0.25", "--no-auto_aug")
+    assert result["best_chosen_on"] == "validation"
+
+
+def test_evaluate_prints_every_head_and_leaves_nothing(finished, capsys, tmp_path):
+    (folder,) = finished[0].iterdir()
+    result = run(tmp_path, "--evaluate", str(folder / "best.pt"))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        "branch 1", "branch 2", "branch 3", "spiking network",
+    ]  # fmt: skip
+    assert result["top1"] == finished[1]["test_top1"]
+    assert f"top-1 {result['top1']:.2f} %" in lines[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("changed", ["--T 3", "--arch resnet19", "--width 3", "--dataset Digits",
+                                     "--decay 0.5", "--v_reset 0"])  # fmt: skip
+@pytest.mark.parametrize("flag", ["--evaluate", "--resume"])
+def test_a_checkpoint_of_another_network_is_refused(finished, capsys, flag, changed):
+    (folder,) = finished[0].iterdir()
+    sentence = refused(capsys, finished[0], flag, str(folder / "last.pt"), *changed.split())
+    assert str(folder / "last.pt") in sentence
+    assert "(asked for: " in sentence or "belongs to another network" in sentence
+
+
+def test_evaluate_takes_published_weights_and_a_spiking_network_alone(finished, tmp_path):
+    (folder,) = finished[0].iterdir()
+    result = run(tmp_path, "--evaluate", str(folder / "last.pt"), "--method", "rate")
+    assert result["head_top1"] == [finished[1]["test_top1"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ("--v_reset 1", "v_reset"),
+        ("--branch_pool 3000", "branch_pool 3000"),
+        ("--arch preact_resnet18", "branch_pool 4"),
+        ("--device cuda:99", "cuda:99"),
+        ("--device meta", "meta"),
+        ("--val_fraction 0.001", "validation fraction 0.001"),
+        ("--evaluate nowhere.pt", "nowhere.pt does not exist"),
+        ("--resume nowhere.pt", "nowhere.pt does not exist"),
+        ("--log_path no/parent", "no/parent"),
+        ("--log_path /proc/runs", "/proc"),
+    ],
+)
+def test_what_the_parser_cannot_know_is_refused_too(arguments, part, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert part in refused(capsys, tmp_path / "runs", *arguments.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\x03\x04", bytes(5000)])
+@pytest.mark.parametrize("flag", ["--evaluate", "--resume"])
+def test_a_corrupt_checkpoint_is_refused(content, flag, capsys, tmp_path):
+    path = tmp_path / "broken.pt"
+    path.write_bytes(content)
+    assert "broken.pt" in refused(capsys, tmp_path / "runs", flag, str(path))
+
+
+def test_missing_data_is_refused_without_a_folder(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nothing listens there
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    data = tmp_path / "data"
+    sentence = refused(capsys, tmp_path / "runs", "--dataset", "CIFAR10", "--data_path", str(data))
+    assert str(data) in sentence
+    assert list(tmp_path.iterdir()) == []
+
+
+def few_images(count):
+    data = MicroData(micro_images(count, seed=1), micro_images(3, seed=2))
+    net = build_model("preact_resnet18", num_classes=5, in_channels=2, T=1, width=2, method="rate")
+    return net, data
+
+
+def test_a_batch_that_cannot_be_normalised_is_refused_beforehand():
+    net, data = few_images(9)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(ValueError, match="--train_batch_size 4 an epoch of 9 images"):
+        check_smallest_batch(net, data, micro_recipe(train_batch_size=4), ONE_PROCESS)
+    check_smallest_batch(net, data, micro_recipe(train_batch_size=5), ONE_PROCESS)
+    big = build_model("resnet19", num_classes=5, in_channels=2, T=2, width=2)
+    before = {name: value.clone() for name, value in big.state_dict().items()}
+    check_smallest_batch(big, data, micro_recipe(train_batch_size=4), ONE_PROCESS)
+    assert all(torch.equal(value, before[name]) for name, value in big.state_dict().items())
+
+
+def signal_in_step(monkeypatch, which, numbers):
+    """Send `numbers` to this process in the middle of the step `which` of the run."""
+    step = engine.refuse_non_finite
+    steps = iter(range(1000))
+
+    def signalled(*args):
+        if next(steps) == which:
+            for number in numbers:
+                os.kill(os.getpid(), number)
+        return step(*args)
+
+    monkeypatch.setattr(engine, "refuse_non_finite", signalled)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_ends_the_run_after_its_step(number, monkeypatch, tmp_path, capsys):
+    signal_in_step(monkeypatch, 2, [number])
+    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
+    with pytest.raises(SystemExit) as end:
+        run(tmp_path)
+    assert end.value.code == 128 + number
+    assert "epoch 0, step 3; all is saved" in capsys.readouterr().err
+    (folder,) = tmp_path.iterdir()
+    assert load_checkpoint(folder / "last.pt")["batch"] == 3
+    assert "stopped by" in (folder / "train.log").read_text()
+    assert handlers == [
+        signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+    ]
+
+
+def test_a_second_signal_ends_the_run_at_once(monkeypatch, tmp_path, capsys):
+    signal_in_step(monkeypatch, 3, [signal.SIGTERM, signal.SIGINT])
+    with pytest.raises(SystemExit) as end:
+        run(tmp_path)
+    assert end.value.code == 130
+    assert "at once" in capsys.readouterr().err
+    (folder,) = tmp_path.iterdir()
+    assert load_checkpoint(folder / "last.pt")["batch"] == 2  # of --checkpoint_every 2
+
+
+def test_a_non_finite_loss_ends_the_run_with_code_1(monkeypatch, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(tmp_path, "--lr", "1e30")
+    assert end.value.code == 1
+    assert "is not finite" in capsys.readouterr().err.splitlines()[-1]
+    (folder,) = tmp_path.iterdir()
+    assert "is not finite" in (folder / "train.log").read_text()
+
+
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint(monkeypatch, tmp_path, capsys):
+    from util import checkpoint_history
+
+    write, saves = checkpoint_history.write_atomically, iter(range(100))
+
+    def filling(path, payload, **options):
+        if next(saves) == 1:
+            raise OSError(28, "No space left on device", str(path))
+        return write(path, payload, **options)
+
+    monkeypatch.setattr(checkpoint_history, "write_atomically", filling)
+    with pytest.raises(SystemExit) as end:
+        run(tmp_path)
+    assert end.value.code == 1
+    assert "last.pt: No space left on device" in capsys.readouterr().err
+    (folder,) = tmp_path.iterdir()
+    assert load_checkpoint(folder / "last.pt")["batch"] == 2
+
+
+def test_a_checkpoint_without_a_run_is_refused(tmp_path, capsys):
+    save_checkpoint({"model": {}}, tmp_path / "odd.pt")
+    sentence = refused(capsys, tmp_path / "runs", "--resume", str(tmp_path / "odd.pt"))
+    assert "belongs to another network" in sentence

@@ -1,0 +1,105 @@
+"""Operations and energy against counts by hand and by loops."""
+
+import pytest
+import torch
+from torch import nn
+
+from experiment.trained.operations import E_AC, E_MAC, count_operations, mean_operations
+from model import build_model
+from model.folded import FoldedNetwork, Neurons, fold, observed
+from model.functional import Neuron
+from tests.support.trained_run import stir
+
+T = 3
+
+
+def two_layers() -> FoldedNetwork:
+    """A 3x3 convolution of one channel to two on 3x3 pixels, neurons, a linear layer of two to two.
+
+    Every neuron gets a current of twice the threshold at each step, so every one fires always.
+    """
+    conv = nn.Conv2d(1, 2, 3, padding=1)
+    linear = nn.Linear(2, 2)
+    with torch.no_grad():
+        conv.weight.zero_()
+        conv.bias.fill_(2.0)
+    stem = nn.Sequential()
+    stem.add_module("conv", conv)
+    return FoldedNetwork(
+        stem, Neurons("stem", Neuron(decay=0.0)), nn.ModuleList(),
+        nn.ModuleList([Neurons("classifier.0", Neuron(decay=0.0)), linear]), in_channels=1, T=T,
+    ).eval()  # fmt: skip
+
+
+def test_energy_of_a_two_layer_network_is_that_counted_by_hand():
+    net = two_layers()
+    operations = count_operations(net, torch.full((2, 1, 3, 3), 0.7))
+    # The image is no spike train: 9 pixels x 2 channels x 9 weights, once for all steps. After it
+    # 18 neurons fire at all 3 steps; their mean is 1 in both channels, at threshold, so the two
+    # neurons behind fire as well: 2 spikes x 2 weights x 3 steps.
+    stem, linear = operations.layers
+    assert (stem.name, stem.macs, stem.acs, stem.ann_macs) == ("stem.conv", 162, 0, 162)
+    assert (linear.name, linear.macs, linear.acs, linear.ann_macs) == ("classifier.1", 0, 12, 4)
+    # Beside: each of 18 + 2 neurons adds its input at steps 2 and 3 and subtracts the threshold at
+    # each of 3 steps; the mean of 9 pixels is 8 additions, of 2 channels at 3 steps.
+    assert operations.other_acs == 20 * (2 + 3) + 8 * 2 * 3
+    assert operations.ann_other_acs == 8 * 2
+    assert operations.energy == pytest.approx(162 * 4.6 + (12 + 148) * 0.9)
+    assert operations.ann_energy == pytest.approx((162 + 4) * 4.6 + 16 * 0.9)
+    assert operations.firing_rates == {"stem": 1.0, "classifier.0": 1.0}
+
+
+def test_spikingjelly_estimates_the_same_energy_but_for_its_own_sums():
+    net = two_layers()
+    operations = count_operations(net, torch.full((2, 1, 3, 3), 0.7))
+    surplus = operations.simple_energy - operations.energy
+    # Its memory counter sums the input of each layer that reads spikes: 2 numbers per step here.
+    assert 0 <= surplus <= 0.9 * 2 * T
+
+
+def test_synops_of_a_resnet_are_spikes_times_the_weights_that_they_reach():
+    torch.manual_seed(0)
+    net = fold(stir(build_model("resnet18", num_classes=5, in_channels=2, T=T, width=3)).eval())
+    x = torch.randn(2, 2, 13, 13)
+    operations = {layer.name: layer for layer in count_operations(net, x).layers}
+    trains = {}
+    net(x, observed(net, lambda n, current, spikes: trains.__setitem__(n.label, spikes)))
+    for name, source, conv in (
+        ("stages.0.0.unit1", "stem", net.stages[0][0].unit1),
+        ("stages.1.0.unit1", "stages.0.1.unit2", net.stages[1][0].unit1),
+        ("stages.1.0.shortcut", "stages.0.1.unit2", net.stages[1][0].shortcut),
+    ):
+        ones = nn.functional.conv2d(trains[source], torch.ones_like(conv.weight), None,
+                                    conv.stride, conv.padding)  # fmt: skip
+        assert operations[name].acs == ones.sum().item() / 2
+        assert operations[name].macs == 0
+        pixels = ones.shape[-1] * ones.shape[-2]
+        assert operations[name].ann_macs == conv.weight.numel() * pixels
+
+
+def test_frames_that_are_not_spikes_cost_macs_at_every_step():
+    torch.manual_seed(0)
+    net = fold(stir(build_model("resnet18", num_classes=5, in_channels=2, T=T, width=3)).eval())
+    image = torch.randn(1, 2, 13, 13)
+    static = count_operations(net, image).layers[0]
+    frames = count_operations(net, image.expand(T, -1, -1, -1, -1)).layers[0]
+    assert frames.macs == T * static.macs
+    assert frames.ann_macs == static.ann_macs
+    binary = count_operations(net, (torch.rand(T, 1, 2, 13, 13) < 0.2).float()).layers[0]
+    assert binary.macs == 0 and binary.acs > 0
+
+
+def test_mean_over_batches_weights_each_image_alike():
+    torch.manual_seed(0)
+    net = fold(stir(build_model("resnet18", num_classes=5, in_channels=1, T=T, width=2)).eval())
+    x = torch.randn(3, 1, 11, 11)
+    parts = [count_operations(net, part) for part in (x[:1], x[1:])]
+    mean, whole = mean_operations(parts, [1, 2]), count_operations(net, x)
+    assert mean.energy == pytest.approx(whole.energy)
+    assert mean.ann_energy == pytest.approx(whole.ann_energy)
+    assert mean.firing_rates == pytest.approx(whole.firing_rates)
+    assert [layer.acs for layer in mean.layers] == pytest.approx([x.acs for x in whole.layers])
+
+
+def test_constants_are_those_of_45_nm():
+    assert (E_MAC, E_AC) == (4.6, 0.9)

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.support.image_files import write_image_folder
+from util.image_folder import READERS, find_image_files, to_uint8
+
+
+@pytest.fixture
+def train_folder(tmp_path):
+    return write_image_folder(tmp_path, classes=3, train=4) / "train"
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_file_comes_with_the_label_of_its_folder(train_folder, reader):
+    files, class_names = find_image_files(train_folder, reader=reader)
+    assert class_names == ("class_00", "class_01", "class_02")
+    assert len(files) == 12
+    for index in range(len(files)):
+        image, label = files[index]
+        path = files.path(index)
+        assert path.parent.name == class_names[label]
+        expected = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
+        assert (to_uint8(image).int() - expected.int()).abs().max() <= 1
+
+
+def test_files_that_are_not_rgb_become_rgb(train_folder):
+    gray = Image.fromarray(np.arange(255, dtype=np.uint8).reshape(15, 17))
+    for name, image in (("gray.JPEG", gray), ("palette.png", gray.convert("P"))):
+        image.save(train_folder / "class_00" / name)
+    (train_folder / "class_00" / "notes.txt").write_text("no image")
+    for reader in READERS:
+        files, _ = find_image_files(train_folder, reader=reader)
+        assert len(files) == 14
+        channels = {len(to_uint8(files[i][0])) for i in range(len(files))}
+        assert channels == {3}
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty", "gone"])
+def test_a_damaged_file_is_named(train_folder, reader, damage):
+    files, _ = find_image_files(train_folder, reader=reader)
+    path = files.path(5)
+    content = path.read_bytes()
+    damaged = {"truncated": content[: len(content) // 3], "text": b"<html>404</html>", "empty": b""}
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes(damaged[damage])
+    with pytest.raises(ValueError, match=f"{path} cannot be read as an image") as caught:
+        files[5]
+    assert "\n" not in str(caught.value)
+    assert files[4][1] == 1
+
+
+def test_a_missing_folder_is_one_sentence(tmp_path):
+    with pytest.raises(FileNotFoundError, match="not there: expected FOLDER/train/CLASS"):
+        find_image_files(tmp_path / "train", reader="pil")
+
+
+def test_images_without_class_folders_are_one_sentence(tmp_path):
+    (tmp_path / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"1 files and no folders.*sort the images"):
+        find_image_files(tmp_path, reader="pil")
+
+
+def test_an_empty_class_folder_is_one_sentence(train_folder):
+    (train_folder / "class_99").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"has no image files in class folders .*class_99"):
+        find_image_files(train_folder, reader="pil")
+
+
+def test_a_part_has_its_own_order_and_transform(train_folder):
+    files, _ = find_image_files(train_folder, reader="torchvision")
+    part = files.part([7, 2], lambda image: tuple(image.shape))
+    assert [part.path(i) for i in range(2)] == [files.path(7), files.path(2)]
+    assert part[0] == (tuple(files[7][0].shape), 1)
