@@ -45,14 +45,14 @@ class Variant:
     kind: "two_stage" (spike stage, then rate stage: the published way), "bptt", "one_pass" (this
     project's) or "floor" (the spiking network's convolutions alone).
     amp: "none", "bf16" (autocast) or "bf16-backward" (fp32 spikes, convolution backward in bf16).
-    compiled: whether elementwise parts go through torch.compile.
+    backend: which kernels the one pass uses, see `model.kernel`.
     """
 
     kind: str
     text: str
     amp: str = "none"
     channels_last: bool = True
-    compiled: bool = False
+    backend: str = "auto"
 
 
 VARIANTS = {
@@ -61,10 +61,13 @@ VARIANTS = {
     "two_stage_bf16": Variant("two_stage", "two-stage, bf16", "bf16"),
     "bptt": Variant("bptt", "BPTT (no branches)"),
     "one_pass": Variant("one_pass", "one pass"),
-    "one_pass_compiled": Variant("one_pass", "one pass, compiled", compiled=True),
+    "one_pass_compiled": Variant("one_pass", "one pass, compiled", backend="compiled"),
     "one_pass_bf16_backward": Variant("one_pass", "one pass, bf16 backward", "bf16-backward"),
     "one_pass_bf16": Variant("one_pass", "one pass, bf16", "bf16"),
-    "one_pass_bf16_compiled": Variant("one_pass", "one pass, bf16, compiled", "bf16", True, True),
+    "one_pass_bf16_compiled": Variant(
+        "one_pass", "one pass, bf16, compiled", "bf16", backend="compiled"
+    ),
+    "one_pass_reference": Variant("one_pass", "one pass, plain PyTorch", backend="reference"),
     "floor": Variant("floor", "floor: convolutions alone"),
     "floor_bf16": Variant("floor", "floor in bf16", "bf16"),
 }
@@ -118,7 +121,7 @@ def build(variant: Variant, workload: Workload) -> nn.Module:
         return TwoStageNet(workload.arch, branches=workload.branches, **common)
     method = "bptt" if variant.kind == "bptt" else "esd" if workload.branches else "rate"
     execution = Execution(
-        backend="compiled" if variant.compiled else "auto",
+        backend=variant.backend,
         convolution_backward=torch.bfloat16 if variant.amp == "bf16-backward" else None,
     )
     return build_model(workload.arch, method=method, execution=execution, **common)

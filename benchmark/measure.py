@@ -86,6 +86,7 @@ def machine(device: str) -> dict[str, str | int]:
         "processor": _processor(),
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
+        "load average": round(os.getloadavg()[0], 1),  # 1.0 is this process alone
         "torch": torch.__version__,
         "system": f"{platform.system()} {platform.machine()}",
     }

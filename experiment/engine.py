@@ -78,7 +78,9 @@ def fit(
 
     def leave_if_asked() -> None:
         """Save and leave if a signal came; between two steps or two batches of an evaluation."""
-        if group.any(stop.requested is not None):
+        exit_code = group.max(stop.exit_code)
+        if exit_code:
+            stop.take_over(exit_code)
             recorder.save(state, group)
             raise Stopped(stop, state.place)
 
@@ -251,8 +253,7 @@ def evaluate(
             sums = {name: value + sums[name] for name, value in addends.items()}
             if number <= batches_of_all:
                 between()
-    sums = {name: group.sum(value) for name, value in sums.items()}
-    return averages(sums, [name for name, _ in net.spiking_layers()])
+    return averages(group.sum_each(sums), [name for name, _ in net.spiking_layers()])
 
 
 def nothing_counted(net: RateModel, device: torch.device) -> dict[str, Tensor]:

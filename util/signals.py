@@ -29,6 +29,11 @@ class StopRequest:
         """128 + number of the signal, as a shell reports it; 0 while none came."""
         return 0 if self.requested is None else 128 + signal.Signals[self.requested]
 
+    def take_over(self, exit_code: int) -> None:
+        """Make the request of another process, whose `exit_code` is given, this one's too."""
+        if self.requested is None:
+            self.requested = signal.Signals(exit_code - 128).name
+
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is not threading.main_thread():
             raise ValueError("signals reach the main thread only; enter StopRequest there")

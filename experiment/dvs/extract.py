@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torchvision.datasets.utils import check_integrity
 
+from experiment.dvs.recordings import refuse_unfinished
 from experiment.dvs.source import Source
 
 RESULT = "events_np"  # where spikingjelly's classes expect the arrays
@@ -19,11 +20,13 @@ def extract_events(name: str, source: Source, folder: Path, report: Callable[[st
     The work is done in a folder beside it, which takes the name at the end: an interrupted call
     leaves nothing that looks whole, and the next one starts again.
 
-    Raises: FileNotFoundError for a missing archive, ValueError for a damaged one.
+    Raises: FileNotFoundError for a missing archive; ValueError for a damaged one, or for arrays
+    that spikingjelly did not finish.
     """
     from spikingjelly import datasets
 
-    if (folder / RESULT).is_dir() and not (folder / f"{RESULT}.building").exists():
+    refuse_unfinished(folder / RESULT)
+    if (folder / RESULT).is_dir():
         return
     dataset_class = getattr(datasets, source.spikingjelly_class)
     archives = _find_archives(name, dataset_class.resource_url_md5(), folder)
@@ -37,9 +40,7 @@ def extract_events(name: str, source: Source, folder: Path, report: Callable[[st
     report(f"unpacking {', '.join(archive.name for archive in archives)} (no progress is shown)")
     dataset_class.extract_downloaded_files(download, extracted)
     dataset_class.create_raw_from_extracted(extracted, arrays)
-    shutil.rmtree(folder / RESULT, ignore_errors=True)  # what spikingjelly left half-made
     arrays.rename(folder / RESULT)
-    (folder / f"{RESULT}.building").unlink(missing_ok=True)
     shutil.rmtree(staging)
 
 

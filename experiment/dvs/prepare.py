@@ -26,7 +26,13 @@ import numpy as np
 from experiment.dvs.countdown import Countdown
 from experiment.dvs.events import Events
 from experiment.dvs.extract import extract_events
-from experiment.dvs.recordings import DAMAGE, Recording, find_group, recordings
+from experiment.dvs.recordings import (
+    DAMAGE,
+    Recording,
+    find_group,
+    recordings,
+    refuse_unfinished,
+)
 from experiment.dvs.simulate import write_digits
 from experiment.dvs.source import SOURCES, Source, frames_folder
 from util.atomic_file import write_atomically
@@ -52,7 +58,6 @@ def prepare(
     with _alone_in(folder, report):
         if is_complete(source, frames):
             return
-        _refuse_unfinished(frames)
         if source.embedded:
             write_digits(folder, report)
         elif source.has_parts:
@@ -66,26 +71,17 @@ def prepare(
 
 
 def is_complete(source: Source, frames: Path) -> bool:
-    """Whether the folder has the frames of all samples."""
-    return not _marker(frames).exists() and count_files(source, frames) == source.samples
+    """Whether the folder has the frames of all samples.
+
+    Raises: ValueError if spikingjelly was interrupted while it made them.
+    """
+    refuse_unfinished(frames)
+    return count_files(source, frames) == source.samples
 
 
 def count_files(source: Source, frames: Path) -> int:
     """How many samples' frames the folder has."""
     return sum(1 for group in source.groups for _ in (frames / group).glob("*.npz"))
-
-
-def _marker(frames: Path) -> Path:
-    """A file that spikingjelly keeps beside a folder while it fills it."""
-    return frames.with_name(f"{frames.name}.building")
-
-
-def _refuse_unfinished(frames: Path) -> None:
-    if _marker(frames).exists():
-        raise ValueError(
-            f"spikingjelly was interrupted while it filled {frames}, and files in it may be torn: "
-            f"delete that folder and {_marker(frames)}, then start again"
-        )
 
 
 def _find_all(name: str, source: Source, folder: Path, frames: Path) -> dict[str, Path]:
@@ -97,7 +93,7 @@ def _find_all(name: str, source: Source, folder: Path, frames: Path) -> dict[str
     counts, problems = {}, []
     for group, place in places.items():
         try:
-            counts[group] = sum(1 for _ in recordings(place))
+            counts[group] = len({recording.name for recording in recordings(place)})
         except (zipfile.BadZipFile, OSError) as error:
             problems.append(f"{place}: {error}")
     if problems:

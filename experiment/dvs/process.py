@@ -3,10 +3,10 @@
     python experiment/dvs/process.py --data_path data --T 10
     python experiment/dvs/process.py --data_path data --dataset DigitsDVS --picture digits.png
 
-looks for CIFAR10-DVS (its ten archives, or folders of .aedat files) in data/CIFAR10_DVS or data,
-says what is missing and where to get it, and integrates the recordings to T frames each. It can be
-interrupted and started again. The ten archives take about
-five minutes on one CPU core (30 ms for a recording of 200,000 events), and the frames 0.8 GB.
+The first looks for CIFAR10-DVS (its ten archives, or folders of .aedat files) in data/CIFAR10_DVS
+or data, says what is missing and where to get it, and integrates the recordings to T frames each.
+It can be interrupted and started again. The ten archives take about five minutes on one CPU core
+(30 ms for a recording of 200,000 events), and the frames 0.8 GB.
 
 Shapes: B batch, T frames per sample, H x W pixels; the two channels are OFF and ON event counts.
 """
@@ -77,8 +77,8 @@ def load_event_data(
 
     Frames that are not there yet for this T are made first, which takes minutes.
     `split`: see experiment.dvs.split; None is the data set's own first. `seed` decides the
-    augmentation. `validation_fraction` (between 0 and 1) of the training
-    set is held out, in equal parts of each class; `split_seed` decides which.
+    augmentation. `validation_fraction` (between 0 and 1) of the training set is held out, in
+    equal parts of each class; `split_seed` decides which.
     `shuffle_frames` puts the frames of each sample in a random order, in training and test alike:
     a control that shows what the order of the events is worth.
 

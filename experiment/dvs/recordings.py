@@ -35,20 +35,29 @@ class Recording(NamedTuple):
 
 
 def find_group(folder: Path, group: str) -> Path | None:
-    """The archive or folder that holds the recordings of `group`, or None."""
+    """The archive or folder that holds the recordings of `group`, or None.
+
+    Raises: ValueError for event arrays that spikingjelly did not finish.
+    """
     for archive in (folder / "download" / f"{group}.zip", folder / f"{group}.zip"):
         if archive.is_file():
             return archive
     for parent, suffix in (("extract", "aedat"), (".", "aedat"), ("events_np", "npz")):
         place = folder / parent / group
-        if next(place.glob(f"*.{suffix}"), None) is not None and not _unfinished(folder / parent):
+        if next(place.glob(f"*.{suffix}"), None) is not None:
+            refuse_unfinished(folder / parent)
             return place
     return None
 
 
-def _unfinished(folder: Path) -> bool:
-    """Whether spikingjelly was interrupted while it filled the folder."""
-    return folder.with_name(f"{folder.name}.building").exists()
+def refuse_unfinished(folder: Path) -> None:
+    """ValueError if spikingjelly was interrupted while it filled `folder`: it leaves a mark."""
+    mark = folder.with_name(f"{folder.name}.building")
+    if mark.exists():
+        raise ValueError(
+            f"spikingjelly was interrupted while it filled {folder}, and files in it may be torn: "
+            f"delete that folder and {mark}, then start again"
+        )
 
 
 def recordings(place: Path) -> Iterator[Recording]:
@@ -59,7 +68,7 @@ def recordings(place: Path) -> Iterator[Recording]:
     if place.is_file():
         yield from _in_archive(place)
         return
-    for path in sorted(place.iterdir()):
+    for path in sorted(place.glob("[!.]*")):
         if path.suffix == ".aedat":
             yield Recording(path.stem, str(path), partial(_read_aedat, path))
         elif path.suffix == ".npz":
@@ -70,8 +79,8 @@ def _in_archive(path: Path) -> Iterator[Recording]:
     with zipfile.ZipFile(path) as archive:
         for member in sorted(archive.namelist()):
             name = PurePosixPath(member)
-            # macOS adds a folder of files with the same names that hold no events.
-            if name.suffix == ".aedat" and "__MACOSX" not in name.parts:
+            # macOS adds files of the same names, with a dot in front, that hold no events.
+            if name.suffix == ".aedat" and not name.name.startswith("."):
                 read = partial(_read_member, archive, member)
                 yield Recording(name.stem, f"{member} in {path}", read)
 

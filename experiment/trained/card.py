@@ -41,7 +41,8 @@ def write_card(result: dict[str, Any], trained: Trained, path: Path) -> None:
         bullets({"neuron": describe_neuron(network), **recipe(trained.arguments)}),
         "## Accuracy",
         f"Top-1 {accuracy['top1']:.2f} %, top-5 {accuracy['top5']:.2f} % of "
-        f"{accuracy['samples']:,} test samples; calibration error (ECE) {accuracy['calibration']['ece']:.2f} %.",
+        f"{accuracy['samples']:,} test samples; calibration error (ECE) "
+        f"{accuracy['calibration']['ece']:.2f} %.",
         format_table(
             ("time steps taken", "top-1 (%)"),
             [(str(row["t"]), f"{row['top1']:.2f}") for row in accuracy["steps"]],

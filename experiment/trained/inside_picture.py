@@ -99,7 +99,7 @@ def draw_branch_maps(net: RateModel, image: Tensor, title: str, path: Path) -> N
             for panel in line[offset : offset + MAPS]:
                 panel.set(xticks=[], yticks=[])
             for panel, channel in zip(line[offset:], chosen, strict=False):
-                shown = panel.imshow(maps[channel], vmin=0, vmax=most,
+                shown = panel.imshow(maps[channel].numpy(), vmin=0, vmax=most,
                                      cmap="viridis" if offset else "gray")  # fmt: skip
                 panel.set_title(f"channel {channel}", fontsize=8)
             height, width = maps.shape[-2:]

@@ -32,15 +32,15 @@ TIME_STEP = 1e-4  # seconds; the NIR tools' usual one
 
 def refuse_inexpressible(net: FoldedNetwork) -> None:
     """ValueError that says why NIR cannot express the network, if it cannot."""
-    if _neuron(net).v_reset is None:
-        raise ValueError(
-            "NIR cannot express a soft reset (its neurons are set to v_reset after a spike, here "
-            "the threshold is subtracted): train with --v_reset 0 to export to NIR"
-        )
     if len(net.stem) > 1:
         raise ValueError(
             "NIR has no max pooling, which the stem of PreAct networks has: train resnet18 or "
             "resnet19 to export to NIR"
+        )
+    if _neuron(net).v_reset is None:
+        raise ValueError(
+            "NIR cannot express a soft reset (its neurons are set to v_reset after a spike, here "
+            "the threshold is subtracted): train with --v_reset 0 to export to NIR"
         )
 
 

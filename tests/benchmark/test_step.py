@@ -48,7 +48,7 @@ def test_one_pass_keeps_half_the_bytes_of_two_stages_at_any_T():
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_contestant_takes_a_step(name):
-    if VARIANTS[name].compiled:
+    if VARIANTS[name].backend == "compiled":
         pytest.skip("compilation takes longer than a test may; test_kernel_compiled has it")
     contestant = Contestant(VARIANTS[name], Workload("resnet18", 2, 2, True, 16, width=4))
     before = [p.detach().clone() for p in contestant.parameters]

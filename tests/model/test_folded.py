@@ -106,7 +106,7 @@ def test_step_keeps_no_state_and_refuses_potentials_of_another_batch():
     assert not torch.equal(first, folded.step(x[1])[0])
     with pytest.raises(ValueError, match=r"potentials of stem have shape .* expected"):
         folded.step(x[1][:1], potentials)
-    with pytest.raises(ValueError, match="potentials of stages.0.0.unit1 have shape None"):
+    with pytest.raises(ValueError, match=r"potentials of stages\.0\.0\.unit1 have shape None"):
         folded.step(x[1], potentials[:1])
 
 

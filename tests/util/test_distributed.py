@@ -32,17 +32,21 @@ def test_one_process_is_its_own_sum_mean_and_first():
 def talk(group: Group) -> dict:
     """Everything that the methods of a group return, in plain types."""
     mine = torch.tensor([group.rank + 1.0, -group.rank], dtype=torch.float64)
-    net = nn.BatchNorm1d(2)
-    net.running_mean += group.rank
+    net = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(3))
+    for buffer in net.buffers():
+        buffer += group.rank
+    several = {"counts": torch.tensor([[2**40 + 1, group.rank]]), "loss": torch.tensor(0.5)}
     group.copy_buffers(net)
     return {
         "sum": group.sum(mine).tolist(),
         "mean": group.mean(mine).tolist(),
         "unchanged": mine.tolist(),
         "any": [group.any(False), group.any(group.rank == group.world_size - 1)],
+        "max": group.max(10 - group.rank),
         "share": group.share([group.rank, "words", {"nested": torch.ones(2).tolist()}]),
         "from_first": group.from_first(lambda: group.rank * 10 + 5),
-        "buffer": net.running_mean.tolist(),
+        "buffers": [buffer.tolist() for buffer in net.buffers()],
+        "sum_each": {name: value.tolist() for name, value in group.sum_each(several).items()},
         "first": group.is_first,
     }
 
@@ -55,9 +59,14 @@ def test_what_processes_say_to_each_other(world_size):
         assert heard["mean"] == [value / world_size for value in total]
         assert heard["unchanged"] == [rank + 1, -rank]
         assert heard["any"] == [False, True]
+        assert heard["max"] == 10
         assert heard["share"] == [0, "words", {"nested": [1, 1]}]
         assert heard["from_first"] == 5
-        assert heard["buffer"] == [0, 0]
+        assert heard["buffers"] == [[0, 0], [1, 1], 0, [0, 0, 0], [1, 1, 1], 0]
+        assert heard["sum_each"] == {
+            "counts": [[world_size * (2**40 + 1), -total[1]]],
+            "loss": world_size / 2,
+        }
         assert heard["first"] == (rank == 0)
 
 

@@ -133,3 +133,11 @@ def test_without_protection_a_worker_does_die():
         for _, worker in DataLoader(SlowNumbers(), num_workers=1):
             os.kill(int(worker), signal.SIGTERM)
             torch.manual_seed(0)
+
+
+def test_a_request_is_taken_over_from_another_process():
+    with StopRequest() as stop:
+        stop.take_over(128 + signal.SIGTERM)
+        assert (stop.requested, stop.exit_code) == ("SIGTERM", 143)
+        stop.take_over(128 + signal.SIGUSR1)
+        assert stop.requested == "SIGTERM"  # the first is what counts

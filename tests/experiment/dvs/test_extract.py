@@ -92,6 +92,15 @@ def test_extraction_that_was_cut_short_starts_again(n_mnist, monkeypatch):
     assert not (folder / "events_np.incomplete").exists()
 
 
+def test_what_spikingjelly_left_unfinished_is_not_taken_and_not_deleted(n_mnist):
+    folder, _ = n_mnist
+    (folder / "events_np").mkdir()
+    (folder / "events_np.building").touch()
+    with pytest.raises(ValueError, match=r"spikingjelly was interrupted .*/events_np"):
+        prepare("NMNIST", folder, T=T)
+    assert (folder / "events_np").is_dir()
+
+
 def test_a_missing_and_a_damaged_archive(n_mnist):
     folder, _ = n_mnist
     archive = folder / "download" / "Test.zip"

@@ -53,7 +53,8 @@ def test_an_archive_is_preferred_to_what_was_unpacked_from_it(tmp_path):
 def test_event_arrays_that_spikingjelly_did_not_finish_are_not_taken(tmp_path):
     write_arrays(tmp_path / "events_np")
     (tmp_path / "events_np.building").touch()
-    assert find_group(tmp_path, "cat") is None
+    with pytest.raises(ValueError, match=r"interrupted while it filled .*/events_np, .* delete"):
+        find_group(tmp_path, "cat")
 
 
 def test_event_arrays_made_by_spikingjelly_equal_the_aedat_files(tmp_path):
@@ -72,6 +73,9 @@ def test_shadow_files_of_macos_are_no_recordings(tmp_path):
         archive.writestr("__MACOSX/cat/._cifar10_cat_0.aedat", b"Mac OS X")
         archive.writestr("cat/notes.txt", b"")
     assert len(list(recordings(tmp_path / "cat.zip"))) == 3
+    write_aedat_folders(tmp_path / "extract", EVENTS)
+    (tmp_path / "extract" / "cat" / "._cifar10_cat_0.aedat").write_bytes(b"Mac OS X")
+    assert len(list(recordings(tmp_path / "extract" / "cat"))) == 3
 
 
 def test_a_place_names_the_file(tmp_path):

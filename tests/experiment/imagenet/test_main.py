@@ -44,7 +44,7 @@ def records_of(run: Path) -> list[dict]:
 
 
 def only_run(log_path: Path) -> Path:
-    (run,) = log_path.glob("*_preact_resnet34_T4_esd_seed60_*")
+    (run,) = log_path.glob("imagenet_preact_resnet34_T*_esd_seed60_*")
     return run
 
 
@@ -111,7 +111,7 @@ def test_parts_of_a_step_are_resumed_exactly(folder, tmp_path):
     stop = (STEPS + 3, 0, signal.SIGTERM, tmp_path / "stderr")
     assert main_until(main, argv, *stop) == 143
     main(argv)
-    (again,) = (tmp_path / "again").glob("*seed60_*")
+    again = only_run(tmp_path / "again")
     assert records_of(again) == records_of(whole)
     assert_same_state(again, whole)
     assert "--accum 3: batch norm sees 4 images at a time" in (whole / "train.log").read_text()
@@ -158,6 +158,6 @@ def test_the_defaults_are_the_paper_s():
 
 
 def test_random_images_need_no_files(tmp_path):
-    argv = shlex.split(TINY) + ["--dummy", "14", "--T", "1", "--num_epoch", "1"]
+    argv = [*shlex.split(TINY), "--dummy", "14", "--T", "1", "--num_epoch", "1"]
     result = main([*argv, "--log_path", str(tmp_path)])
     assert result["epochs"] == 1

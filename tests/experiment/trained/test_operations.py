@@ -21,13 +21,14 @@ def two_layers() -> FoldedNetwork:
     conv = nn.Conv2d(1, 2, 3, padding=1)
     linear = nn.Linear(2, 2)
     with torch.no_grad():
-        conv.weight.zero_()
+        conv.weight.fill_(0.01)  # not 0 or 1, which the counters would take for spikes
         conv.bias.fill_(2.0)
     stem = nn.Sequential()
     stem.add_module("conv", conv)
     return FoldedNetwork(
         stem, Neurons("stem", Neuron(decay=0.0)), nn.ModuleList(),
-        nn.ModuleList([Neurons("classifier.0", Neuron(decay=0.0)), linear]), in_channels=1, T=T,
+        nn.ModuleList([Neurons("classifier.0", Neuron(decay=0.0, threshold=0.9)), linear]),
+        in_channels=1, T=T,
     ).eval()  # fmt: skip
 
 
@@ -35,7 +36,7 @@ def test_energy_of_a_two_layer_network_is_that_counted_by_hand():
     net = two_layers()
     operations = count_operations(net, torch.full((2, 1, 3, 3), 0.7))
     # The image is no spike train: 9 pixels x 2 channels x 9 weights, once for all steps. After it
-    # 18 neurons fire at all 3 steps; their mean is 1 in both channels, at threshold, so the two
+    # 18 neurons fire at all 3 steps; their mean is 1 in both channels, so the two
     # neurons behind fire as well: 2 spikes x 2 weights x 3 steps.
     stem, linear = operations.layers
     assert (stem.name, stem.macs, stem.acs, stem.ann_macs) == ("stem.conv", 162, 0, 162)
@@ -45,16 +46,9 @@ def test_energy_of_a_two_layer_network_is_that_counted_by_hand():
     assert operations.other_acs == 20 * (2 + 3) + 8 * 2 * 3
     assert operations.ann_other_acs == 8 * 2
     assert operations.energy == pytest.approx(162 * 4.6 + (12 + 148) * 0.9)
+    assert operations.simple_energy == pytest.approx(operations.energy)
     assert operations.ann_energy == pytest.approx((162 + 4) * 4.6 + 16 * 0.9)
     assert operations.firing_rates == {"stem": 1.0, "classifier.0": 1.0}
-
-
-def test_spikingjelly_estimates_the_same_energy_but_for_its_own_sums():
-    net = two_layers()
-    operations = count_operations(net, torch.full((2, 1, 3, 3), 0.7))
-    surplus = operations.simple_energy - operations.energy
-    # Its memory counter sums the input of each layer that reads spikes: 2 numbers per step here.
-    assert 0 <= surplus <= 0.9 * 2 * T
 
 
 def test_synops_of_a_resnet_are_spikes_times_the_weights_that_they_reach():
@@ -75,6 +69,21 @@ def test_synops_of_a_resnet_are_spikes_times_the_weights_that_they_reach():
         assert operations[name].macs == 0
         pixels = ones.shape[-1] * ones.shape[-2]
         assert operations[name].ann_macs == conv.weight.numel() * pixels
+
+
+def test_spikingjellys_estimate_of_convolutions_has_the_sums_of_its_memory_counter_beside():
+    torch.manual_seed(0)
+    net = fold(stir(build_model("resnet18", num_classes=5, in_channels=2, T=T, width=3)).eval())
+    operations = count_operations(net, torch.randn(1, 2, 13, 13))
+    # It sums the T maps of one channel per convolution that reads spikes, to count weight reads;
+    # n numbers take n - 1 additions, and there are 16 + 3 such convolutions.
+    side, sums = 13, 0
+    for stage in range(4):
+        after = side if stage == 0 else -(-side // 2)
+        sums += 4 * after**2 + (stage > 0) * after**2
+        side = after
+    surplus = operations.simple_energy - operations.energy
+    assert surplus == pytest.approx(E_AC * (T * sums - (16 + 3)), abs=E_AC * 1e-3)
 
 
 def test_frames_that_are_not_spikes_cost_macs_at_every_step():

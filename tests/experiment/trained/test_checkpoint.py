@@ -1,0 +1,64 @@
+"""A checkpoint alone rebuilds its network and its data."""
+
+import json
+
+import pytest
+import torch
+
+from experiment.trained.checkpoint import load_trained
+from tests.support.trained_run import make_checkpoint
+from util.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("flags", [
+    ("--arch", "resnet19", "--v_reset", "0"), ("--method", "rate", "--decay", "0.5"),
+])  # fmt: skip
+def test_the_network_is_the_one_that_was_saved(tmp_path, flags):
+    path = make_checkpoint(tmp_path, *flags)
+    trained = load_trained(path, CPU)
+    for name, value in load_checkpoint(path)["model"].items():
+        assert torch.equal(trained.net.state_dict()[name], value), name
+    assert trained.net.T == 3 and not trained.net.training
+    assert (trained.data.name, trained.epochs) == ("Digits", 3)
+    assert trained.net.neuron.v_reset == (0.0 if "--v_reset" in flags else None)
+    assert bool(trained.net.branches) is ("rate" not in flags)
+
+
+def test_records_are_those_that_the_checkpoint_has_seen(tmp_path):
+    path = make_checkpoint(tmp_path)
+    assert load_trained(path, CPU).records == []
+    lines = "".join(json.dumps({"epoch": i}) + "\n" for i in range(5))
+    (tmp_path / "metrics.jsonl").write_text(lines)
+    assert [r["epoch"] for r in load_trained(path, CPU).records] == [0, 1, 2]
+
+
+def test_data_path_is_that_of_config_json_unless_another_is_given(tmp_path):
+    path = make_checkpoint(tmp_path)
+    config = {"arguments": {"data_path": "there", "dataset": "Digits"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert str(load_trained(path, CPU).arguments["data_path"]) == "there"
+    other = load_trained(path, CPU, data_path=tmp_path / "here")
+    assert other.arguments["data_path"] == tmp_path / "here"
+
+
+def changed(tmp_path, **entries):
+    path = make_checkpoint(tmp_path)
+    save_checkpoint({**load_checkpoint(path), **entries}, path)
+    return path
+
+
+@pytest.mark.parametrize("entries, message", [
+    ({"arguments": {"dataset": "Flowers"}}, "'Flowers': expected one of CIFAR10"),
+    ({"arguments": {"dataset": "Digits", "width": 3, "T": 2}}, "do not fit the network"),
+])  # fmt: skip
+def test_a_checkpoint_that_cannot_be_rebuilt_is_refused(tmp_path, entries, message):
+    with pytest.raises(CheckpointError, match=message):
+        load_trained(changed(tmp_path, **entries), CPU)
+
+
+def test_a_file_without_arguments_is_refused(tmp_path):
+    save_checkpoint({"model": {}}, tmp_path / "bare.pt")
+    with pytest.raises(CheckpointError, match="no entries 'arguments' and 'model'"):
+        load_trained(tmp_path / "bare.pt", CPU)

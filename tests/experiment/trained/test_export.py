@@ -1,0 +1,133 @@
+"""The export command: every file read back by independent readers gives the network."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from experiment.trained.agreement import folding_agreement, program_agreement
+from experiment.trained.checkpoint import load_trained
+from experiment.trained.export import choose_formats, main
+from experiment.trained.exported import read_program, read_weights
+from model.folded import fold
+from tests.support.trained_run import make_checkpoint
+
+CPU = torch.device("cpu")
+IMAGES = 24
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """(checkpoint, export folder, what the command returned) of a hard-reset network."""
+    folder = tmp_path_factory.mktemp("run")
+    path = make_checkpoint(folder, "--v_reset", "0")
+    return path, folder / "export", main([str(path), "--images", str(IMAGES), "--device", "cpu"])
+
+
+def test_images(path, count=5):
+    data = load_trained(path, CPU).data
+    return data.to_input(torch.stack([data.test[i][0] for i in range(count)]))
+
+
+test_images.__test__ = False
+
+
+def test_everything_is_written_and_verified(run):
+    _, folder, result = run
+    names = {"model.safetensors", "program.pt2", "graph.nir", "card.md", "export.json"}
+    assert {path.name for path in folder.iterdir()} == names
+    for counts in (result["float64_counts"], result["program_counts"]):
+        assert counts["different"] == 0
+        assert counts["images"] == counts["answers"] == IMAGES
+        assert 0 < counts["spikes"] < counts["places"]
+    assert json.loads((folder / "export.json").read_text()) == result
+
+
+def test_safetensors_holds_the_folded_weights_for_any_reader(run):
+    path, folder, _ = run
+    net = load_trained(path, CPU).net
+    arrays = load_file(folder / "model.safetensors")
+    assert set(arrays) == set(fold(net).state_dict())
+    stem = net.stem
+    scale = stem.norm.weight / (stem.norm.running_var + stem.norm.eps).sqrt()
+    expected = (stem.conv.weight * scale.view(-1, 1, 1, 1)).detach().numpy()
+    np.testing.assert_allclose(arrays["stem.conv.weight"], expected, rtol=1e-6)
+    assert all(value.dtype == np.float32 for value in arrays.values())
+
+
+@torch.no_grad()
+def test_weights_read_back_are_the_network_and_describe_its_input(run):
+    path, folder, result = run
+    exported = read_weights(folder / "model.safetensors")
+    x = test_images(path)
+    assert torch.equal(exported.net(x), fold(load_trained(path, CPU).net)(x))
+    assert exported.description == result["description"]
+    assert exported.description["class_names"] == list("0123456789")
+
+
+def test_the_program_runs_where_only_torch_is_installed(run, tmp_path):
+    path, folder, _ = run
+    x = test_images(path)
+    np.save(tmp_path / "x.npy", x.numpy())
+    script = (
+        "import sys, json, numpy, torch\n"
+        "extra = {'description.json': ''}\n"
+        "program = torch.export.load(sys.argv[1], extra_files=extra).module()\n"
+        "x = torch.from_numpy(numpy.load(sys.argv[2] + '/x.npy'))\n"
+        "numpy.save(sys.argv[2] + '/y.npy', program(x).detach().numpy())\n"
+        "assert not any(name.split('.')[0] in ('model', 'experiment') for name in sys.modules)\n"
+        "print(json.loads(extra['description.json'])['data'])\n"
+    )
+    arguments = [sys.executable, "-I", "-c", script, folder / "program.pt2", tmp_path]
+    done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, check=True)
+    assert done.stdout.strip() == "Digits"
+    with torch.no_grad():
+        expected = fold(load_trained(path, CPU).net)(x)
+    assert np.array_equal(np.load(tmp_path / "y.npy"), expected.numpy())
+
+
+def test_the_card_says_what_was_measured(run):
+    _, folder, result = run
+    card = (folder / "card.md").read_text()
+    for part in (
+        "resnet18 with spikes, T = 3, for Digits", "hard reset to 0", "graph.nir", "1,437 samples",
+        f"Top-1 {result['accuracy']['top1']:.2f} %", f"{result['energy']['synops']:,.0f}",
+        "stages.3.1.unit2", result["float64"], "## Limits",
+    ):  # fmt: skip
+        assert part in card, part
+
+
+def test_agreement_counts_a_changed_spike(run):
+    path, folder, _ = run
+    trained, x = load_trained(path, CPU), test_images(path)
+    net, program = fold(trained.net), read_program(folder / "program.pt2")
+    assert program_agreement(net, program, [x, x[:1]]).different == 0
+    with torch.no_grad():
+        net.stages[3][1].unit2.bias += 0.2
+    assert program_agreement(net, program, [x]).different > 0
+    assert folding_agreement(trained.net, [x], torch.float64).different == 0
+
+
+def test_nir_of_a_soft_reset_is_refused_when_asked_for_and_left_out_otherwise(tmp_path, capsys):
+    path = make_checkpoint(tmp_path)
+    with pytest.raises(SystemExit) as exit_:
+        main([str(path), "--format", "nir"])
+    assert exit_.value.code == 2
+    assert "NIR cannot express a soft reset" in capsys.readouterr().err
+    assert not (tmp_path / "export").exists()
+    formats, reason = choose_formats(fold(load_trained(path, CPU).net), None)
+    assert formats == ("safetensors", "program") and "soft reset" in reason
+
+
+def test_damaged_weights_are_refused(run, tmp_path):
+    _, folder, _ = run
+    content = (folder / "model.safetensors").read_bytes()
+    (tmp_path / "torn.safetensors").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="damaged or no safetensors file"):
+        read_weights(tmp_path / "torn.safetensors")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        read_weights(tmp_path / "none.safetensors")

@@ -1,0 +1,78 @@
+"""The look_inside command: what it writes and how it refuses."""
+
+import json
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from experiment.trained.checkpoint import load_trained
+from experiment.trained.inside_picture import branch_maps
+from experiment.trained.look_inside import main
+from tests.support.trained_run import make_checkpoint
+
+FEW = ("--images", "6", "--gradient_images", "4", "--device", "cpu")
+
+
+def record(epoch: int) -> dict:
+    return {
+        "epoch": epoch,
+        "train": {"total": 3.0, "hard": 2.0, "soft": 1.0, "reliable": 0.5 + 0.1 * epoch,
+                  "head_top1": [50.0] * 4},
+        "test": {"head_top1": [40.0 + epoch] * 4, "firing_rate": {"stem": 0.2}},
+    }  # fmt: skip
+
+
+def test_pictures_numbers_and_events_are_written(tmp_path, capsys):
+    path = make_checkpoint(tmp_path)
+    lines = "".join(json.dumps(record(epoch)) + "\n" for epoch in range(3))
+    (tmp_path / "metrics.jsonl").write_text(lines)
+    result = main([str(path), *FEW, "--neuron", "stem:0,5,7", "stages.3.1.unit2:9,2,2"])
+    folder = tmp_path / "look_inside"
+    pictures = {"firing_rates", "potentials", "branch_maps", "gradient_agreement", "training"}
+    for name in pictures:
+        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
+    assert json.loads((folder / "look_inside.json").read_text()) == result
+    assert [p["neuron"] for p in result["potentials"]] == ["stem:0,5,7", "stages.3.1.unit2:9,2,2"]
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    tags = events.Tags()
+    assert set(tags["images"]) == pictures
+    assert len(tags["histograms"]) == 17
+    reliable = [(e.step, e.value) for e in events.Scalars("training/reliable")]
+    assert reliable == [(i, pytest.approx(0.5 + 0.1 * i)) for i in range(3)]
+    assert events.Scalars("gradient_cosine/all")[0].value == pytest.approx(
+        result["gradient_cosine"]["all"]
+    )
+    assert "silent: no spike on 6 test images" in capsys.readouterr().out
+
+
+@torch.no_grad()
+def test_branch_maps_are_what_branches_read_and_make(tmp_path):
+    trained = load_trained(make_checkpoint(tmp_path), torch.device("cpu"))
+    image = trained.data.to_input(trained.data.test[0][0][None])
+    rows = branch_maps(trained.net, image)
+    assert [tuple(read.shape) for read, _ in rows] == [(2, 32, 32), (4, 16, 16), (8, 8, 8)]
+    for branch, (read, made) in zip(trained.net.branches, rows, strict=True):
+        assert ((read * 3 - (read * 3).round()).abs() < 1e-5).all()  # spikes out of 3 steps
+        torch.testing.assert_close(branch.blocks[0](read[None])[0], made)
+
+
+@pytest.mark.parametrize("arguments, sentence", [
+    (["--image", "360"], "--image 360: expected 0 to 359"),
+    (["--neuron", "stem"], "expected LAYER:CHANNEL,ROW,COLUMN"),
+    (["--neuron", "nowhere:0"], "no spiking layer 'nowhere'"),
+])  # fmt: skip
+def test_wrong_input_ends_with_a_sentence_and_code_2(tmp_path, capsys, arguments, sentence):
+    path = make_checkpoint(tmp_path)
+    with pytest.raises(SystemExit) as exit_:
+        main([str(path), *FEW, *arguments])
+    assert exit_.value.code == 2
+    assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "look_inside").exists()
+
+
+def test_a_network_without_branches_has_no_branch_maps(tmp_path):
+    main([str(make_checkpoint(tmp_path, "--method", "rate", "--arch", "resnet19")), *FEW])
+    names = {path.name for path in (tmp_path / "look_inside").glob("*.png")}
+    assert names == {"firing_rates.png", "potentials.png", "gradient_agreement.png"}

@@ -1,0 +1,12 @@
+"""Tables are valid Markdown with aligned columns."""
+
+from experiment.trained.table import format_table
+
+
+def test_columns_are_aligned_and_ruled():
+    assert format_table(("head", "top-1 (%)"), [("branch 1", "9.50"), ("own", "100.00")]) == (
+        "| head     | top-1 (%) |\n"
+        "|----------|----------:|\n"
+        "| branch 1 |      9.50 |\n"
+        "| own      |    100.00 |"
+    )
