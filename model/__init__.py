@@ -1,8 +1,8 @@
 """Spiking networks, rate-based backpropagation and self-distillation.
 
 Read in this order: functional (the equations), rate_gradient (one pass, gradients at the rate),
-kernel (which of kernel_cpu, kernel_triton and kernel_compiled runs), layer, branch, distillation,
-abc_model, resnet, preact_resnet, registry.
+kernel (which of kernel_cpu, kernel_triton and kernel_compiled runs), batch_norm, layer, branch,
+distillation, abc_model, resnet, preact_resnet, registry.
 """
 
 from model.abc_model import METHODS, RateModel

@@ -12,7 +12,7 @@ in spikes per time step, between 0 and 1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -155,7 +155,12 @@ def per_channel(values: Tensor, channel_map: Tensor, channel_dim: int = 1) -> Te
 
 
 def rate_batch_norm_backward(
-    grad: Tensor, y: Tensor, mean: Tensor, inverse_std: Tensor, gamma: Tensor
+    grad: Tensor,
+    y: Tensor,
+    mean: Tensor,
+    inverse_std: Tensor,
+    gamma: Tensor,
+    average: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradient of gamma * yhat + beta, yhat = (y - mean) * inverse_std, at the mean over time y.
 
@@ -166,18 +171,22 @@ def rate_batch_norm_backward(
     with ycheck = (y - mean(y)) * inverse_std. Where y is the time mean of what the statistics saw,
     ycheck = yhat and this is the ordinary batch-norm backward.
 
-    Args: grad, y (B, C, ...); mean, inverse_std, gamma (C,). Returns: (B, C, ...), (C,), (C,).
+    Args: grad, y (B, C, ...); mean, inverse_std, gamma (C,); average: for several processes that
+    hold equal parts of the batch, the mean of a tensor over them (then every mean( ) above is over
+    all, dgamma and dbeta are of this part). Returns: (B, C, ...), (C,), (C,).
     """
     dims = [d for d in range(y.dim()) if d != 1]
     count = y.numel() // y.shape[1]
     inverse_std_map = per_channel(inverse_std, y)
     normalised = (y - per_channel(mean, y)) * inverse_std_map
-    centred = (y - y.mean(dims, keepdim=True)) * inverse_std_map
     grad_gamma = (grad * normalised).sum(dims)
     grad_beta = grad.sum(dims)
-    grad_y = (per_channel(gamma, y) * inverse_std_map) * (
-        grad - per_channel(grad_beta / count, y) - centred * per_channel(grad_gamma / count, y)
-    )
+    means = y.mean(dims), grad_beta / count, grad_gamma / count
+    if average is not None:
+        means = average(torch.stack([value.to(grad_beta.dtype) for value in means])).unbind()
+    mean_y, mean_grad, mean_product = (per_channel(value, y) for value in means)
+    centred = (y - mean_y) * inverse_std_map
+    grad_y = (per_channel(gamma, y) * inverse_std_map) * (grad - mean_grad - centred * mean_product)
     return grad_y, grad_gamma, grad_beta
 
 
@@ -257,17 +266,19 @@ def norm_lif_backward(
     inverse_std: Tensor,
     from_batch: bool,
     wants_sum: bool,
+    average: Callable[[Tensor], Tensor] | None = None,
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     """Backward of `norm_lif_rate` (of `norm_rate` where eligibility is None) at the rates.
 
     Args: grad, eligibility, y = mean_current (B, C, ...); gamma, mean, inverse_std (C,);
     from_batch: whether mean and inverse_std are those of the batch, not constants; wants_sum:
-    whether the gradient of the sum (of norm and residual) is needed.
+    whether the gradient of the sum (of norm and residual) is needed; average: as in
+    `rate_batch_norm_backward`.
     Returns: gradients of that sum (or None), of y, gamma and beta.
     """
     g = grad if eligibility is None else grad * eligibility
     if from_batch:
-        g_y, g_gamma, g_beta = rate_batch_norm_backward(g, y, mean, inverse_std, gamma)
+        g_y, g_gamma, g_beta = rate_batch_norm_backward(g, y, mean, inverse_std, gamma, average)
     else:
         dims = [d for d in range(y.dim()) if d != 1]
         normalised = (y - per_channel(mean, y)) * per_channel(inverse_std, y)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import functional, kernel, rate_gradient
+from model.batch_norm import average_of, statistics_in_training
 from model.functional import Neuron
 from model.rate_gradient import Convolution, Normalisation, RatePair, map_pair
 
@@ -110,28 +111,13 @@ class ConvNorm(nn.Module):
         """
         norm = self.norm
         if norm.training:
-            mean, variance = kernel.batch_statistics(current)
-            self._move_running_statistics(mean, variance, current[:, 0].numel() * repeats)
+            mean, variance = statistics_in_training(norm, current, repeats)
         else:
             mean, variance = norm.running_mean, norm.running_var
         inverse_std = torch.rsqrt(variance + norm.eps)
-        return Normalisation(norm.weight, norm.bias, mean, inverse_std, norm.training)
-
-    def _move_running_statistics(self, mean: Tensor, variance: Tensor, count: int) -> None:
-        """running <- (1 - momentum) running + momentum (mean, variance count / (count - 1)).
-
-        count: values per channel, T*B*H*W, for the unbiased variance.
-        """
-        if count < 2:
-            raise ValueError(
-                "batch norm needs more than one value per channel to train, got one: use a larger "
-                "batch, a larger image or more time steps"
-            )
-        norm = self.norm
-        norm.num_batches_tracked += 1
-        norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
-        unbiased = variance * (count / (count - 1))
-        norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), norm.momentum)
+        return Normalisation(
+            norm.weight, norm.bias, mean, inverse_std, norm.training, average_of(norm)
+        )
 
 
 def subsample(x: Activation, stride: int) -> Activation:

@@ -70,6 +70,7 @@ class Normalisation(NamedTuple):
     """Batch norm at work, all (C,): gamma, beta, mean and inverse_std = 1/sqrt(variance + eps).
 
     from_batch: whether mean and inverse_std depend on the batch (else: running statistics).
+    average: for a batch that several processes share, the mean of a tensor over them.
     """
 
     gamma: Tensor
@@ -77,6 +78,7 @@ class Normalisation(NamedTuple):
     mean: Tensor
     inverse_std: Tensor
     from_batch: bool
+    average: Callable[[Tensor], Tensor] | None = None
 
 
 def conv_norm(
@@ -134,7 +136,7 @@ def conv_norm(
     backward_backend = backend if x.rate_is_mean else "reference"
     plan = _Plan(
         convolution[2:], norm.from_batch, backward_backend, steps if x.spiking else None,
-        current.dtype, backward_dtype or current.dtype,
+        current.dtype, backward_dtype or current.dtype, norm.average,
     )  # fmt: skip
     rate = _ConvNormGradient.apply(
         rate, x.rate, None if residual is None else residual.rate, *convolution[:2],
@@ -160,6 +162,7 @@ class _Plan(NamedTuple):
     spike_steps: T if the input's rate is a count of spikes over T, else None.
     kept_dtype: dtype in which mean current and eligibility are kept.
     backward_dtype: dtype of the convolution's backward.
+    average: that of `Normalisation`.
     """
 
     geometry: tuple
@@ -168,6 +171,7 @@ class _Plan(NamedTuple):
     spike_steps: int | None
     kept_dtype: torch.dtype
     backward_dtype: torch.dtype
+    average: Callable[[Tensor], Tensor] | None
 
     def keeps_counts(self) -> bool:
         """Whether the input's rate is kept as a count, exact in one byte."""
@@ -212,10 +216,14 @@ class _ConvNormGradient(torch.autograd.Function):
         kept_rate, weight, gamma, mean, inverse_std, y, eligibility = ctx.saved_tensors
         plan = ctx.plan
         _, needs_input, needs_residual, needs_weight, needs_bias, *_ = ctx.needs_input_grad
-        g, g_y, g_gamma, g_beta = kernel.norm_lif_backward(
-            grad, eligibility, y, gamma, mean, inverse_std, plan.from_batch, needs_residual,
-            backend=plan.backend,
+        arguments = (
+            grad, eligibility, y, gamma, mean, inverse_std, plan.from_batch, needs_residual
         )  # fmt: skip
+        if plan.average is None:
+            gradients = kernel.norm_lif_backward(*arguments, backend=plan.backend)
+        else:
+            gradients = functional.norm_lif_backward(*arguments, plan.average)
+        g, g_y, g_gamma, g_beta = gradients
         dtype = plan.backward_dtype
         g_x, g_weight, g_bias = convolution_backward(
             g_y.to(dtype), kept_rate.to(dtype), weight.to(dtype), plan.geometry,

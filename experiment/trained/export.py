@@ -160,21 +160,23 @@ def write(
 ) -> dict[str, Any]:
     """Write the files of these formats, reading each back; returns what that showed.
 
+    Everything is written for a CPU: a program runs on the device that it was traced on.
     Raises: ValueError if a file does not give the network that was written.
     """
-    net, description = fold(trained.net), describe_network(trained)
+    net, description = fold(trained.net).cpu(), describe_network(trained)
     result: dict[str, Any] = {"formats": list(formats), "description": description}
     if "safetensors" in formats:
         write_weights(net, description, folder / "model.safetensors")
         again = read_weights(folder / "model.safetensors").net.state_dict()
-        if any(not torch.equal(value.cpu(), again[k]) for k, value in net.state_dict().items()):
+        if any(not torch.equal(value, again[k]) for k, value in net.state_dict().items()):
             raise ValueError(f"{folder / 'model.safetensors'} does not hold what was written")
     if "program" in formats:
         inputs = partial(inputs_of, trained, images=images, batch_size=batch_size,
                          num_workers=num_workers, group=group)  # fmt: skip
-        write_program(export_program(net, next(iter(inputs()))), description,
-                      folder / "program.pt2")  # fmt: skip
-        agreement = program_agreement(net, read_program(folder / "program.pt2"), inputs())
+        program = export_program(net, next(iter(inputs())).cpu())
+        write_program(program, description, folder / "program.pt2")
+        again = read_program(folder / "program.pt2")
+        agreement = program_agreement(net, again, (x.cpu() for x in inputs()))
         if agreement.different:
             raise ValueError(f"the program is not the network: {agreement.sentence()}")
         result |= {"program": agreement.sentence(), "program_counts": agreement._asdict()}

@@ -17,14 +17,14 @@ from model.folded import fold
 from tests.support.trained_run import make_checkpoint
 
 CPU = torch.device("cpu")
-IMAGES = 24
+IMAGES = 11
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """(checkpoint, export folder, what the command returned) of a hard-reset network."""
     folder = tmp_path_factory.mktemp("run")
-    path = make_checkpoint(folder, "--v_reset", "0")
+    path = make_checkpoint(folder, "--v_reset", "0", "--T", "2")
     return path, folder / "export", main([str(path), "--images", str(IMAGES), "--device", "cpu"])
 
 
@@ -94,7 +94,7 @@ def test_the_card_says_what_was_measured(run):
     _, folder, result = run
     card = (folder / "card.md").read_text()
     for part in (
-        "resnet18 with spikes, T = 3, for Digits", "hard reset to 0", "graph.nir", "1,437 samples",
+        "resnet18 with spikes, T = 2, for Digits", "hard reset to 0", "graph.nir", "1,437 samples",
         f"Top-1 {result['accuracy']['top1']:.2f} %", f"{result['energy']['synops']:,.0f}",
         "stages.3.1.unit2", result["float64"], "## Limits",
     ):  # fmt: skip
