@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from experiment.flag_parser import FlagParser, Idle, add_switch, number, optional
 from experiment.recipe import OPTIMIZERS, PRECISIONS, SCHEDULERS, Recipe
 from experiment.run import Request
-from model import METHODS, MODELS
+from model import METHODS, MODELS, Execution
 
 # Flags that do not change what is computed: a run may be resumed with other values of them.
 CIRCUMSTANCES = ("data_path", "log_path", "resume", "evaluate", "num_workers", "val_batch_size",
@@ -40,6 +42,7 @@ IDLE = (
         ("alp", "beta", "branch_pool"),
         "this --method has no branches",
     ),
+    Idle(lambda args: args.method == "bptt", ("compile",), "bptt has no rate-based layers"),
     Idle(
         lambda args: args.evaluate is not None,
         TRAINING_FLAGS,
@@ -128,6 +131,8 @@ def add_training_flags(group: Any) -> None:
     add("--accum", metavar="PARTS", type=number(int, 1), default=1,
         help="take the images of a step in so many parts, which saves memory; batch norm then "
         "sees one part at a time")  # fmt: skip
+    add_switch(group, "sync_bn", False,
+        "batch norms see the images of all processes as one batch, not each its own")  # fmt: skip
     add("--val_batch_size", metavar="IMAGES", type=number(int, 1),
         help="images per step of an evaluation, over all processes")  # fmt: skip
     add("--num_epoch", metavar="EPOCHS", type=number(int, 1), help="passes over the training set")
@@ -142,7 +147,10 @@ def add_training_flags(group: Any) -> None:
         help="weight of the branches' cross-entropies")  # fmt: skip
     add("--beta", metavar="WEIGHT", type=number(float, 0), help="weight of the distillation terms")
     add("--amp", choices=PRECISIONS, default="none",
-        help="none: fp32; bf16: convolutions in bfloat16, the rest in fp32")  # fmt: skip
+        help="none: fp32; bf16-backward: the spiking convolutions' backward in bfloat16, every "
+        "spike as in fp32; bf16: all convolutions in bfloat16, neurons in fp32")  # fmt: skip
+    add_switch(group, "compile", False,
+        "neurons and norms through torch.compile; on a CPU it needs a C++ compiler")  # fmt: skip
     add("--val_fraction", type=optional(number(float, 0, 1, open_low=True), "none"), default=None,
         metavar="FRACTION",
         help="part of the training set held out to select the best epoch, above 0 and below 1; "
@@ -153,7 +161,11 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The flags that `model.build_model` takes, by its names."""
     names = ("arch", "T", "decay", "thresh", "v_reset", "detach_reset", "branch_pool", "method",
              "width")  # fmt: skip
-    return {name: getattr(args, name) for name in names}
+    execution = Execution(
+        backend="compiled" if args.compile else "auto",
+        convolution_backward=torch.bfloat16 if args.amp == "bf16-backward" else None,
+    )
+    return {"execution": execution, **{name: getattr(args, name) for name in names}}
 
 
 def training_recipe(args: argparse.Namespace) -> Recipe:
@@ -174,6 +186,7 @@ def training_recipe(args: argparse.Namespace) -> Recipe:
         checkpoint_every=args.checkpoint_every,
         keep_checkpoints=args.keep_checkpoints,
         accum=args.accum,
+        sync_bn=args.sync_bn,
     )
 
 

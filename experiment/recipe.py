@@ -13,7 +13,7 @@ from util.misc import parameter_groups
 
 OPTIMIZERS = ("SGDM", "Adam")
 SCHEDULERS = ("COSINE",)
-PRECISIONS = ("none", "bf16")
+PRECISIONS = ("none", "bf16-backward", "bf16")
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,10 @@ class Recipe:
     optim, lr, wd, scheduler: names and numbers of the update; weight decay spares biases and batch
         norms.
     alp, beta: weights of the branches' cross-entropies and of the soft terms.
-    amp: "none" (fp32) or "bf16" (convolutions and linear layers in bfloat16).
+    amp: one of PRECISIONS; "bf16" runs convolutions and linear layers in bfloat16.
     checkpoint_every: steps between checkpoints inside an epoch, or None for none.
     keep_checkpoints: newest checkpoints kept.
+    sync_bn: whether batch norms see the images of all processes as one batch.
     accum: parts in which each process takes its share of a step's images, one after the other.
     """
 
@@ -47,6 +48,7 @@ class Recipe:
     checkpoint_every: int | None = None
     keep_checkpoints: int = 2
     accum: int = 1
+    sync_bn: bool = False
 
     @property
     def batch_sizes(self) -> dict[str, int]:

@@ -20,6 +20,7 @@ from experiment.recorder import Recorder, locked
 from experiment.resume import choose_start, load_weights, restore
 from experiment.training_state import TrainingState
 from model import RateModel
+from model.batch_norm import synchronise
 from util.distributed import Group, process_group, share_of_batch
 from util.record import MetricsFile, write_json
 from util.signals import StopRequest
@@ -62,6 +63,8 @@ def run(
         data = load_data()
         net = build_network(data)
         net.to(group.device, memory_format=torch.channels_last)
+        if recipe.sync_bn and group.world_size > 1:
+            synchronise(net, group)
         check_test_image(net, data, group)
         if request.evaluate is not None:
             return evaluate_file(net, data, recipe, request, group)

@@ -1,11 +1,11 @@
 """The command itself, as a shell starts it: from any folder, as a file and as a module."""
 
-import os
-import pty
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.support.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
 MAIN = ROOT / "experiment" / "cifar" / "main.py"
@@ -18,12 +18,10 @@ def start(*command, cwd, **streams):
 
 
 def test_as_a_file_from_another_folder_with_a_bar_on_a_terminal(tmp_path):
-    ours, theirs = pty.openpty()
-    process = start(MAIN, *SMALL, cwd=tmp_path, stdout=subprocess.PIPE, stderr=theirs)
-    os.close(theirs)
+    terminal = Terminal()
+    process = start(MAIN, *SMALL, cwd=tmp_path, stdout=subprocess.PIPE, stderr=terminal.end)
     printed, _ = process.communicate(timeout=300)
-    bar = os.read(ours, 100_000).decode()
-    os.close(ours)
+    bar = terminal.text()
     assert process.returncode == 0
     lines = printed.splitlines()
     assert [line.partition(" ")[0].rstrip(":") for line in lines] == ["run", "epoch", "finished"]

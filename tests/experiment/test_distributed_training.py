@@ -18,6 +18,7 @@ from experiment.failure import NonFiniteError
 from experiment.recipe import Recipe
 from experiment.training_state import TrainingState
 from model import RateModel, build_model
+from model.batch_norm import synchronise
 from model.distillation import SelfDistillationLoss
 from tests.support.interruption import main_until
 from tests.support.processes import end_processes, run_processes, start_processes, wait_for
@@ -51,12 +52,16 @@ def images_and_labels(steps: int = 1) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def train_steps(group: Group, *, frozen: bool, beta: float, accum: int, options: dict) -> dict:
+def train_steps(
+    group: Group, *, frozen: bool, beta: float, accum: int, options: dict, sync_bn: bool = False
+) -> dict:
     """Two steps of training by the engine; weights, gradients and metrics as arrays.
 
     frozen: batch norms use their running statistics, so that they do not couple the images.
     """
     net = network(**options)
+    if sync_bn:
+        synchronise(net, group)
     state = TrainingState(net, RECIPE, {})
     if group.world_size > 1:
         state.forward = DistributedDataParallel(
@@ -92,9 +97,13 @@ def in_process(group: Group, keywords: dict) -> dict:
 
 
 def largest_difference(a: dict, b: dict, kind: str) -> float:
-    """Over all tensors of a kind, relative to the largest value of each."""
+    """Over all tensors of a kind, relative to the largest value of each.
+
+    Tensors of nothing but rounding (gradients of biases before a batch norm) have no such scale.
+    """
+    least = 1e-6 * max(float(np.abs(value).max()) for value in b[kind].values())
     return max(
-        float(np.abs(a[kind][name] - value).max() / max(np.abs(value).max(), 1e-9))
+        float(np.abs(a[kind][name] - value).max() / max(np.abs(value).max(), least))
         for name, value in b[kind].items()
     )
 
@@ -112,6 +121,35 @@ def test_many_processes_take_the_step_of_one(world_size, method):
         assert other["means"]["head_top1"] == pytest.approx(one["means"]["head_top1"], rel=1e-6)
     # Otherwise the loss's average over reliable samples would be the same anyway.
     assert len({result["own_reliable"] for result in many}) > 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "esd"},
+        {"method": "esd", "arch": "preact_resnet18"},
+        {"method": "rate", "v_reset": 0.0},
+        {"method": "bptt"},
+    ],
+    ids=str,
+)
+def test_synchronised_batch_norms_make_the_whole_step_that_of_one_process(options):
+    """Spike statistics over T*B of all processes, backward sums, running statistics, branches."""
+    keywords = {"frozen": False, "beta": 0.3, "accum": 1, "options": options}
+    one = train_steps(ALONE, **keywords)
+    for other in run_processes(in_process, 2, {**keywords, "sync_bn": True}):
+        assert largest_difference(other, one, "gradients") < 1e-8
+        assert largest_difference(other, one, "weights") < 1e-9
+        assert largest_difference(other, one, "buffers") < 1e-10
+        assert other["means"]["total"] == pytest.approx(one["means"]["total"], rel=1e-11)
+
+
+def test_without_synchronisation_batch_norms_differ():
+    """So the test above does compare something."""
+    keywords = {"frozen": False, "beta": 0.3, "accum": 1, "options": {"method": "rate"}}
+    one = train_steps(ALONE, **keywords)
+    for other in run_processes(in_process, 2, keywords):
+        assert largest_difference(other, one, "gradients") > 1e-3
 
 
 @pytest.mark.parametrize("accum", [2, 3])

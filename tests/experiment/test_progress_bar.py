@@ -1,24 +1,21 @@
 """A bar on a terminal that leaves a clean line; nothing elsewhere."""
 
 import os
-import pty
 import re
 import sys
 
 from experiment.progress_bar import StepBar
+from tests.support.terminal import Terminal
 
 
 def on_terminal(monkeypatch, use):
     """What `use` writes to a terminal."""
-    ours, theirs = pty.openpty()
-    with os.fdopen(theirs, "w") as terminal:
-        monkeypatch.setattr(sys, "stderr", terminal)
+    terminal = Terminal()
+    with os.fdopen(terminal.end, "w", closefd=False) as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
         use()
-        terminal.flush()
-        text = os.read(ours, 100_000).decode()
         monkeypatch.undo()
-    os.close(ours)
-    return text
+    return terminal.text()
 
 
 def test_a_terminal_shows_steps_and_remaining_time(monkeypatch):
