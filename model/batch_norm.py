@@ -125,6 +125,6 @@ class _Normalise(torch.autograd.Function):
     def backward(ctx, grad):
         x, gamma, mean, inverse_std = ctx.saved_tensors
         g_x, g_gamma, g_beta = functional.rate_batch_norm_backward(
-            grad, x, mean, inverse_std, gamma, ctx.average
+            grad.to(mean.dtype), x.to(mean.dtype), mean, inverse_std, gamma, ctx.average
         )
         return g_x.to(x.dtype), g_gamma, g_beta, None, None, None
