@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: run test lint clean
+.PHONY: run test lint faults clean
 
 # Train on real images with the full method: scikit-learn's handwritten digits, two CPU cores.
 run: $(INSTALLED)
@@ -23,6 +23,10 @@ $(INSTALLED): requirements.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $(INSTALLED)
+
+# Break runs on purpose and count what was held (docs/reliability.md); about 13 minutes.
+faults: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmark/faults.py
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

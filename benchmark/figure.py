@@ -86,8 +86,16 @@ def draw_method(axes: Axes) -> None:
         arrow(axes, (x, 3.5), (x, 4.26), RATE if own else BRANCH)
         logits = "$z_4$" if own else f"$z_{i + 1}$"
         right = i not in (1,)  # an example of a sample that one branch gets wrong
-        axes.text(x, 4.62, f"{logits}  {'✓' if right else '✗'}", ha="center", va="center",
-                  fontsize=14, color=TEACHER if right else "#9e9e9e", family="DejaVu Sans")
+        axes.text(
+            x,
+            4.62,
+            f"{logits}  {'✓' if right else '✗'}",
+            ha="center",
+            va="center",
+            fontsize=14,
+            color=TEACHER if right else "#9e9e9e",
+            family="DejaVu Sans",
+        )
         if right:
             arrow(axes, (x, 5.02), (5.9 + 0.28 * (i - 1.5), 6.42), TEACHER)
     box(axes, 5.9, 6.85, 4.6, 0.8, "teacher = mean of the heads that are right", TEACHER)
@@ -97,7 +105,7 @@ def draw_method(axes: Axes) -> None:
                           facecolor="none", edgecolor="#9e9e9e", linestyle=":")  # fmt: skip
     axes.add_patch(band)
     arrow(axes, (8.25, 6.85), (11.9, 5.35), TEACHER, dashed=True, bend=-0.3)
-    axes.text(11.95, 4.62, "every head learns from\nthe label (hard loss) and\nthe teacher (soft loss)",
+    axes.text(11.95, 4.62, "every head learns from\nthe label (hard loss)\nand the teacher\n(soft loss)",
               color="#424242", fontsize=9, ha="center", va="center")  # fmt: skip
     axes.text(5.9, 0.08, "one backward pass, through rates:  "
               r"$\partial r/\partial x = e = \frac{1}{T}\sum_t f_t\, g_t$  (dashed);"
@@ -144,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--measured", type=Path, default=Path("docs/benchmark/step.json"),
-                        help="what benchmark/step.py --sweep wrote (default: %(default)s)")  # fmt: skip
+                        help="what step.py --sweep wrote (default: %(default)s)")  # fmt: skip
     parser.add_argument("--output", type=Path, default=Path("figure.PNG"),
                         help="picture to write (default: %(default)s)")  # fmt: skip
     args = parser.parse_args(argv)

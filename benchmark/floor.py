@@ -90,9 +90,7 @@ class ConvolutionFloor:
 
 
 @torch.no_grad()
-def convolution_shapes(
-    net: nn.Module, workload
-) -> list[tuple[nn.Conv2d, tuple[int, int, int]]]:
+def convolution_shapes(net: nn.Module, workload) -> list[tuple[nn.Conv2d, tuple[int, int, int]]]:
     """(convolution, shape (Ci, H, W) of its input) of every spiking layer, in forward order."""
     found: list[tuple[nn.Conv2d, tuple[int, int, int]]] = []
 

@@ -111,9 +111,7 @@ def traffic_report(T: int, batch: int, repeats: int) -> str:
         def copy(current=current, other=other) -> None:
             other.copy_(current)
 
-        seconds = interleaved_seconds(
-            [fire, copy], repeats=repeats, warmup=3, device=DEVICE
-        )
+        seconds = interleaved_seconds([fire, copy], repeats=repeats, warmup=3, device=DEVICE)
         sums = 3 * 4 * current[0].numel()
         moved = [2 * current.nbytes + sums, 2 * current.nbytes]
         speed = [b / median(s) / 1e9 for b, s in zip(moved, seconds, strict=True)]

@@ -46,10 +46,20 @@ def get_parser() -> Parser:
     add("--num_classes", type=whole_number, default=10, help="classes K (default: %(default)s)")
     add("--width", type=whole_number, default=None,
         help="channels of the first stage (default: the paper's)")  # fmt: skip
-    add("--branches", choices=BRANCHES, default="both",
-        help="with ANN branches and distillation, without, or both; default: %(default)s")
-    add("--contestants", nargs="+", choices=VARIANTS, default=None, metavar="NAME",
-        help=f"any of {', '.join(VARIANTS)}; default: {' '.join(DEFAULT_CONTESTANTS)}")
+    add(
+        "--branches",
+        choices=BRANCHES,
+        default="both",
+        help="with ANN branches and distillation, without, or both; default: %(default)s",
+    )
+    add(
+        "--contestants",
+        nargs="+",
+        choices=VARIANTS,
+        default=None,
+        metavar="NAME",
+        help=f"any of {', '.join(VARIANTS)}; default: {' '.join(DEFAULT_CONTESTANTS)}",
+    )
     add("--compile", action="store_true",
         help="add one_pass_compiled: elementwise parts through torch.compile")  # fmt: skip
     add("--repeats", type=whole_number, default=7, help="timed rounds (default: %(default)s)")
@@ -59,9 +69,7 @@ def get_parser() -> Parser:
     return parser
 
 
-def measure(
-    names: list[str], workload: Workload, *, repeats: int, warmup: int
-) -> list[Row]:
+def measure(names: list[str], workload: Workload, *, repeats: int, warmup: int) -> list[Row]:
     """One row per contestant, all measured in turn."""
     contestants = {name: Contestant(VARIANTS[name], workload) for name in names}
     steps = [contestant.step for contestant in contestants.values()]

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from experiment.engine import Data, evaluate, fit
+from experiment.engine import Data, fit
+from experiment.evaluation import evaluate
 from experiment.failure import failures_of_a_run, noted_in, one_sentence_errors
 from experiment.recipe import Recipe
 from experiment.recorder import Recorder, locked

@@ -87,9 +87,7 @@ def lif_rate(
     return torch.stack(spikes), rate, eligibility
 
 
-def lif_steps(
-    x: Sequence[Tensor], neuron: Neuron
-) -> tuple[list[Tensor], Tensor, Tensor]:
+def lif_steps(x: Sequence[Tensor], neuron: Neuron) -> tuple[list[Tensor], Tensor, Tensor]:
     """`lif_rate` on a sequence of T input currents (B, ...); its spikes are a list as well."""
     spikes = []
     eligibility = torch.zeros_like(x[0])

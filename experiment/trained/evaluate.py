@@ -21,7 +21,7 @@ from torch import Tensor
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiment.engine import autocast
+from experiment.evaluation import autocast
 from experiment.flag_parser import FlagParser, number
 from experiment.trained.checkpoint import Trained, load_trained
 from experiment.trained.command import (

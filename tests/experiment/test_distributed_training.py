@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import TensorDataset
 
-from experiment import engine
+from experiment import engine, evaluation
 from experiment.cifar.main import main as cifar_main
 from experiment.failure import NonFiniteError
 from experiment.recipe import Recipe
@@ -206,7 +206,7 @@ def evaluation_grid(group: Group) -> dict:
     images, labels = evaluation_data()
     net = network(classes=10)
     return {
-        (n, batch): engine.evaluate(
+        (n, batch): evaluation.evaluate(
             net, TensorDataset(images[:n], labels[:n]), lambda x: x, batch_size=batch,
             num_workers=0, amp="none", group=group,
         )
@@ -240,7 +240,7 @@ def test_evaluation_counts_every_sample_once(world_size):
 def evaluate_two(group: Group) -> dict:
     images, labels = evaluation_data()
     dataset = TensorDataset(images[:2], labels[:2])
-    return engine.evaluate(
+    return evaluation.evaluate(
         network(classes=10), dataset, lambda x: x, batch_size=4, num_workers=0, amp="none",
         group=group,
     )  # fmt: skip
@@ -259,7 +259,7 @@ def buffers_after_evaluation(group: Group) -> list[float]:
         if name.endswith("running_mean"):
             buffer.fill_(group.rank + 0.5)
     images, labels = evaluation_data()
-    engine.evaluate(
+    evaluation.evaluate(
         net, TensorDataset(images, labels), lambda x: x, batch_size=8, num_workers=0, amp="none",
         group=group,
     )  # fmt: skip

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
-from experiment.engine import evaluate, fit, observed_firing_rates, train_one_epoch
+from experiment.engine import fit, train_one_epoch
+from experiment.evaluation import evaluate, observed_firing_rates
 from experiment.failure import NonFiniteError, Stopped
 from experiment.recorder import Recorder
 from model.distillation import SelfDistillationLoss

@@ -153,7 +153,7 @@ def backward_problems(
     if not wants_sum:
         assert own[0] is None
         own, plain, truth = own[1:], plain[1:], truth[1:]
-    return exceeded(own, plain, truth, names=("g", "g_y", "g_gamma", "g_beta")[-len(own):])
+    return exceeded(own, plain, truth, names=("g", "g_y", "g_gamma", "g_beta")[-len(own) :])
 
 
 def exceeded(

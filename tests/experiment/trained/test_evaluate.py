@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from experiment.engine import evaluate as evaluate_in_training
+from experiment.evaluation import evaluate as evaluate_in_training
 from experiment.trained.checkpoint import load_trained
 from experiment.trained.evaluate import evaluate, main
 from model import build_model
