@@ -105,8 +105,8 @@ def draw_method(axes: Axes) -> None:
                           facecolor="none", edgecolor="#9e9e9e", linestyle=":")  # fmt: skip
     axes.add_patch(band)
     arrow(axes, (8.25, 6.85), (11.9, 5.35), TEACHER, dashed=True, bend=-0.3)
-    axes.text(11.95, 4.62, "every head learns from\nthe label (hard loss)\nand the teacher\n(soft loss)",
-              color="#424242", fontsize=9, ha="center", va="center")  # fmt: skip
+    lesson = "every head learns from\nthe label (hard loss)\nand the teacher\n(soft loss)"
+    axes.text(11.95, 4.62, lesson, color="#424242", fontsize=9, ha="center", va="center")
     axes.text(5.9, 0.08, "one backward pass, through rates:  "
               r"$\partial r/\partial x = e = \frac{1}{T}\sum_t f_t\, g_t$  (dashed);"
               " spikes run forward T steps without a graph",

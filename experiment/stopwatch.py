@@ -40,7 +40,7 @@ class Stopwatch:
         self.ended = time.perf_counter()
 
     def report(self) -> dict[str, float]:
-        """Seconds, images per second over all processes, share of waiting, peak memory in MiB.
+        """Seconds, images per second over all processes and per device, share of waiting, MiB.
 
         Memory is what CUDA tensors took at most in this epoch, or this process's resident memory
         at its highest since it started.
@@ -50,6 +50,7 @@ class Stopwatch:
         return {
             "seconds": seconds,
             "images_per_second": images / seconds,
+            "images_per_second_per_device": images / seconds / self.group.world_size,
             "data_wait": self.waited / seconds,
             "peak_memory_mib": self._peak_memory(),
         }

@@ -1,4 +1,4 @@
-"""The step is the published recipe's, a bad one is not taken, and an evaluation counts exactly."""
+"""The step is the published recipe's, and a bad one is not taken."""
 
 import copy
 import logging
@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader
 
 from experiment.engine import fit, train_one_epoch
-from experiment.evaluation import evaluate, observed_firing_rates
 from experiment.failure import NonFiniteError, Stopped
 from experiment.recorder import Recorder
 from model.distillation import SelfDistillationLoss
@@ -122,47 +121,6 @@ def test_a_non_finite_gradient_is_named_before_the_weights_are_touched(factor, t
     with pytest.raises(NonFiniteError, match=f"epoch 0, step 0: the {term} is not finite"):
         list(step_through(state, batches_of(4, 4)))
     assert all(torch.equal(v, before[n]) for n, v in state.net.named_parameters())
-
-
-def evaluation_of(net, dataset, batch_size, **options):
-    to_input = micro_data().to_input
-    return evaluate(
-        net, dataset, to_input, batch_size=batch_size, num_workers=0, amp="none",
-        group=ONE_PROCESS, **options,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("batch_size", [1, 4, 13, 100])
-def test_an_evaluation_counts_every_sample_once(batch_size):
-    net, dataset = micro_network(), micro_images(13, seed=2)
-    images, labels = dataset.tensors
-    result = evaluation_of(net, dataset, batch_size)
-    with torch.no_grad(), observed_firing_rates(net) as rates:
-        heads = net.eval().head_logits(images.float() / 64)
-    assert result["samples"] == 13
-    assert result["loss"] == pytest.approx(float(F.cross_entropy(heads[-1], labels)), rel=1e-5)
-    right = [int((logits.argmax(1) == labels).sum()) for logits in heads]
-    assert result["head_top1"] == [100 * count / 13 for count in right]
-    assert result["top1"] == 100 * right[-1] / 13
-    assert result["top5"] == 100.0  # there are five classes
-    assert result["firing_rate"] == pytest.approx({k: float(v) for k, v in rates.items()})
-    assert any(rate > 0 for rate in result["firing_rate"].values())
-
-
-def test_an_evaluation_leaves_the_network_as_it_was():
-    net = micro_network()
-    before = copy.deepcopy(net.state_dict())
-    random_state = torch.get_rng_state()
-    evaluation_of(net, micro_images(7, seed=2), 3)
-    assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
-    assert torch.equal(random_state, torch.get_rng_state())
-    assert not any(module._forward_hooks for module in net.modules())
-
-
-def test_something_can_be_done_between_the_batches_of_an_evaluation():
-    calls = []
-    evaluation_of(micro_network(), micro_images(13, seed=2), 4, between=lambda: calls.append(1))
-    assert len(calls) == 4
 
 
 class Stages(Recorder):

@@ -63,7 +63,8 @@ def test_a_run_leaves_one_folder_with_everything(finished, capsys):
     assert set(record) == {"epoch", "lr", "train", "test", "timing"}
     assert set(record["train"]) == {"total", "hard", "soft", "reliable", "head_top1"}
     assert set(record["timing"]) == {
-        "seconds", "images_per_second", "data_wait", "peak_memory_mib",
+        "seconds", "images_per_second", "images_per_second_per_device", "data_wait",
+        "peak_memory_mib",
     }  # fmt: skip
     assert len(record["test"]["head_top1"]) == 4
     assert len(record["test"]["firing_rate"]) == 17  # LIF layers of ResNet-18

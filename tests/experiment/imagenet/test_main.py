@@ -74,7 +74,8 @@ def test_the_published_command_trains_on_two_processes(finished):
     assert records[-1]["test"]["samples"] == 20
     assert records[-1]["test"]["top1"] == first["test_top1"]
     timing = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])["timing"]
-    assert timing["images_per_second"] > 0 and 0 <= timing["data_wait"] <= 1
+    assert timing["images_per_second"] == 2 * timing["images_per_second_per_device"] > 0
+    assert 0 <= timing["data_wait"] <= 1
 
 
 @pytest.mark.parametrize("step", [STEPS + 2, STEPS])
