@@ -12,8 +12,10 @@ so the branches' own convolutions count as overhead.
 
 from __future__ import annotations
 
+import multiprocessing
 import shlex
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 if __name__ == "__main__":  # from any folder; and `profile.py` must not hide the standard library's
@@ -93,6 +95,16 @@ def measure(names: list[str], workload: Workload, *, repeats: int, warmup: int) 
     return rows
 
 
+def measure_apart(
+    names: list[str], workload: Workload, *, threads: int, repeats: int, warmup: int
+) -> list[Row]:
+    """`measure` in a process of its own, so that one workload leaves no memory to the next."""
+    with ProcessPoolExecutor(
+        1, multiprocessing.get_context("spawn"), torch.set_num_threads, (threads,)
+    ) as pool:
+        return pool.submit(measure, names, workload, repeats=repeats, warmup=warmup).result()
+
+
 def main(argv: list[str] | None = None) -> list[Row]:
     parser = get_parser()
     args = parser.parse_args(argv)
@@ -108,7 +120,9 @@ def main(argv: list[str] | None = None) -> list[Row]:
                 args.arch, T, args.batch, branches, args.size, args.in_channels, args.num_classes,
                 args.width, args.device,
             )  # fmt: skip
-            rows += measure(names, workload, repeats=args.repeats, warmup=args.warmup)
+            rows += measure_apart(
+                names, workload, threads=args.threads, repeats=args.repeats, warmup=args.warmup
+            )
     try:
         if args.sweep:
             for path in write_report(args.output, rows, machine(args.device), command):

@@ -1,10 +1,13 @@
 """Train a spiking network on CIFAR10-DVS or other recordings of event cameras.
 
     python experiment/dvs/main.py --data_path data                        (the paper's recipe)
-    python experiment/dvs/main.py --dataset DigitsDVS --data_path data --width 8 --num_epoch 8
+    python experiment/dvs/main.py --dataset DigitsDVS --data_path data --width 8 --num_epoch 12 \\
+        --train_batch_size 16 --optim Adam --lr 0.005 --branch_pool global --num_workers 0
 
-The first takes a GPU and CIFAR10-DVS (experiment/dvs/process.py says where to get it). The second
-makes its data, digits in front of a simulated sensor, and needs neither.
+The first takes a GPU and CIFAR10-DVS (experiment/dvs/process.py says where to get it); it was not
+run here. The second makes its data, digits in front of a simulated sensor, in one minute, and
+trains for five on one CPU core: 92.8 % after the last epoch, one seed. The control
+--shuffle_frames reaches 95.6 %: it is not the order of the frames that the network learns from.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 """An evaluation counts every sample exactly once and leaves the network as it was."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
