@@ -46,7 +46,7 @@ GOOD = {
     "scheduler": ("COSINE",),
     "alp": ("0", "0.7"),
     "beta": ("0", "0.3"),
-    "amp": ("none", "bf16"),
+    "amp": ("none", "bf16-backward", "bf16"),
     "val_fraction": ("none", "0.5"),
 }
 WRONG_NUMBERS = ("", "nan", "inf", "-inf", "1e999", "0x10", "1,5", "abc", "--", "9" * 400, "-7")
@@ -81,7 +81,7 @@ WRONG = {
     "amp": ("fp16", "True"),
     "val_fraction": (*WRONG_NUMBERS, "0", "1", "0.001"),
 }
-SWITCHES = ("detach_reset", "auto_aug", "cutout")
+SWITCHES = ("detach_reset", "auto_aug", "cutout", "compile", "sync_bn")
 STRAY = ("--unknown", "-x", "word", "--eval", "--T", "--no-T", "--lr=", "", "--", "--help", "-h",
          "--auto_aug=yes", "\N{SNOWMAN}")  # fmt: skip
 

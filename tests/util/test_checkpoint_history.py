@@ -241,7 +241,9 @@ def test_an_error_of_every_system_call(tmp_path, monkeypatch, situation):
 
 def test_kill_9_at_random_moments(tmp_path):
     choose = random.Random(3)
-    for step in range(25):
+    save_newest(state_of(0), tmp_path, keep=2)
+    newest = 0
+    for step in range(1, 26):
         child = os.fork()
         if child == 0:
             try:
@@ -252,9 +254,11 @@ def test_kill_9_at_random_moments(tmp_path):
         time.sleep(0.01 + 0.02 * choose.random())
         os.kill(child, signal.SIGKILL)
         assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-        if step > 0:
-            assert newest_good_step(tmp_path) >= 1000 * (step - 1)
+        # Nothing that was once the newest is lost; on a busy machine a child may save nothing.
+        before, newest = newest, newest_good_step(tmp_path)
+        assert newest >= before
         assert len(list_checkpoints(tmp_path)) <= 3
+    assert newest >= 1000
 
 
 def test_a_folder_deleted_during_the_run(tmp_path):
