@@ -6,9 +6,9 @@ Shapes: B batch, C channels, H x W pixels, K classes, N heads.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from functools import reduce
+from functools import partial, reduce
 from itertools import islice
 from operator import add
 from typing import Any, Protocol
@@ -32,6 +32,8 @@ from util.loader import make_loader
 from util.misc import top_k_correct
 from util.sampler import EpochSampler
 from util.signals import StopRequest
+
+LossFunction = Callable[[Sequence[Tensor], Tensor], DistillationLoss]  # of heads and labels
 
 
 class Data(Protocol):
@@ -73,8 +75,9 @@ def fit(
     )  # fmt: skip
     steps = -(-sampler.shard_length // batch_size)
     loss_function = SelfDistillationLoss(
-        recipe.alp, recipe.beta, average=group.mean if group.world_size > 1 else None
-    )
+        recipe.alp, recipe.beta, teacher=recipe.teacher,
+        average=group.mean if group.world_size > 1 else None,
+    )  # fmt: skip
 
     def leave_if_asked() -> None:
         """Save and leave if a signal came; between two steps or two batches of an evaluation."""
@@ -86,11 +89,13 @@ def fit(
 
     while state.epoch < recipe.num_epoch:
         sampler.set_epoch(state.epoch, start=min(state.batch * batch_size, sampler.shard_length))
+        progress = state.epoch / recipe.num_epoch
         watch = Stopwatch(group)
         bar = StepBar(f"epoch {state.epoch}", steps, state.batch, show=group.is_first)
         with closing(bar):
             for images in train_one_epoch(
-                state, watch.timed(loader), loss_function, data.to_input, recipe.amp, group,
+                state, watch.timed(loader), partial(loss_function, progress=progress),
+                data.to_input, recipe.amp, group,
                 recipe.accum,
             ):  # fmt: skip
                 watch.count(images)
@@ -127,7 +132,7 @@ def finish_epoch(
 def train_one_epoch(
     state: TrainingState,
     batches: Iterable[tuple[Tensor, Tensor]],
-    loss_function: SelfDistillationLoss,
+    loss_function: LossFunction,
     to_input: Callable[[Tensor], Tensor],
     amp: str,
     group: Group,
@@ -145,22 +150,55 @@ def train_one_epoch(
         losses = []
         for number, (images, labels) in enumerate(parts, 1):
             labels = labels.to(group.device, non_blocking=True)
-            with gradient_exchange(state.forward, number == len(parts)):
-                with autocast(group.device, amp):
-                    heads = state.forward(to_input(images.to(group.device, non_blocking=True)))
-                heads = [at_least_fp32(logits) for logits in heads]
-                loss = loss_function(heads, labels)
-                (loss.total * (len(labels) / image_count) / net.T).backward()
+            inputs = to_input(images.to(group.device, non_blocking=True))
+            loss, heads = accumulate_gradients(
+                state, inputs, labels, loss_function, amp,
+                share=len(labels) / image_count, exchange=number == len(parts),
+            )  # fmt: skip
             losses.append(loss)
-            correct = top_k_correct(torch.stack(heads).detach(), labels, ks=(1,))[1]
+            correct = top_k_correct(heads, labels, ks=(1,))[1]
             state.means.update(
                 {**loss._asdict(), "head_top1": 100 * correct / len(labels)}, weight=len(labels)
             )
-        loss = DistillationLoss(*(reduce(add, terms) for terms in zip(*losses, strict=True)))
+        loss = sum_of(losses)
         refuse_non_finite(loss, net, group, state.place)
         state.optimizer.step()
         state.batch += 1
         yield image_count
+
+
+def accumulate_gradients(
+    state: TrainingState,
+    inputs: Tensor,
+    labels: Tensor,
+    loss_function: LossFunction,
+    amp: str,
+    *,
+    share: float,
+    exchange: bool,
+) -> tuple[DistillationLoss, Tensor]:
+    """Forward and backward over one batch, in the passes that the method asks for.
+
+    share: weight of this batch's loss in the step; exchange: whether processes average the
+    gradients at the end. Returns: the loss, detached, and the logits (N, B, K).
+    """
+    passes = state.net.passes
+    losses, logits = [], []
+    for number, arguments in enumerate(state.net.training_passes(inputs), 1):
+        with gradient_exchange(state.forward, exchange and number == passes):
+            with autocast(inputs.device, amp):
+                heads = state.forward(*arguments)
+            heads = [at_least_fp32(z) for z in heads]
+            loss = loss_function(heads, labels)
+            (loss.total * (share / (state.net.T * passes))).backward()
+        losses.append(DistillationLoss(*(term.detach() / passes for term in loss)))
+        logits.append(torch.stack(heads).detach())
+    return sum_of(losses), sum(logits) / passes
+
+
+def sum_of(losses: Sequence[DistillationLoss]) -> DistillationLoss:
+    """Term by term."""
+    return DistillationLoss(*(reduce(add, terms) for terms in zip(*losses, strict=True)))
 
 
 def gradient_exchange(network: torch.nn.Module, wanted: bool) -> AbstractContextManager:

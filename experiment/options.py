@@ -18,7 +18,7 @@ import torch
 from experiment.flag_parser import FlagParser, Idle, add_switch, number, optional
 from experiment.recipe import OPTIMIZERS, PRECISIONS, SCHEDULERS, Recipe
 from experiment.run import Request
-from model import METHODS, MODELS, Execution
+from model import METHODS, MODELS, TEACHERS, Execution
 
 # Flags that do not change what is computed: a run may be resumed with other values of them.
 CIRCUMSTANCES = ("data_path", "log_path", "resume", "evaluate", "num_workers", "val_batch_size",
@@ -33,16 +33,31 @@ def branch_pool(text: str) -> int | str | None:
 # The flags that only training reads.
 TRAINING_FLAGS = ("seed", "log_path", "resume", "checkpoint_every", "keep_checkpoints",
                   "detach_reset", "train_batch_size", "num_epoch", "optim", "lr", "wd",
-                  "scheduler", "alp", "beta", "val_fraction", "auto_aug", "cutout",
+                  "scheduler", "alp", "beta", "teacher", "val_fraction", "auto_aug", "cutout",
                   "event_aug")  # fmt: skip
 
 IDLE = (
     Idle(
-        lambda args: args.method != "esd",
-        ("alp", "beta", "branch_pool"),
+        lambda args: not METHODS[args.method].branches,
+        ("alp", "beta", "teacher", "branch_pool"),
         "this --method has no branches",
     ),
-    Idle(lambda args: args.method == "bptt", ("compile",), "bptt has no rate-based layers"),
+    Idle(lambda args: args.beta == 0, ("teacher",), "--beta 0 leaves out what it teaches"),
+    Idle(
+        lambda args: not METHODS[args.method].by_rates,
+        ("compile",),
+        "this --method has no rate-based layers",
+    ),
+    Idle(
+        lambda args: args.amp == "bf16-backward" and not METHODS[args.method].by_rates,
+        ("amp",),
+        "this --method has no rate-based layers",
+    ),
+    Idle(
+        lambda args: METHODS[args.method].online,
+        ("detach_reset",),
+        "this --method differentiates no reset",
+    ),
     Idle(
         lambda args: args.evaluate is not None,
         TRAINING_FLAGS,
@@ -102,8 +117,7 @@ def add_network_flags(group: Any) -> None:
     add = group.add_argument
     add("--arch", choices=list(MODELS), help="network")
     add("--method", choices=METHODS, default="esd",
-        help="esd: rate gradients, branches, distillation; rate: rate gradients alone; bptt: "
-        "surrogate gradients through time")  # fmt: skip
+        help="; ".join(f"{name}: {method.text}" for name, method in METHODS.items()))  # fmt: skip
     add("--width", type=optional(number(int, 1, 2**16), "paper"), default=None, metavar="CHANNELS",
         help="channels of the first stage; default: 'paper', 64, and 128 for resnet19")  # fmt: skip
     add("--branch_pool", type=branch_pool, default="default", metavar="PIXELS|global|default",
@@ -146,6 +160,9 @@ def add_training_flags(group: Any) -> None:
     add("--alp", metavar="WEIGHT", type=number(float, 0),
         help="weight of the branches' cross-entropies")  # fmt: skip
     add("--beta", metavar="WEIGHT", type=number(float, 0), help="weight of the distillation terms")
+    add("--teacher", choices=TEACHERS, default="reliable",
+        help="; ".join(f"{name}: {teacher.text}" for name, teacher in TEACHERS.items())
+        + "; default: %(default)s, the paper's")  # fmt: skip
     add("--amp", choices=PRECISIONS, default="none",
         help="none: fp32; bf16-backward: the spiking convolutions' backward in bfloat16, every "
         "spike as in fp32; bf16: all convolutions in bfloat16, neurons in fp32")  # fmt: skip
@@ -182,6 +199,7 @@ def training_recipe(args: argparse.Namespace) -> Recipe:
         scheduler=args.scheduler,
         alp=args.alp,
         beta=args.beta,
+        teacher=args.teacher,
         amp=args.amp,
         checkpoint_every=args.checkpoint_every,
         keep_checkpoints=args.keep_checkpoints,
@@ -194,7 +212,8 @@ def make_request(args: argparse.Namespace) -> Request:
     """The flags that say what to do, where, and from where to go on."""
     arguments = plain(args)
     identity = {name: value for name, value in arguments.items() if name not in CIRCUMSTANCES}
-    run_name = f"{args.dataset}_{args.arch}_T{args.T}_{args.method}_seed{args.seed}"
+    teacher = "" if args.teacher == "reliable" else f"-{args.teacher}"
+    run_name = f"{args.dataset}_{args.arch}_T{args.T}_{args.method}{teacher}_seed{args.seed}"
     return Request(
         arguments=arguments,
         identity=identity,

@@ -26,6 +26,7 @@ class Recipe:
     optim, lr, wd, scheduler: names and numbers of the update; weight decay spares biases and batch
         norms.
     alp, beta: weights of the branches' cross-entropies and of the soft terms.
+    teacher: a key of `model.TEACHERS`.
     amp: one of PRECISIONS; "bf16" runs convolutions and linear layers in bfloat16.
     checkpoint_every: steps between checkpoints inside an epoch, or None for none.
     keep_checkpoints: newest checkpoints kept.
@@ -44,6 +45,7 @@ class Recipe:
     scheduler: str
     alp: float
     beta: float
+    teacher: str = "reliable"
     amp: str = "none"
     checkpoint_every: int | None = None
     keep_checkpoints: int = 2

@@ -1,12 +1,15 @@
 """Spiking networks, rate-based backpropagation and self-distillation.
 
 Read in this order: functional (the equations), rate_gradient (one pass, gradients at the rate),
-kernel (which of kernel_cpu, kernel_triton and kernel_compiled runs), batch_norm, layer, branch,
-distillation, abc_model, resnet, preact_resnet, registry.
+kernel (which of kernel_cpu, kernel_triton and kernel_compiled runs), batch_norm, online (one time
+step at a time), layer, branch, teacher, distillation, method (what trains how), abc_model, resnet,
+preact_resnet, registry.
 """
 
-from model.abc_model import METHODS, RateModel
+from model.abc_model import RateModel
 from model.kernel import Execution
+from model.method import METHODS
 from model.registry import MODELS, build_model
+from model.teacher import TEACHERS
 
-__all__ = ["METHODS", "MODELS", "Execution", "RateModel", "build_model"]
+__all__ = ["METHODS", "MODELS", "TEACHERS", "Execution", "RateModel", "build_model"]

@@ -6,22 +6,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 
+import torch
 from torch import Tensor, nn
 
 from model.functional import Neuron
 from model.kernel import Execution
 from model.layer import Activation, ConvNormLIF, LIFLayer
+from model.method import METHODS
+from model.online import Memory, OnlineStep
 from model.rate_gradient import RatePair
-
-METHODS = ("esd", "rate", "bptt")
+from model.recompute import recomputed
 
 
 class RateModel(nn.Module, ABC):
-    """A spiking network over T time steps, trained by one of METHODS.
-
-    esd   rate gradients, ANN branches, distillation between all heads (arXiv 2510.06254)
-    rate  rate gradients alone, no branches (arXiv 2410.11488)
-    bptt  surrogate gradients through all time steps, no branches
+    """A spiking network over T time steps, trained by one of `method.METHODS`.
 
     Subclasses build `stem`, `stages`, `branches` (one for each stage but the last, or none) and
     `classify`.
@@ -37,27 +35,53 @@ class RateModel(nn.Module, ABC):
         self, *, in_channels: int, T: int, neuron: Neuron, method: str, execution: Execution
     ):
         super().__init__()
-        self.in_channels, self.T, self.neuron, self.method = in_channels, T, neuron, method
+        self.in_channels, self.T, self.neuron = in_channels, T, neuron
+        self.method = METHODS[method]
         self.execution = execution
 
     @abstractmethod
     def classify(self, x: Activation) -> Activation:
         """The last stage's output (T*B, C, H, W) to logits (T*B, K)."""
 
-    def forward(self, x: Tensor) -> list[Tensor] | Tensor:
+    def forward(self, x: Tensor, memory: Memory | None = None) -> list[Tensor] | Tensor:
         """Logits of a batch.
 
-        Args: x (B, C, H, W), a static image shown at every time step, or (T, B, C, H, W), frames.
+        Args: x (B, C, H, W), a static image shown at every time step, or (T, B, C, H, W), frames;
+        with a memory, x is what one time step of online training sees, see `training_passes`.
         Returns: in train mode the list of N logits (B, K), the spiking network's own last; in eval
         mode the latter's mean over time (B, K).
         Raises: ValueError if x has another shape.
         """
         if not self.training:
             return self.time_logits(x).mean(0)
+        if memory is not None:
+            return [self._step_logits(x, memory)]
         return self.head_logits(x)
+
+    def training_passes(self, x: Tensor) -> Iterator[tuple]:
+        """Arguments of each call of `forward` that a step of training consists of.
+
+        One call with the whole input; for an online method one per time step, whose losses are
+        averaged and whose backward passes follow one another, each before the next call.
+        """
+        if not self.method.online:
+            yield (x,)
+            return
+        self._check_input(x)
+        memory: Memory = {}
+        for t in range(self.T):
+            yield (x if x.dim() == 4 else x[t]), memory
+
+    @property
+    def passes(self) -> int:
+        """How many `training_passes` there are."""
+        return self.T if self.method.online else 1
 
     def head_logits(self, x: Tensor) -> list[Tensor]:
         """The list of N logits (B, K) in either mode, the spiking network's own last."""
+        if self.training and self.method.online:
+            steps = [self._step_logits(*arguments) for arguments in self.training_passes(x)]
+            return [torch.stack(steps).mean(0)]
         heads, last = self._run(x, self.branches)
         return [*heads, self._rate(self.classify(last))]
 
@@ -85,19 +109,31 @@ class RateModel(nn.Module, ABC):
         Block by block, so that no spike train outlives the block that reads it.
         """
         heads = []
-        activation = self.stem(self._encode(x))
+        activation = self._apply_block(self.stem, self._encode(x))
         for stage, branch in zip_longest(self.stages, branches):
             for block in stage:
-                activation = block(activation)
+                activation = self._apply_block(block, activation)
             if branch is not None:
                 heads.append(branch(self._rate(activation)))
         return heads, activation
 
+    def _apply_block(self, block: nn.Module, x: Activation) -> Activation:
+        """block(x), which keeps x alone if the method recomputes."""
+        if self.method.recomputes and self.training and torch.is_grad_enabled():
+            return recomputed(block, x)
+        return block(x)
+
+    def _step_logits(self, x: Tensor, memory: Memory) -> Tensor:
+        """Logits (B, K) of the next time step of online training for its input (B, C, H, W)."""
+        activation = self.stem(OnlineStep(x, None, memory, self.method.traces))
+        for stage in self.stages:
+            activation = stage(activation)
+        return self.classify(activation).value
+
     def _encode(self, x: Tensor) -> Activation:
         """The pair of rate-based training, or the plain (T*B, C, H, W)."""
         self._check_input(x)
-        by_rates = self.training and self.method != "bptt"
-        if by_rates:
+        if self.training and self.method.by_rates:
             train, rate = (x, x) if x.dim() == 4 else (x.flatten(0, 1), x.mean(0))
             return RatePair(train, rate, execution=self.execution)
         return x.repeat(self.T, 1, 1, 1) if x.dim() == 4 else x.flatten(0, 1)

@@ -119,18 +119,26 @@ class _SurrogateSpike(torch.autograd.Function):
         return grad * surrogate_gradient(v, ctx.threshold), None
 
 
+def lif_step(x: Tensor, u: Tensor | float, neuron: Neuron) -> tuple[Tensor, Tensor]:
+    """One time step of the same neuron under autograd: (spikes, potential after reset).
+
+    Args: x (B, ...), input current; u (B, ...), the potential after the last reset, 0 at rest.
+    """
+    v = neuron.decay * u + x
+    s = _SurrogateSpike.apply(v, neuron.threshold)
+    seen = s.detach() if neuron.detach_reset else s
+    return s, reset(v, seen, neuron.threshold, neuron.v_reset)
+
+
 def lif_through_time(x: Tensor, neuron: Neuron) -> Tensor:
-    """The same neuron with autograd through all T steps (BPTT with a surrogate gradient).
+    """`lif_step` with autograd through all T steps (BPTT with a surrogate gradient).
 
     Args: x (T, B, ...). Returns: spikes (T, B, ...) with the graph attached.
     """
-    decay, threshold, v_reset, detach_reset = neuron
     spikes = []
     u: Tensor | float = 0.0
     for x_t in x.to(accumulation_dtype(x.dtype)).unbind(0):
-        v = decay * u + x_t
-        s = _SurrogateSpike.apply(v, threshold)
-        u = reset(v, s.detach() if detach_reset else s, threshold, v_reset)
+        s, u = lif_step(x_t, u, neuron)
         spikes.append(s.to(x.dtype))
     return torch.stack(spikes)
 

@@ -1,23 +1,26 @@
-"""Layers that take a plain tensor or a `RatePair` and return the same kind: the data decides.
+"""Layers that take one of three kinds of activation and return the same kind: the data decides.
 
 A pair is rate-based training (`rate_gradient`). A plain tensor (T*B, ...), index t*B + b, is
-backpropagation through time where it needs a gradient and inference where it does not.
+backpropagation through time where it needs a gradient and inference where it does not. A single
+time step (B, ...) with its memory is online training (`online`); below, shapes of its value have
+B in place of T*B.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import functional, kernel, rate_gradient
+from model import functional, kernel, online, rate_gradient
 from model.batch_norm import average_of, statistics_in_training
 from model.functional import Neuron
+from model.online import OnlineStep, map_step
 from model.rate_gradient import Convolution, Normalisation, RatePair, map_pair
 
-Activation = Tensor | RatePair
+Activation = Tensor | RatePair | OnlineStep
 
 
 class LIFLayer(nn.Module):
@@ -31,6 +34,8 @@ class LIFLayer(nn.Module):
         """Input current (T*B, ...) -> spikes (T*B, ...)."""
         if isinstance(x, RatePair):
             return rate_gradient.fire(x, self.neuron, self.steps)
+        if isinstance(x, OnlineStep):
+            return online.fire(x, self, self.neuron)
         return _fire_over_time(x, self.neuron, self.steps)
 
     def extra_repr(self) -> str:
@@ -93,10 +98,20 @@ class ConvNorm(nn.Module):
                 self.steps,
                 postpone=postpone,
             )
+        if isinstance(x, OnlineStep):
+            return self._forward_online(x, residual, neuron)
         x = self.norm(self.conv(x))
         if residual is not None:
             x = x + residual
         return x if neuron is None else _fire_over_time(x, neuron, self.steps)
+
+    def _forward_online(
+        self, x: OnlineStep, residual: OnlineStep | None, neuron: Neuron | None
+    ) -> OnlineStep:
+        x = map_step(self.norm, online.convolve(x, self._convolution()))
+        if residual is not None:
+            x = online.add(x, residual)
+        return x if neuron is None else online.fire(x, self, neuron)
 
     def _convolution(self) -> Convolution:
         conv = self.conv
@@ -128,9 +143,16 @@ def subsample(x: Activation, stride: int) -> Activation:
     """
     if stride == 1:
         return x
+    return _map(lambda maps: maps[:, :, ::stride, ::stride], x, keeps_spikes=True)
+
+
+def _map(
+    operation: Callable[[Tensor], Tensor], x: Activation, *, keeps_spikes: bool = False
+) -> Activation:
+    """Apply an operation to every part of an activation; keeps_spikes as in `map_pair`."""
     if isinstance(x, RatePair):
-        return map_pair(partial(subsample, stride=stride), x, keeps_spikes=True)
-    return x[:, :, ::stride, ::stride]
+        return map_pair(operation, x, keeps_spikes=keeps_spikes)
+    return map_step(operation, x) if isinstance(x, OnlineStep) else operation(x)
 
 
 class Shortcut(ConvNorm):
@@ -161,7 +183,9 @@ class Linear(nn.Linear):
 
     def forward(self, x: Activation) -> Activation:
         """(T*B, C) -> (T*B, K)."""
-        return map_pair(super().forward, x) if isinstance(x, RatePair) else super().forward(x)
+        if isinstance(x, OnlineStep):
+            return online.linear(x, self.weight, self.bias)
+        return _map(super().forward, x)
 
 
 def average_pool(x: Activation, window: int | None) -> Activation:
@@ -175,7 +199,7 @@ def average_pool(x: Activation, window: int | None) -> Activation:
             return maps.mean((-2, -1))  # unlike pooling, keeps no map for its backward
         return F.avg_pool2d(maps, window).flatten(1)
 
-    return map_pair(pool, x) if isinstance(x, RatePair) else pool(x)
+    return _map(pool, x)
 
 
 def max_pool(x: Activation, window: int, stride: int, padding: int) -> Activation:
@@ -188,6 +212,7 @@ def max_pool(x: Activation, window: int, stride: int, padding: int) -> Activatio
     def pool(maps: Tensor) -> Tensor:
         return F.max_pool2d(maps, window, stride, padding)
 
-    if not isinstance(x, RatePair):
-        return pool(x)
-    return map_pair(pool, x)._replace(rate_is_mean=x.rate_is_mean and x.steps == 1)
+    pooled = _map(pool, x)
+    if isinstance(x, RatePair):
+        return pooled._replace(rate_is_mean=x.rate_is_mean and x.steps == 1)
+    return pooled

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from model.abc_model import METHODS, RateModel
+from model.abc_model import RateModel
 from model.functional import Neuron
 from model.kernel import Execution
+from model.method import METHODS
 from model.preact_resnet import PreActResNet
 from model.resnet import ResNet
 

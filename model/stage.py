@@ -8,6 +8,7 @@ from torch import nn
 
 from model.branch import Branch
 from model.functional import Neuron
+from model.method import METHODS
 
 
 def make_stages(
@@ -44,7 +45,7 @@ def make_branches(
     standard_block: bool = False,
 ) -> nn.ModuleList:
     """A `Branch` for each stage but the last if the method has branches, else an empty list."""
-    if method != "esd":
+    if not METHODS[method].branches:
         return nn.ModuleList()
     return nn.ModuleList(
         Branch(widths[i:], num_classes, pool=pool, standard_block=standard_block)

@@ -30,7 +30,8 @@ GOOD = {
     "checkpoint_every": ("1", "4", "2147483647"),
     "keep_checkpoints": ("1", "3"),
     "arch": ("resnet18", "resnet19"),
-    "method": ("esd", "rate", "bptt"),
+    "method": ("esd", "rate", "bptt", "bptt_checkpointed", "sltt", "ottt"),
+    "teacher": ("reliable", "soft", "all", "final", "best", "label_smoothing"),
     "width": ("1", "3", "5"),
     "branch_pool": ("4", "global", "default"),
     "T": ("1", "2", "3", "٣"),
@@ -63,6 +64,7 @@ WRONG = {
     "keep_checkpoints": (*WRONG_COUNTS, "0"),
     "arch": ("resnet50", "", "ResNet18", "preact_resnet18"),  # 32 pixels leave no 4x4 map
     "method": ("ESD", "stdp"),
+    "teacher": ("", "mean"),
     "width": (*WRONG_COUNTS, "0", "65537"),
     "branch_pool": (*WRONG_COUNTS, "0", "3000"),
     "T": (*WRONG_COUNTS, "0"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmark.measure import saved_bytes
 from model import build_model
 from tests.support.observe import reference_names
 from tests.support.spiking_network import SpikingResNet18
@@ -55,6 +56,20 @@ def test_inference_equals_spikingjelly_at_every_time_step(reset):
         assert wanted.abs().max() > 0
         assert_close(ours.eval().time_logits(x), wanted)
         assert_close(ours(x), wanted.mean(0))
+
+
+def test_checkpointing_changes_nothing_but_what_is_kept():
+    kept, results = {}, {}
+    for method in ("bptt", "bptt_checkpointed"):
+        torch.manual_seed(0)
+        net = build_model("resnet18", num_classes=CLASSES, T=4, width=WIDTH, method=method).double()
+        x = torch.randn(3, 3, 32, 32, dtype=torch.float64)
+        kept[method] = saved_bytes(lambda net=net, x=x: net(x)[0].sum(), net.parameters())
+        net(x)[0].sum().backward()
+        results[method] = [*(p.grad for p in net.parameters()), *net.buffers()]
+    for ours, plain in zip(results["bptt_checkpointed"], results["bptt"], strict=True):
+        assert_close(ours, plain)
+    assert kept["bptt_checkpointed"] < kept["bptt"] / 5
 
 
 def networks(reset: str, T: int, frames: bool):

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.distillation import SelfDistillationLoss, reliable_teacher
+from model.distillation import SelfDistillationLoss
+from model.teacher import reliable_teacher
 
 N, B, K = 3, 7, 5
 

@@ -1,7 +1,8 @@
 """The spiking ResNet-18 on spikingjelly's own layers and multi-step neurons, without branches.
 
 A second implementation of backpropagation through time: spikingjelly runs every layer over
-(T, B, ...) and differentiates through its surrogate. Modules carry the published code's names.
+(T, B, ...) and differentiates through its surrogate; and, with its SLTTLIFNode, of spatial
+learning through time, one time step at a time. Modules carry the published code's names.
 
 Shapes: T time steps, B batch, C channels, H height, W width, K classes.
 """
@@ -37,7 +38,10 @@ class Block(nn.Module):
 
 
 class SpikingResNet18(nn.Module):
-    """`width` channels in the first stage; decay, v_reset and detach_reset as in the paper."""
+    """`width` channels in the first stage; decay, v_reset and detach_reset as in the paper.
+
+    online: neurons without gradients through time, one call per time step.
+    """
 
     def __init__(
         self,
@@ -49,10 +53,12 @@ class SpikingResNet18(nn.Module):
         thresh: float,
         v_reset: float | None,
         detach_reset: bool,
+        online: bool = False,
     ):
         super().__init__()
+        self.online = online
         fire = partial(
-            neuron.LIFNode,
+            neuron.SLTTLIFNode if online else neuron.LIFNode,
             tau=1 / (1 - decay),
             decay_input=False,
             v_threshold=thresh,
@@ -71,12 +77,16 @@ class SpikingResNet18(nn.Module):
             self.add_module(f"layer{i + 1}", nn.Sequential(*blocks))
         self.pool = layer.AdaptiveAvgPool2d(1)
         self.classifier = nn.Sequential(layer.Linear(c_in, num_classes))
-        functional.set_step_mode(self, "m")
+        functional.set_step_mode(self, "s" if online else "m")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(T, B, C, H, W) frames -> (T, B, K) logits of every time step, from rest."""
-        functional.reset_net(self)
+        """(T, B, C, H, W) frames -> (T, B, K) logits of every time step, from rest.
+
+        Online, one frame (B, C, H, W) -> (B, K), from where the last left the neurons.
+        """
+        if not self.online:
+            functional.reset_net(self)
         x = self.conv0(x)
         for i in range(len(BLOCKS)):
             x = self.get_submodule(f"layer{i + 1}")(x)
-        return self.classifier(self.pool(x).flatten(2))
+        return self.classifier(self.pool(x).flatten(-3))
