@@ -1,10 +1,9 @@
-"""DigitsDVS: handwritten digits seen by a simulated event camera. Simulated, not recorded.
+"""A picture seen by a simulated event camera. Simulated, not recorded.
 
 CIFAR10-DVS was made by moving pictures along a closed loop in front of a dynamic vision sensor (Li
 et al., "CIFAR10-DVS: An Event-Stream Dataset for Object Classification", Frontiers in
-Neuroscience 11:309, 2017). The same is computed here for scikit-learn's 1,797 digits and an ideal
-sensor of the same 128 x 128 pixels, and written in the same files, so that everything behind them
-is what CIFAR10-DVS goes through.
+Neuroscience 11:309, 2017). The same is computed here for an ideal sensor of the same 128 x 128
+pixels; experiment.dvs.simulated says for which pictures.
 
 A pixel of the sensor (Lichtsteiner, Posch and Delbruck, IEEE JSSC 43(2), 2008) holds a level m of
 log intensity. While the log intensity L it sees differs from m by at least its threshold theta, it
@@ -16,53 +15,18 @@ Shapes: S positions of the picture along the loop, H x W pixels of the sensor.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
-from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
 
-from experiment.dvs.countdown import Countdown
-from experiment.dvs.events import SIDE, Events, encode_aedat
-from util.atomic_file import write_atomically
+from experiment.dvs.events import SIDE, Events
 
-ENLARGED = 12  # pixels of the sensor that a pixel's side of the 8 x 8 digit covers
-DARK, BRIGHT = 0.2, 1.0  # intensity of background and ink
+ENLARGED = 120  # pixels of the sensor that the side of a picture with its rim covers
+DARK, BRIGHT = 0.2, 1.0  # intensity of a picture's lowest and highest value
 RADIUS = 6  # pixels from the loop's centre to its corners
 LOOP_TIME = 200_000  # microseconds for one turn of the loop
 THRESHOLD = 0.5  # mean of theta, in log intensity
 THRESHOLD_SPREAD = 0.021  # its standard deviation between pixels, as measured in 2008
-
-
-def write_digits(folder: Path, report: Callable[[str], None] = lambda line: None) -> None:
-    """Write `folder`/download/DIGIT.zip for the ten digits, where they are not there.
-
-    A member is DIGIT/digits_DIGIT_INDEX.aedat, INDEX the position in scikit-learn's data set. An
-    archive depends on nothing but its digit, so an interrupted call can be repeated.
-    """
-    from sklearn.datasets import load_digits
-
-    digits = load_digits()
-    download = folder / "download"
-    download.mkdir(parents=True, exist_ok=True)
-    missing = [digit for digit in range(10) if not (download / f"{digit}.zip").exists()]
-    sensor = Sensor.sample(seed=0)
-    countdown = Countdown(
-        "simulating the sensor", int(np.isin(digits.target, missing).sum()), report
-    )
-    for digit in missing:
-        content = io.BytesIO()
-        with ZipFile(content, "w") as archive:
-            for index in np.flatnonzero(digits.target == digit):
-                scene = log_intensity(digits.images[index] / 16)
-                events = sensor_events(scene, np.linspace(0, LOOP_TIME, len(scene)), sensor)
-                member = ZipInfo(f"{digit}/digits_{digit}_{index}.aedat")
-                archive.writestr(member, encode_aedat(events), ZIP_DEFLATED, compresslevel=1)
-                countdown.advance()
-        write_atomically(download / f"{digit}.zip", content.getbuffer())
-    countdown.close()
 
 
 class Sensor(NamedTuple):
@@ -90,14 +54,18 @@ def closed_loop(radius: int) -> np.ndarray:
 
 
 def log_intensity(picture: np.ndarray) -> np.ndarray:
-    """What the sensor sees of an 8 x 8 picture (values 0 to 1) along the loop: (S, H, W)."""
+    """What the sensor sees of a square picture (values 0 to 1) along the loop: (S, H, W).
+
+    The picture's side is a divisor of ENLARGED, less two pixels: 8, 28, ...
+    """
     import torch
     from torch.nn.functional import interpolate
 
-    # A dark rim makes the digit's outer edges as soft as its inner ones.
+    # A dark rim makes the outer edges as soft as the inner ones.
     image = torch.from_numpy(np.pad(picture, 1))[None, None]
-    enlarged = interpolate(image, scale_factor=ENLARGED, mode="bilinear")[0, 0].numpy()
-    margin = (SIDE - len(enlarged)) // 2 + RADIUS
+    assert image.shape[2] == image.shape[3] and ENLARGED % image.shape[2] == 0, picture.shape
+    enlarged = interpolate(image, size=(ENLARGED, ENLARGED), mode="bilinear")[0, 0].numpy()
+    margin = (SIDE - ENLARGED) // 2 + RADIUS
     scene = np.log(DARK + (BRIGHT - DARK) * np.pad(enlarged, margin))
     views = np.lib.stride_tricks.sliding_window_view(scene, (SIDE, SIDE))
     x, y = (RADIUS - closed_loop(RADIUS)).T  # the picture moves right when the view moves left

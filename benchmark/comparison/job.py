@@ -1,0 +1,90 @@
+"""One run of a comparison: trained, evaluated, remembered; done once, however often it is asked.
+
+OUTPUT/ROW/seed60/RUN FOLDER/      what the main writes, and evaluate/ (all time steps, heads)
+OUTPUT/ROW/seed60/done.json        the flags and the run folder, once both are complete
+OUTPUT/ROW/seed60/output.txt       what the programs printed
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from benchmark.comparison.plan import Plan, Row
+from util.record import write_json
+
+EVALUATE = Path(__file__).resolve().parents[2] / "experiment" / "trained" / "evaluate.py"
+
+
+class Job(NamedTuple):
+    """A row with one seed, and the folder that is its own."""
+
+    row: Row
+    seed: int
+    main: Path
+    folder: Path
+
+    @property
+    def flags(self) -> list[str]:
+        return [*self.row.flags, "--seed", str(self.seed)]
+
+    def run_folder(self) -> Path | None:
+        """The complete run of these flags, or None if there is none yet."""
+        try:
+            done = json.loads((self.folder / "done.json").read_bytes())
+        except (OSError, ValueError):
+            return None
+        run = self.folder / done["run"]
+        return run if done["flags"] == self.flags and run.is_dir() else None
+
+
+def jobs_of(plan: Plan, output: Path) -> list[Job]:
+    """Every row with every seed, one seed of all rows before the next."""
+    return [
+        Job(row, seed, plan.main, output / row.name / f"seed{seed}")
+        for seed in plan.seeds
+        for row in plan.rows
+    ]
+
+
+def perform(job: Job, *, threads: int) -> str | None:
+    """Train (or go on training) and evaluate, unless it is done; the reason if it failed."""
+    if job.run_folder() is not None:
+        return None
+    job.folder.mkdir(parents=True, exist_ok=True)
+    training = [job.main, *job.flags, "--log_path", job.folder, "--resume", "auto"]
+    problem = _call(training, job.folder, threads)
+    if problem is not None:
+        return problem
+    configs = sorted(job.folder.glob("*/config.json"), key=lambda p: p.stat().st_mtime)
+    run = _with_flags(configs, job)
+    problem = _call([EVALUATE, run / "last.pt"], job.folder, threads)
+    if problem is None:
+        write_json(job.folder / "done.json", {"flags": job.flags, "run": run.name})
+    return problem
+
+
+def _with_flags(configs: list[Path], job: Job) -> Path:
+    """The newest run folder; that of the training which has just come to its end."""
+    finished = [path.parent for path in configs if (path.parent / "last.pt").exists()]
+    assert finished, f"{job.main} left no checkpoint in {job.folder}"
+    return max(finished, key=lambda folder: (folder / "last.pt").stat().st_mtime)
+
+
+def _call(command: list, folder: Path, threads: int) -> str | None:
+    """Run a Python program to its end; the last line of its errors if it failed."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    with (folder / "output.txt").open("a") as output:
+        done = subprocess.run(
+            [sys.executable, *map(str, command)], env=environment, stdout=output,
+            stderr=subprocess.PIPE, text=True, errors="replace",
+        )  # fmt: skip
+        output.write(done.stderr)
+    if done.returncode == 0:
+        return None
+    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+    return lines[-1]

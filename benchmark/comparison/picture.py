@@ -1,0 +1,74 @@
+"""The picture of a comparison: accuracy, accuracy against time, time steps, reliability."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+Entry = dict[str, Any]
+
+
+def picture(entries: Sequence[Entry], heading: dict[str, Any]) -> bytes:
+    """PNG with four panels; rows without a complete run are left out."""
+    entries = [entry for entry in entries if entry["runs"]]
+    colours = {e["name"]: colormaps["tab10"](i % 10) for i, e in enumerate(entries)}
+    figure = Figure(figsize=(13, 9), layout="constrained")
+    FigureCanvasAgg(figure)
+    (accuracy, cost), (steps, reliable) = figure.subplots(2, 2)
+    _accuracies(accuracy, entries, colours)
+    _costs(cost, entries, colours)
+    _series(steps, entries, colours, "steps", 1)
+    steps.set(xlabel="time steps taken", ylabel="test top-1 (%)", title="stopped early")
+    branched = [entry for entry in entries if len(entry["mean"]["heads"]) > 1]
+    _series(reliable, branched, colours, "reliable", 0)
+    reliable.set(xlabel="epoch", ylabel="share of training samples (%)",
+                 title="samples that a head gets right")  # fmt: skip
+    figure.suptitle(heading["title"])
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100)
+    return buffer.getvalue()
+
+
+def _accuracies(axes: Axes, entries: Sequence[Entry], colours: dict) -> None:
+    """Mean and deviation as a point with whiskers, every run as a small dot."""
+    for place, entry in enumerate(reversed(entries)):
+        mean, deviation = entry["mean"]["last"]
+        colour = colours[entry["name"]]
+        axes.errorbar(mean, place, xerr=deviation, fmt="o", color=colour, capsize=4)
+        runs = [run["last"] for run in entry["runs"].values()]
+        axes.plot(runs, [place - 0.22] * len(runs), ".", color=colour, alpha=0.5)
+    axes.set_yticks(range(len(entries)), [entry["name"] for entry in reversed(entries)])
+    axes.set(xlabel="test top-1 (%)", title="after the last epoch, mean ± deviation")
+    axes.grid(axis="x", alpha=0.3)
+
+
+def _costs(axes: Axes, entries: Sequence[Entry], colours: dict) -> None:
+    for entry in entries:
+        seconds, top1 = entry["mean"]["seconds"][0], entry["mean"]["last"][0]
+        axes.plot(seconds, top1, "o", color=colours[entry["name"]], label=entry["name"])
+    axes.set(xlabel="seconds per epoch of training", ylabel="test top-1 (%)", xlim=(0, None),
+             title="accuracy and time")  # fmt: skip
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=9)
+
+
+def _series(axes: Axes, entries: Sequence[Entry], colours: dict, key: str, first: int) -> None:
+    """Mean over the seeds as a line, the deviation as a band."""
+    for entry in entries:
+        pairs = entry["mean"][key]
+        x = [number + first for number in range(len(pairs))]
+        means = [mean for mean, _ in pairs]
+        axes.plot(x, means, "o-", markersize=3, color=colours[entry["name"]], label=entry["name"])
+        low, high = ([m + sign * d for m, d in pairs] for sign in (-1, 1))
+        axes.fill_between(x, low, high, color=colours[entry["name"]], alpha=0.12, linewidth=0)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    if entries:
+        axes.legend(fontsize=9)

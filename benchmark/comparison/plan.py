@@ -1,0 +1,124 @@
+"""A plan: which runs are compared, from a TOML file.
+
+experiment = "cifar"            # the main that trains: experiment/cifar/main.py
+seeds = [60, 61, 62]            # every row runs once with each
+
+[flags]                         # of every run, by the names of the main's flags
+dataset = "Digits"
+num_epoch = 10
+
+[[row]]                         # one line of the table: a name, and flags of its own
+name = "esd"
+method = "esd"
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tomllib
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+EXPERIMENTS = ("cifar", "dvs")
+OWN_FLAGS = ("seed", "log_path", "resume", "evaluate")  # the comparison sets them itself
+KEYS = {"experiment", "seeds", "flags", "row"}
+
+
+class Row(NamedTuple):
+    """One line of the table. arguments: every flag with its value, as the main understands it."""
+
+    name: str
+    flags: tuple[str, ...]
+    arguments: dict[str, Any]
+
+
+class Plan(NamedTuple):
+    """What is compared: rows times seeds of one experiment."""
+
+    experiment: str
+    seeds: tuple[int, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def main(self) -> Path:
+        """The script that trains."""
+        return Path(__file__).resolve().parents[2] / "experiment" / self.experiment / "main.py"
+
+
+def read_plan(path: Path) -> Plan:
+    """The plan in a file; every row's flags have been understood by the main's own parser.
+
+    Raises: FileNotFoundError; ValueError that names what is wrong and what was expected.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no plan {path}: name a TOML file")
+    try:
+        content = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not a TOML file: {error}") from error
+    unknown = sorted(set(content) - KEYS)
+    if unknown:
+        raise ValueError(f"{path}: unknown key {unknown[0]!r}, expected {', '.join(sorted(KEYS))}")
+    experiment = content.get("experiment", "cifar")
+    if experiment not in EXPERIMENTS:
+        raise ValueError(
+            f"{path}: experiment is {experiment!r}, expected one of {', '.join(EXPERIMENTS)}"
+        )
+    shared, rows = content.get("flags", {}), content.get("row", [])
+    if not isinstance(shared, dict) or not _is_list_of(rows, dict) or not rows:
+        raise ValueError(f"{path}: expected a table [flags] and at least one [[row]]")
+    parser = import_module(f"experiment.{experiment}.config.config").get_parser()
+    return Plan(experiment, _seeds(content, path), tuple(_rows(rows, shared, parser, path)))
+
+
+def _seeds(content: dict[str, Any], path: Path) -> tuple[int, ...]:
+    seeds = content.get("seeds", [])
+    if not _is_list_of(seeds, int) or not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"{path}: seeds is {seeds!r}, expected different whole numbers in a list")
+    return tuple(seeds)
+
+
+def _rows(
+    rows: list[dict[str, Any]], shared: dict[str, Any], parser: argparse.ArgumentParser, path: Path
+) -> list[Row]:
+    found: dict[str, Row] = {}
+    for number, own in enumerate(rows, 1):
+        name = own.get("name")
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.+-]+", name) or name in found:
+            raise ValueError(
+                f"{path}: row {number} has the name {name!r}, expected one of its own made of "
+                "letters, digits and . _ + -"
+            )
+        values = shared | {key: value for key, value in own.items() if key != "name"}
+        flags = _command_line(values, parser, f"{path}, row {name}")
+        try:
+            arguments = vars(parser.parse_args(flags))
+        except SystemExit:
+            print(f"(the flags of row {name} in {path})", file=sys.stderr)
+            raise
+        found[name] = Row(name, flags, arguments)
+    return list(found.values())
+
+
+def _command_line(
+    values: dict[str, Any], parser: argparse.ArgumentParser, where: str
+) -> tuple[str, ...]:
+    """Flags as a command line has them; true and false become --flag and --no-flag."""
+    known = {action.dest for action in parser._actions} - {"help", *OWN_FLAGS}
+    flags: list[str] = []
+    for name, value in values.items():
+        if name not in known:
+            why = "is set by the comparison" if name in OWN_FLAGS else "is no flag of the main"
+            raise ValueError(f"{where}: {name!r} {why}; flags are {', '.join(sorted(known))}")
+        if isinstance(value, bool):
+            flags.append(f"--{name}" if value else f"--no-{name}")
+        else:
+            flags += [f"--{name}", str(value)]
+    return tuple(flags)
+
+
+def _is_list_of(values: Any, kind: type) -> bool:
+    return isinstance(values, list) and all(type(value) is kind for value in values)

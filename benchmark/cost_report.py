@@ -1,0 +1,124 @@
+"""Tables and picture of what `cost.py` measured."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from benchmark.report import MEBIBYTE
+from util.atomic_file import write_atomically
+
+
+class Cost(NamedTuple):
+    """One method at one T: seconds of a step, bytes kept for backward, peak bytes, of B samples."""
+
+    method: str
+    T: int
+    batch: int
+    seconds: float
+    kept: int
+    peak: int
+
+    @property
+    def milliseconds(self) -> float:
+        return 1e3 * self.seconds
+
+    @property
+    def kept_per_sample(self) -> float:
+        """MiB."""
+        return self.kept / self.batch / MEBIBYTE
+
+    @property
+    def peak_per_sample(self) -> float:
+        """MiB."""
+        return self.peak / self.batch / MEBIBYTE
+
+
+QUANTITIES = {  # property of Cost: what it is, for a person
+    "milliseconds": "ms per training step",
+    "kept_per_sample": "kept for backward, MiB per sample",
+    "peak_per_sample": "peak, MiB per sample",
+}
+STYLES = {  # method: label, colour, line
+    "esd": ("esd (the paper)", "#1565c0", "-"),
+    "rate": ("rate", "#42a5f5", "--"),
+    "bptt": ("bptt", "#8d6e63", "-"),
+    "bptt_checkpointed": ("bptt, checkpointed", "#bcaaa4", "--"),
+    "sltt": ("sltt", "#2e7d32", "-"),
+    "ottt": ("ottt", "#81c784", "--"),
+}
+
+
+def markdown(rows: list[Cost], conditions: dict, command: str) -> str:
+    """One table per quantity, methods down, T across, under the command and the machine."""
+    described = ", ".join(f"{key} {value}" for key, value in conditions.items())
+    parts = [f"    {command}\n\n{described}, B = {rows[0].batch}"]
+    parts += [f"### {text}\n\n{table(rows, field)}" for field, text in QUANTITIES.items()]
+    return "\n\n".join(parts) + "\n"
+
+
+def table(rows: list[Cost], field: str) -> str:
+    """One quantity; the last column is its growth from T = 2 (or the smallest) to the largest T."""
+    time_steps = sorted({row.T for row in rows})
+    first = 2 if 2 in time_steps else time_steps[0]
+    values = {(row.method, row.T): getattr(row, field) for row in rows}
+    growth = f"T {time_steps[-1]} over T {first}"
+    lines = ["| T | " + " | ".join(map(str, time_steps)) + f" | {growth} |"]
+    lines.append("|--|" + "--:|" * (len(time_steps) + 1))
+    for method in dict.fromkeys(row.method for row in rows):
+        own = [values[method, T] for T in time_steps]
+        ratio = own[-1] / values[method, first]
+        cells = [*(f"{value:.4g}" for value in own), f"{ratio:.2f}"]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def draw(axes: Axes, rows: list[Cost], field: str) -> None:
+    """One quantity against T, a line per method."""
+    for method, (label, colour, line) in STYLES.items():
+        own = [row for row in rows if row.method == method]
+        if own:
+            values = [getattr(row, field) for row in own]
+            axes.plot([row.T for row in own], values, color=colour, linestyle=line, marker="o",
+                      markersize=3.5, label=label)  # fmt: skip
+    axes.set(xlabel="time steps T", ylabel=QUANTITIES[field], ylim=(0, None), xlim=(0, None))
+    axes.grid(alpha=0.3)
+
+
+def picture(rows: list[Cost], conditions: dict) -> bytes:
+    """PNG: the three quantities side by side."""
+    figure = Figure(figsize=(15, 4.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(QUANTITIES))
+    for axes, field in zip(panels, QUANTITIES, strict=True):
+        draw(axes, rows, field)
+    panels[0].legend()
+    where = conditions.get("gpu", conditions["processor"])
+    figure.suptitle(f"{conditions['arch']}, batch {rows[0].batch}, {where}")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def as_json(rows: list[Cost], conditions: dict, command: str) -> str:
+    record = {"command": command, "machine": conditions, "rows": [row._asdict() for row in rows]}
+    return json.dumps(record, indent=1) + "\n"
+
+
+def write_cost(folder: Path, rows: list[Cost], conditions: dict, command: str) -> list[Path]:
+    """Write cost.md, cost.json and cost.png into a folder, which is made if needed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {
+        "cost.md": markdown(rows, conditions, command).encode(),
+        "cost.json": as_json(rows, conditions, command).encode(),
+        "cost.png": picture(rows, conditions),
+    }
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+    return [folder / name for name in files]
