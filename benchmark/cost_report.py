@@ -74,7 +74,7 @@ def table(rows: list[Cost], field: str) -> str:
     for method in dict.fromkeys(row.method for row in rows):
         own = [values[method, T] for T in time_steps]
         ratio = own[-1] / values[method, first]
-        cells = [*(f"{value:.4g}" for value in own), f"{ratio:.2f}"]
+        cells = [*(f"{v:.2f}" if v < 100 else f"{v:.0f}" for v in own), f"{ratio:.2f}"]
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 """Draw figure.PNG: the method as a picture, and beside it what one training step costs.
 
-    python benchmark/step.py --sweep 1 2 4 6 8 --branches with --output docs/benchmark
-    python benchmark/figure.py --measured docs/benchmark/step.json --output figure.PNG
+    python benchmark/cost.py --output docs/benchmark
+    python benchmark/figure.py --measured docs/benchmark/cost.json --output figure.PNG
 
 The curves are read from the file that the first command wrote; nothing is drawn from memory.
 """
@@ -19,20 +19,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
-from matplotlib.ticker import MaxNLocator
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from benchmark.cost_report import Cost, draw
 from util.atomic_file import write_atomically
 
 SPIKE, RATE, BRANCH, TEACHER = "#37474f", "#1565c0", "#2e7d32", "#c62828"
-CURVES = {  # contestant of benchmark/step.py: (label, color)
-    "bptt": ("backpropagation through time", "#8d6e63"),
-    "two_stage": ("rate-based, two passes (published)", "#ef6c00"),
-    "one_pass": ("rate-based, one pass (this project)", RATE),
-    "floor": ("the convolutions alone", "#9e9e9e"),
-}
 
 
 def box(axes: Axes, x: float, y: float, width: float, height: float, text: str, color: str) -> None:
@@ -113,34 +107,20 @@ def draw_method(axes: Axes) -> None:
               color=RATE, fontsize=10, ha="center")  # fmt: skip
 
 
-def draw_curve(axes: Axes, rows: list[dict], field: str, unit: float) -> None:
-    """One line per contestant against T."""
-    for name, (label, color) in CURVES.items():
-        own = sorted((r for r in rows if r["name"] == name), key=lambda r: r["T"])
-        own = [r for r in own if r[field] is not None]
-        if own:
-            axes.plot([r["T"] for r in own], [unit * r[field] for r in own], "o-", color=color,
-                      label=label, markersize=4)  # fmt: skip
-    axes.set(xlabel="time steps T", ylim=(0, None))
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.3)
-
-
-def draw(measured: dict) -> bytes:
+def draw_figure(measured: dict) -> bytes:
     """The whole figure as PNG."""
-    rows = [row for row in measured["rows"] if row["branches"]]
+    rows = [Cost(**row) for row in measured["rows"]]
+    conditions = measured["machine"]
     figure = Figure(figsize=(15, 6.2), layout="constrained")
     FigureCanvasAgg(figure)
     grid = figure.add_gridspec(2, 2, width_ratios=(2.1, 1))
     draw_method(figure.add_subplot(grid[:, 0]))
     time, memory = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])
-    draw_curve(time, rows, "seconds", 1e3)
-    batch, machine = rows[0]["batch"], measured["machine"]
-    where = machine.get("processor", machine.get("device", ""))
-    time.set(ylabel="ms per training step", title=f"ResNet-18, batch {batch}, {where}")
+    draw(time, rows, "milliseconds")
+    where = conditions.get("gpu", conditions["processor"])
+    time.set(title=f"{conditions['arch']}, batch {rows[0].batch}, {where}")
     time.legend(fontsize=8)
-    draw_curve(memory, rows, "saved", 2**-20)
-    memory.set(ylabel="MiB per sample", title="kept for the backward pass")
+    draw(memory, rows, "kept_per_sample")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
@@ -151,20 +131,16 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--measured", type=Path, default=Path("docs/benchmark/step.json"),
-                        help="what step.py --sweep wrote (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--measured", type=Path, default=Path("docs/benchmark/cost.json"),
+                        help="what cost.py wrote (default: %(default)s)")  # fmt: skip
     parser.add_argument("--output", type=Path, default=Path("figure.PNG"),
                         help="picture to write (default: %(default)s)")  # fmt: skip
     args = parser.parse_args(argv)
     try:
-        measured = json.loads(args.measured.read_text())
-    except (OSError, ValueError) as error:
-        parser.error(
-            f"--measured {args.measured}: {error}; write it with benchmark/step.py --sweep"
-        )
-    if not any(row["branches"] for row in measured["rows"]):
-        parser.error(f"--measured {args.measured} has no rows with branches: use --branches with")
-    write_atomically(args.output, draw(measured))
+        picture = draw_figure(json.loads(args.measured.read_text()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        parser.error(f"--measured {args.measured}: {error!r}; write it with benchmark/cost.py")
+    write_atomically(args.output, picture)
 
 
 if __name__ == "__main__":

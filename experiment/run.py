@@ -51,8 +51,12 @@ def run(
     recipe: Recipe,
     load_data: Callable[[], Data],
     build_network: Callable[[Data], RateModel],
+    on_start: Callable[[Path, Data], None] = lambda folder, data: None,
 ) -> dict[str, Any]:
     """Train, or evaluate if the request says so; returns the final metrics.
+
+    `on_start` is called with the run folder and the data before the first step, in the first
+    process alone; not in an evaluation.
 
     Raises: SystemExit with a code of `failure` after one sentence on stderr.
     """
@@ -70,7 +74,7 @@ def run(
         if request.evaluate is not None:
             return evaluate_file(net, data, recipe, request, group)
         check_smallest_batch(net, data, recipe, group)
-        return train(request, recipe, data, net, group)
+        return train(request, recipe, data, net, group, on_start)
 
 
 def check_test_image(net: RateModel, data: Data, group: Group) -> None:
@@ -127,7 +131,12 @@ def evaluate_file(
 
 
 def train(
-    request: Request, recipe: Recipe, data: Data, net: RateModel, group: Group
+    request: Request,
+    recipe: Recipe,
+    data: Data,
+    net: RateModel,
+    group: Group,
+    on_start: Callable[[Path, Data], None],
 ) -> dict[str, Any]:
     """Train in a new run folder, or in that of the run to resume; returns the final metrics."""
     state = TrainingState(net, recipe, request.identity)
@@ -149,6 +158,8 @@ def train(
             if request.resume is not None and not checkpoints:
                 logger.info(f"--resume {request.resume}: {describe_fresh_start(request)}")
             with noted_in(logger), failures_of_a_run(recipe.batch_sizes):
+                if group.is_first:
+                    on_start(folder, data)
                 train_in(folder, recipe, data, state, group=group, logger=logger, stop=stop)
             result = group.from_first(lambda: final_metrics(folder, state))
             logger.info(describe_result(result))

@@ -23,4 +23,4 @@ class NMNIST(_FramesAreReady, datasets.NMNIST):
 
 
 class DVS128Gesture(_FramesAreReady, datasets.DVS128Gesture):
-    """DVS128 Gesture."""
+    """DVS128 Gesture, and what has its 128 x 128 pixels and its folders train/ and test/."""

@@ -13,7 +13,6 @@ trains for five on one CPU core: 92.8 % after the last epoch, one seed. The cont
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -43,10 +42,13 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     request = make_request(args)
     order = "_shuffled" if args.shuffle_frames else ""
     request = replace(request, run_name=f"{request.run_name}_{args.split}{order}")
-    result = run(request, training_recipe(args), partial(data_of, args), partial(network_of, args))
-    if args.evaluate is None and os.environ.get("RANK", "0") == "0":
-        draw_event_frames(data_of(args), Path(result["folder"]) / "event_frames.png")
-    return result
+    return run(
+        request,
+        training_recipe(args),
+        partial(data_of, args),
+        partial(network_of, args),
+        on_start=lambda folder, data: draw_event_frames(data, folder / "event_frames.png"),
+    )
 
 
 def data_of(args: argparse.Namespace) -> EventData:

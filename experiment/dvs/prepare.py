@@ -33,7 +33,7 @@ from experiment.dvs.recordings import (
     recordings,
     refuse_unfinished,
 )
-from experiment.dvs.simulate import write_digits
+from experiment.dvs.simulated import write_recordings
 from experiment.dvs.source import SOURCES, Source, frames_folder
 from util.atomic_file import write_atomically
 
@@ -47,19 +47,19 @@ def prepare(
     time; one works and the others wait.
 
     Raises: FileNotFoundError for missing recordings, ValueError for damaged ones, each naming all
-    of them; OSError, for example if the disk is full.
+    of them; the same for a simulated data set's pictures; OSError, for example if the disk is full.
     """
     source, frames = SOURCES[name], frames_folder(folder, T)
     if is_complete(source, frames):
         return
-    if not folder.is_dir() and not source.embedded:
+    if not folder.is_dir() and not source.simulated:
         raise FileNotFoundError(f"there is no folder {folder}: give the one of {name}")
     folder.mkdir(parents=True, exist_ok=True)
     with _alone_in(folder, report):
         if is_complete(source, frames):
             return
-        if source.embedded:
-            write_digits(folder, report)
+        if source.simulated:
+            write_recordings(name, folder, report)
         elif source.has_parts:
             extract_events(name, source, folder, report)
         places = _find_all(name, source, folder, frames)
@@ -97,12 +97,12 @@ def _find_all(name: str, source: Source, folder: Path, frames: Path) -> dict[str
         except (zipfile.BadZipFile, OSError) as error:
             problems.append(f"{place}: {error}")
     if problems:
-        raise ValueError(_damage_sentence(problems))
+        raise ValueError(_damage_sentence(source, problems))
     if sum(counts.values()) != source.samples:
         listed = ", ".join(f"{places[group]}: {count}" for group, count in counts.items())
         raise ValueError(
-            f"{sum(counts.values()):,} recordings of {name}, expected {source.samples:,}: complete "
-            f"these ({listed})"
+            f"{sum(counts.values()):,} recordings of {name}, expected {source.samples:,}: "
+            f"{'delete' if source.simulated else 'complete'} these ({listed})"
         )
     return places
 
@@ -126,8 +126,9 @@ def _missing_sentence(
     )
 
 
-def _damage_sentence(problems: list[str]) -> str:
-    advice = "fetch these files again and start again, the rest is kept"
+def _damage_sentence(source: Source, problems: list[str]) -> str:
+    remedy = "delete these files" if source.simulated else "fetch these files again"
+    advice = f"{remedy} and start again, the rest is kept"
     return "\n  ".join([f"{len(problems)} damaged; {advice}:", *problems])
 
 
@@ -157,7 +158,7 @@ def _integrate_all(
         countdown.advance()
     countdown.close()
     if damaged:
-        raise ValueError(_damage_sentence(damaged))
+        raise ValueError(_damage_sentence(source, damaged))
 
 
 def _pending(places: dict[str, Path], target: Path) -> Iterator[tuple[Recording, Path]]:

@@ -6,7 +6,8 @@
 The first looks for CIFAR10-DVS (its ten archives, or folders of .aedat files) in data/CIFAR10_DVS
 or data, says what is missing and where to get it, and integrates the recordings to T frames each.
 It can be interrupted and started again. The ten archives take about five minutes on one CPU core
-(30 ms for a recording of 200,000 events), and the frames 0.8 GB.
+(30 ms for a recording of 200,000 events), and the frames 0.8 GB. The second simulates its
+recordings, and so does FashionDVS: see experiment/dvs/simulated.py.
 
 Shapes: B batch, T frames per sample, H x W pixels; the two channels are OFF and ON event counts.
 """

@@ -12,6 +12,12 @@ CIFAR10_CLASSES = (
 )  # fmt: skip
 DIGITS = tuple("0123456789")
 GESTURES = tuple(str(number) for number in range(11))
+# In the order of Fashion-MNIST's labels; here, as of any data set, folders count by alphabet.
+FASHION = (
+    "T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag",
+    "Ankle boot",
+)  # fmt: skip
+FASHION_IMAGES = {"train": 400, "test": 100}  # of each class, of 6,000 and 1,000
 
 
 class Source(NamedTuple):
@@ -26,7 +32,7 @@ class Source(NamedTuple):
     samples: int  # recordings in all groups
     splits: tuple[str, ...]  # that make sense here; the first is the default
     flip: bool  # whether a mirrored sample belongs to the same class
-    embedded: bool = False  # made here, nothing to fetch
+    simulated: bool = False  # made here from pictures, by experiment.dvs.simulated
 
     @property
     def has_parts(self) -> bool:
@@ -42,7 +48,15 @@ SOURCES = {
     "CIFAR10_DVS": Source(
         "CIFAR10DVS", CIFAR10_CLASSES, 10_000, (RANDOM_TENTH, FIRST_TENTH), flip=True
     ),
-    "DigitsDVS": Source("CIFAR10DVS", DIGITS, 1_797, (STRATIFIED,), flip=False, embedded=True),
+    "DigitsDVS": Source("CIFAR10DVS", DIGITS, 1_797, (STRATIFIED,), flip=False, simulated=True),
+    "FashionDVS": Source(
+        "DVS128Gesture",
+        _parts(FASHION),
+        10 * sum(FASHION_IMAGES.values()),
+        (GIVEN,),
+        flip=True,
+        simulated=True,
+    ),
     "NMNIST": Source("NMNIST", _parts(DIGITS), 70_000, (GIVEN,), flip=False),
     "DVS128Gesture": Source("DVS128Gesture", _parts(GESTURES), 1_464, (GIVEN,), flip=False),
 }
@@ -53,10 +67,10 @@ SPLITS = (RANDOM_TENTH, FIRST_TENTH, STRATIFIED, GIVEN)
 def source_folder(name: str, data_path: Path) -> Path:
     """Where the data set lies: `data_path`/`name` if that is a folder, otherwise `data_path`.
 
-    Embedded data sets always have a folder of their own.
+    Simulated data sets always have a folder of their own.
     """
     nested = data_path / name
-    return nested if nested.is_dir() or SOURCES[name].embedded else data_path
+    return nested if nested.is_dir() or SOURCES[name].simulated else data_path
 
 
 def frames_folder(folder: Path, T: int) -> Path:

@@ -1,38 +1,37 @@
 """The README's figure: drawn from measurements, refused without them."""
 
-import json
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from benchmark.figure import CURVES, main
+from benchmark.cost_report import Cost, write_cost
+from benchmark.figure import main
+from model import METHODS
 
 
-def measured(path: Path, *, branches: bool = True) -> Path:
-    rows = [
-        {"name": name, "branches": branches, "T": T, "batch": 16, "seconds": T * 0.1, "saved": 2e6}
-        for name in CURVES
-        for T in (2, 4)
-    ]
-    path.write_text(json.dumps({"machine": {"processor": "some processor"}, "rows": rows}))
+def measured(path: Path) -> Path:
+    rows = [Cost(method, T, 8, T * 0.1, 10**7 * T, 2 * 10**7) for method in METHODS for T in (2, 4)]
+    machine = {"processor": "some processor"}
+    path.parent.mkdir(exist_ok=True)
+    write_cost(path.parent, rows, {**machine, "arch": "resnet18"}, "command")
     return path
 
 
 def test_the_figure_is_a_wide_picture(tmp_path: Path) -> None:
     out = tmp_path / "figure.PNG"
-    main(["--measured", str(measured(tmp_path / "step.json")), "--output", str(out)])
+    main(["--measured", str(measured(tmp_path / "cost.json")), "--output", str(out)])
     with Image.open(out) as picture:
         assert picture.width > 2 * picture.height > 800
 
 
-@pytest.mark.parametrize("problem", ["missing", "not JSON", "no branches"])
+@pytest.mark.parametrize("problem", ["missing", "not JSON", "no rows"])
 def test_without_measurements_there_is_no_figure(tmp_path: Path, problem: str, capsys) -> None:
-    path = tmp_path / "step.json"
+    path = tmp_path / "cost.json"
     if problem == "not JSON":
         path.write_text("{")
-    elif problem == "no branches":
-        measured(path, branches=False)
+    elif problem == "no rows":
+        path.write_text('{"machine": {}}')
     with pytest.raises(SystemExit) as stop:
         main(["--measured", str(path), "--output", str(tmp_path / "figure.PNG")])
     assert stop.value.code == 2

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from experiment import run
 from experiment.dvs.config.config import get_parser
 from experiment.dvs.main import main
 from experiment.dvs.source import SOURCES
+from experiment.failure import RunFailed
 from tests.support.event_files import cifar10_dvs_events, write_archives
 
 NAME = "CIFAR10_DVS"
@@ -38,6 +40,17 @@ def test_a_run_names_its_split_and_draws_its_frames(paths, split):
         assert min(picture.size) > 100
     again = main([*paths, *SHORT, "--split", split, "--evaluate", str(folder / "best.pt")])
     assert again["head_top1"] == pytest.approx(record["test"]["head_top1"])
+
+
+def test_the_frames_are_drawn_before_the_first_step(paths, monkeypatch):
+    def see_folder(folder, *arguments, **options):
+        assert (folder / "event_frames.png").stat().st_size > 10_000
+        raise RunFailed("seen")
+
+    monkeypatch.setattr(run, "train_in", see_folder)
+    with pytest.raises(SystemExit) as end:
+        main([*paths, *SHORT])
+    assert end.value.code == 1
 
 
 def test_resnet19_takes_48_pixels(paths):

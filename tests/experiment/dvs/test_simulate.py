@@ -1,15 +1,13 @@
-"""experiment.dvs.simulate: the sensor against the definition of its pixels, and the digits."""
+"""experiment.dvs.simulate: the sensor against the definition of its pixels, and the loop."""
 
 import numpy as np
 import pytest
 
-from experiment.dvs.recordings import recordings
 from experiment.dvs.simulate import (
     Sensor,
     closed_loop,
     log_intensity,
     sensor_events,
-    write_digits,
 )
 
 
@@ -77,9 +75,10 @@ def test_the_loop_is_closed_and_moves_one_pixel_at_a_time(radius):
     assert (np.abs(loop).sum(axis=1) == radius).all()
 
 
-def test_the_picture_moves_along_the_loop():
-    picture = np.zeros((8, 8))
-    picture[3, 4] = 1
+@pytest.mark.parametrize("side", [8, 28])
+def test_the_picture_moves_along_the_loop(side):
+    picture = np.zeros((side, side))
+    picture[side // 2 - 1, side // 2] = 1
     views = log_intensity(picture)
     brightest = np.array([np.unravel_index(view.argmax(), view.shape)[::-1] for view in views])
     np.testing.assert_array_equal(brightest - brightest[0], closed_loop(6) - closed_loop(6)[0])
@@ -87,34 +86,8 @@ def test_the_picture_moves_along_the_loop():
     assert views.min() == pytest.approx(np.log(0.2)) and views.max() <= 0
 
 
-def test_digits_are_the_same_each_time_and_an_interrupted_call_goes_on(tmp_path, monkeypatch):
-    from sklearn import datasets
-
-    whole = datasets.load_digits()
-    keep = np.r_[:13, 1790:1797]  # two of each at least
-    for field in ("images", "target"):
-        whole[field] = whole[field][keep]
-    monkeypatch.setattr(datasets, "load_digits", lambda: whole)
-    first, second = tmp_path / "first", tmp_path / "second"
-    write_digits(first)
-    write_digits(second)
-    archives = sorted(path.name for path in (first / "download").iterdir())
-    assert archives == [f"{digit}.zip" for digit in sorted(set(whole.target.tolist()))]
-    for name in archives:
-        assert (first / "download" / name).read_bytes() == (second / "download" / name).read_bytes()
-
-    untouched = (second / "download" / "0.zip").stat().st_mtime_ns
-    (second / "download" / "1.zip").unlink()
-    write_digits(second)
-    assert (second / "download" / "0.zip").stat().st_mtime_ns == untouched
-    assert (second / "download" / "1.zip").exists()
-
-    place = first / "download" / "1.zip"
-    found = {recording.name: recording.read() for recording in recordings(place)}
-    assert sorted(found) == sorted(f"digits_1_{i}" for i in np.flatnonzero(whole.target == 1))
-    index = int(next(iter(found)).rsplit("_", 1)[1])
-    scene = log_intensity(whole.images[index] / 16)
-    expected = sensor_events(scene, np.linspace(0, 200_000, 25), Sensor.sample(seed=0))
-    for field, value in zip(expected, found[f"digits_1_{index}"], strict=True):
-        np.testing.assert_array_equal(field, value)
-    assert len(expected.t) > 5_000
+@pytest.mark.parametrize(("side", "pixels"), [(8, 96), (28, 112)])
+def test_pictures_and_their_rim_cover_120_pixels(side, pixels):
+    """Half of the contrast is seen where the picture ends: 120 side / (side + 2) pixels."""
+    lit = log_intensity(np.ones((side, side)))[0] > np.log(0.6)
+    assert (lit.any(axis=0).sum(), lit.any(axis=1).sum()) == (pixels, pixels)

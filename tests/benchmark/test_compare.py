@@ -1,0 +1,159 @@
+"""A comparison: a wrong plan is refused at once, a right one is run once and goes on."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from benchmark import compare
+from benchmark.comparison import job, plan, summary
+
+PLAN = """
+seeds = [1, 2]
+[flags]
+dataset = "FakeData"
+width = 2
+T = 2
+train_batch_size = 64
+num_epoch = 1
+num_workers = 0
+auto_aug = false
+[[row]]
+name = "esd"
+[[row]]
+name = "sltt"
+method = "sltt"
+"""
+PLANS = Path(compare.__file__).parent / "plan"
+
+
+@pytest.mark.parametrize("path", sorted(PLANS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_plan_of_the_project_is_understood(path: Path) -> None:
+    found = plan.read_plan(path)
+    assert len(found.seeds) >= 2 and len(found.rows) >= 2
+    epochs = {row.arguments["num_epoch"] for row in found.rows}
+    assert len(epochs) == 1  # or the rows could not be compared
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("seeds = [1, 2]", "seeds = [1, 1]"), "seeds is [1, 1], expected different whole"),
+        (("seeds = [1, 2]", ""), "seeds is []"),
+        (
+            ("seeds = [1, 2]", 'experiment = "mnist"'),
+            "experiment is 'mnist', expected one of cifar",
+        ),
+        (("width = 2", "widht = 2"), "row esd: 'widht' is no flag of the main; flags are"),
+        (("width = 2", "seed = 2"), "'seed' is set by the comparison"),
+        (('name = "sltt"', 'name = "esd"'), "row 2 has the name 'esd', expected one of its own"),
+        (("[flags]", "[flag]"), "unknown key 'flag', expected experiment, flags, row, seeds"),
+        (("[flags]", "[flags"), "is not a TOML file"),
+    ],
+)
+def test_a_wrong_plan_is_refused_before_anything_runs(tmp_path, capsys, change, sentence) -> None:
+    path, output = tmp_path / "plan.toml", tmp_path / "out"
+    path.write_text(PLAN.replace(*change))
+    with pytest.raises(SystemExit) as stop:
+        compare.main(["--plan", str(path), "--output", str(output)])
+    assert stop.value.code == 2
+    assert sentence in capsys.readouterr().err
+    assert not output.exists()
+
+
+def test_a_wrong_value_is_refused_by_the_mains_own_parser(tmp_path, capsys) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN.replace('method = "sltt"', 'method = "stdp"'))
+    with pytest.raises(SystemExit):
+        plan.read_plan(path)
+    error = capsys.readouterr().err
+    assert "stdp" in error and f"(the flags of row sltt in {path})" in error
+
+
+@pytest.mark.slow
+def test_a_comparison_is_done_once_and_its_numbers_are_the_runs(tmp_path, capsys) -> None:
+    path, output = tmp_path / "plan.toml", tmp_path / "out"
+    path.write_text(PLAN)
+    command = ["--plan", str(path), "--output", str(output)]
+    entries = compare.main(command)
+    files = {p: p.stat().st_mtime_ns for p in output.glob("runs/**/*") if p.is_file()}
+    for entry in entries:
+        assert set(entry["runs"]) == {1, 2} and not entry["problems"]
+        for seed, run in entry["runs"].items():
+            (metrics,) = output.glob(f"runs/{entry['name']}/seed{seed}/*/metrics.jsonl")
+            (record,) = (json.loads(line) for line in metrics.read_text().splitlines())
+            assert run["last"] == run["best"] == record["test"]["top1"]
+            assert run["heads"] == pytest.approx(record["test"]["head_top1"])
+            assert len(run["steps"]) == 2 and run["steps"][-1] == pytest.approx(run["last"])
+            assert run["selected"] is None  # there is no validation set
+    text = (output / "results.md").read_text()
+    assert "python benchmark/compare.py --plan" in text and "| esd | esd | reliable |" in text
+    assert (output / "results.png").read_bytes().startswith(b"\x89PNG")
+
+    shutil.rmtree(output / "runs" / "sltt" / "seed2")  # as if stopped before the last run
+    again = compare.main(command)
+    assert [e["mean"]["last"] for e in again] == [e["mean"]["last"] for e in entries]
+    kept = {p: p.stat().st_mtime_ns for p in files if p.exists()}
+    assert len(kept) > len(files) / 2  # and none of the complete ones was touched
+    assert all(files[p] == t for p, t in kept.items() if "sltt/seed2" not in str(p))
+
+
+def test_a_failed_run_is_named_and_the_others_count(tmp_path, monkeypatch, capsys) -> None:
+    def perform(own: job.Job, *, threads: int) -> str | None:
+        if own.seed == 2:
+            return "error: out of luck"
+        run = own.folder / "run"
+        (run / "evaluate").mkdir(parents=True)
+        (run / "metrics.jsonl").write_text(json.dumps(RECORD) + "\n")
+        (run / "evaluate" / "evaluate.json").write_text(json.dumps(EVALUATION))
+        (own.folder / "done.json").write_text(json.dumps({"flags": own.flags, "run": "run"}))
+        return None
+
+    monkeypatch.setattr(compare, "perform", perform)
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN)
+    with pytest.raises(SystemExit) as stop:
+        compare.main(["--plan", str(path), "--output", str(tmp_path / "out")])
+    assert stop.value.code == 1
+    text = (tmp_path / "out" / "results.md").read_text()
+    assert "Failed: esd, seed 2: error: out of luck" in text
+    assert "| esd | esd | reliable | resnet18 | 2 | 1 | 50.00 ± 0.00 | 50.00 ± 0.00 |" in text
+
+
+RECORD = {
+    "test": {"top1": 50.0},
+    "validation": {"top1": 40.0},
+    "train": {"reliable": 0.5},
+    "timing": {"seconds": 2.0, "peak_memory_mib": 100.0},
+}
+EVALUATION = {"head_top1": [30.0, 50.0], "steps": [{"top1": 20.0}, {"top1": 50.0}]}
+
+
+def test_a_run_of_other_flags_does_not_count_as_done(tmp_path) -> None:
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN)
+    own = job.jobs_of(plan.read_plan(path), tmp_path)[0]
+    (own.folder / "run").mkdir(parents=True)
+    (own.folder / "done.json").write_text(json.dumps({"flags": own.flags, "run": "run"}))
+    assert own.run_folder() == own.folder / "run"
+    path.write_text(PLAN.replace("num_epoch = 1", "num_epoch = 2"))
+    assert job.jobs_of(plan.read_plan(path), tmp_path)[0].run_folder() is None
+
+
+def test_the_epoch_is_selected_on_validation_or_as_published_on_test(tmp_path) -> None:
+    records = [
+        RECORD | {"validation": {"top1": v}, "test": {"top1": t}}
+        for v, t in ((10, 15), (30, 25), (20, 35), (29, 22))
+    ]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, records)))
+    (tmp_path / "evaluate").mkdir()
+    (tmp_path / "evaluate" / "evaluate.json").write_text(json.dumps(EVALUATION))
+    found = summary.run_result(tmp_path)
+    assert (found["last"], found["selected"], found["best"]) == (22, 25, 35)
+
+
+def test_mean_and_sample_deviation() -> None:
+    assert summary.mean_and_deviation([1.0, 2.0, 6.0]) == pytest.approx((3.0, 7**0.5))
+    assert summary.mean_and_deviation([4.0]) == (4.0, 0.0)
+    assert summary.mean_and_deviation([4.0, None]) is None
