@@ -74,7 +74,7 @@ def test_a_wrong_value_is_refused_by_the_mains_own_parser(tmp_path, capsys) -> N
 @pytest.mark.slow
 def test_a_comparison_is_done_once_and_its_numbers_are_the_runs(tmp_path, capsys) -> None:
     path, output = tmp_path / "plan.toml", tmp_path / "out"
-    path.write_text(PLAN)
+    path.write_text(PLAN[: PLAN.rindex("[[row]]")])  # one row is enough
     command = ["--plan", str(path), "--output", str(output)]
     entries = compare.main(command)
     files = {p: p.stat().st_mtime_ns for p in output.glob("runs/**/*") if p.is_file()}
@@ -91,12 +91,12 @@ def test_a_comparison_is_done_once_and_its_numbers_are_the_runs(tmp_path, capsys
     assert "python benchmark/compare.py --plan" in text and "| esd | esd | reliable |" in text
     assert (output / "results.png").read_bytes().startswith(b"\x89PNG")
 
-    shutil.rmtree(output / "runs" / "sltt" / "seed2")  # as if stopped before the last run
+    shutil.rmtree(output / "runs" / "esd" / "seed2")  # as if stopped before the last run
     again = compare.main(command)
     assert [e["mean"]["last"] for e in again] == [e["mean"]["last"] for e in entries]
     kept = {p: p.stat().st_mtime_ns for p in files if p.exists()}
-    assert len(kept) > len(files) / 2  # and none of the complete ones was touched
-    assert all(files[p] == t for p, t in kept.items() if "sltt/seed2" not in str(p))
+    assert 0 < len(kept) < len(files)  # and none of the complete one was touched
+    assert all(files[p] == t for p, t in kept.items() if "esd/seed2" not in str(p))
 
 
 def test_a_failed_run_is_named_and_the_others_count(tmp_path, monkeypatch, capsys) -> None:
