@@ -1,15 +1,22 @@
-"""How many images per second a worker prepares: reading, decoding, augmenting.
+"""How many images per second a worker prepares, and how many the training step takes.
 
     OMP_NUM_THREADS=1 python benchmark/input.py
-    OMP_NUM_THREADS=1 python benchmark/input.py --data_path IMAGENET --workers 1 4 16
+    OMP_NUM_THREADS=1 python benchmark/input.py --width 16 --T 4 --batch 32
+    python benchmark/input.py --device cuda --batch 128 --imagenet_batch 64 --workers 1 4 16
 
 Without --data_path the JPEG files are scikit-learn's two photographs, scaled to 500 x 375 pixels,
 the size of a typical ImageNet image. Rates are of one process that does nothing else, and (with
 --workers) of the data loader as training uses it, batches of 64 images in shared memory.
+
+Beside them are the images per second of one training step on --device (forward, loss, backward,
+update; resnet18 unless --arch says otherwise on 32 x 32 pixels, preact_resnet34 with T = 4 on
+224 x 224) and the workers that keep up with it, each as fast as the one process. With --gpu_aug
+the workers only hand out images, and the step pays for the augmentation.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 import time
@@ -25,8 +32,18 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, Sampler
 
-from benchmark.command import Parser, whole_number
+from benchmark.command import Parser, device, whole_number
+from benchmark.contestant import Workload
+from benchmark.demand import (
+    describe,
+    one_after_the_other,
+    rate_of_augmentation,
+    rate_of_step,
+    workers_to_feed,
+)
 from benchmark.measure import machine, median
+from model import MODELS
+from util.batch_augment import BatchAugmentation, KeyedDataset
 from util.data import load_dataset
 from util.image_folder import READERS, find_image_files
 from util.imagenet import evaluation_transform, training_transform
@@ -35,27 +52,36 @@ from util.loader import AugmentedDataset, make_loader
 PHOTO_SIZE, QUALITY = (500, 375), 95
 BATCH = 64
 ROUNDS = 5
+CIFAR_SIZE, IMAGENET_SIZE = 32, 224  # pixels, height = width
 
 
 class Pipeline(NamedTuple):
-    """A way from a file, or from memory, to an image; keyed by (epoch, index)."""
+    """A way from a file, or from memory, to an image of `size` pixels; keyed by (epoch, index).
+
+    augmentation: what is left to do with the batch on the training device.
+    """
 
     name: str
-    images: AugmentedDataset
+    size: int
+    images: AugmentedDataset | KeyedDataset
+    augmentation: BatchAugmentation | None = None
 
 
 def pipelines(root: Path) -> list[Pipeline]:
     """What the experiments do to each image; `root` has JPEG files in class folders."""
-    cifar = load_dataset("FakeData", ".", auto_aug=True, cutout=True)
-    found = [Pipeline("CIFAR training (AutoAugment, Cutout)", cifar.train)]
+    found = []
+    for flag in ("", ", --gpu_aug"):
+        cifar = load_dataset("FakeData", ".", auto_aug=True, cutout=True, batch_aug=bool(flag))
+        name = f"CIFAR training (AutoAugment, Cutout){flag}"
+        found.append(Pipeline(name, CIFAR_SIZE, cifar.train, cifar.augmentation))
     for reader in READERS:
         files, _ = find_image_files(root, reader=reader)
         for name, transform in (
-            ("training", training_transform(224, auto_aug=False, cutout=False)),
-            ("test", evaluation_transform(224)),
+            ("training", training_transform(IMAGENET_SIZE, auto_aug=False, cutout=False)),
+            ("test", evaluation_transform(IMAGENET_SIZE)),
         ):
             images = AugmentedDataset(files, transform, seed=0)
-            found.append(Pipeline(f"ImageNet {name}, reader {reader}", images))
+            found.append(Pipeline(f"ImageNet {name}, reader {reader}", IMAGENET_SIZE, images))
     return found
 
 
@@ -110,26 +136,75 @@ class RandomKeys(Sampler[tuple[int, int]]):
             yield 0, int(generator.integers(self.length))
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def get_parser() -> Parser:
     parser = Parser(__doc__)
-    parser.add_argument("--data_path", metavar="FOLDER", type=Path, default=None,
+    add = parser.add_argument
+    add("--data_path", metavar="FOLDER", type=Path, default=None,
         help="ImageNet's folder, with train/CLASS/*.JPEG; default: photographs")  # fmt: skip
-    parser.add_argument("--workers", metavar="N", type=whole_number, nargs="*", default=[],
+    add("--workers", metavar="N", type=whole_number, nargs="*", default=[],
         help="measure the loader with so many workers too")  # fmt: skip
-    parser.add_argument("--seconds", type=whole_number, default=5, help="for each measurement")
-    args = parser.parse_args(argv)
+    add("--seconds", type=whole_number, default=5, help="for each measurement of a pipeline")
+    add("--arch", choices=MODELS, default="resnet18", help="network of the step on 32 pixels")
+    add(
+        "--width", type=whole_number, default=None, help="its first channels; default: as published"
+    )
+    add("--T", type=whole_number, default=6, help="its time steps; default: 6")
+    add("--batch", type=whole_number, default=16, help="its images per step; default: 16")
+    add("--imagenet_batch", metavar="IMAGES", type=whole_number, default=None,
+        help="images of the step on 224 pixels; default: it is not measured")  # fmt: skip
+    add("--device", type=device, default="cpu", help="of the steps; default: cpu")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    args = get_parser().parse_args(argv)
     torch.set_num_threads(1)
+    print(", ".join(f"{name} {value}" for name, value in machine(args.device).items()))
+    steps = {}
+    for workload in workloads(args):
+        steps[workload.size] = rate_of_step(workload)
+        print(f"step: {describe(workload)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         root = args.data_path / "train" if args.data_path else write_photographs(Path(folder))
-        print(", ".join(f"{name} {value}" for name, value in machine("cpu").items()))
         print(f"JPEG files of {mean_kilobytes(root):.0f} kB in the mean\n")
-        columns = ["one process", *(f"loader, {n} workers" for n in args.workers)]
+        columns = ["one process", *(f"loader, {n} workers" for n in args.workers),
+                   "augmented on the device", "the step takes", "workers to feed it"]  # fmt: skip
         print("| images per second | " + " | ".join(columns) + " |")
         print("|--|" + "--:|" * len(columns))
-        for name, images in pipelines(root):
+        for pipeline in pipelines(root):
+            images, step = pipeline.images, steps.get(pipeline.size)
             rates = [rate_of_one_process(images, seconds=args.seconds)]
             rates += [rate_of_loader(images, n, seconds=args.seconds) for n in args.workers]
-            print(f"| {name} | " + " | ".join(f"{rate:.0f}" for rate in rates) + " |", flush=True)
+            cells = [f"{rate:.0f}" for rate in rates]
+            cells += demand_cells(pipeline, step, rates[0], batch=args.batch, device=args.device)
+            print(f"| {pipeline.name} | " + " | ".join(cells) + " |", flush=True)
+
+
+def workloads(args: argparse.Namespace) -> list[Workload]:
+    """The steps to measure."""
+    device = args.device
+    found = [Workload(args.arch, args.T, args.batch, branches=True, size=CIFAR_SIZE,
+                      width=args.width, device=device)]  # fmt: skip
+    if args.imagenet_batch is not None:
+        found.append(Workload("preact_resnet34", 4, args.imagenet_batch, branches=True,
+                              size=IMAGENET_SIZE, num_classes=1000, device=device))  # fmt: skip
+    return found
+
+
+def demand_cells(
+    pipeline: Pipeline, step: float | None, made: float, *, batch: int, device: str
+) -> list[str]:
+    """The last three columns of a row; empty where nothing was measured."""
+    augmented = ""
+    if pipeline.augmentation is not None:
+        rate = rate_of_augmentation(
+            pipeline.augmentation, pipeline.images, batch=batch, device=device
+        )
+        augmented = f"{rate:.0f}"
+        step = step and one_after_the_other(step, rate)
+    if step is None:
+        return [augmented, "", ""]
+    return [augmented, f"{step:.0f}", str(workers_to_feed(step, made))]
 
 
 def mean_kilobytes(root: Path) -> float:

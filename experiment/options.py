@@ -34,7 +34,7 @@ def branch_pool(text: str) -> int | str | None:
 TRAINING_FLAGS = ("seed", "log_path", "resume", "checkpoint_every", "keep_checkpoints",
                   "detach_reset", "train_batch_size", "num_epoch", "optim", "lr", "wd",
                   "scheduler", "alp", "beta", "teacher", "val_fraction", "auto_aug", "cutout",
-                  "event_aug")  # fmt: skip
+                  "event_aug", "gpu_aug")  # fmt: skip
 
 IDLE = (
     Idle(

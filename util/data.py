@@ -1,8 +1,8 @@
 """The image data sets by name, each with its augmentation and normalisation.
 
 Order of the published recipe: random crop, flip, AutoAugment, Cutout, float, normalisation. The
-first four work on uint8 images, sample by sample; the last two on whole batches, on the device
-(ImageData.to_input).
+first four work on uint8 images, sample by sample where they are loaded or, on request, on whole
+batches on the device; the last two always do that (ImageData.to_input).
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 from torchvision.transforms import v2
 
+from util.batch_augment import BatchAugmentation, KeyedDataset, KeyedImages
 from util.dataset import Images, make_fake_data, read_cifar, read_digits, read_mnist_family
 from util.image_augment import CifarAutoAugment, Cutout
 from util.loader import AugmentedDataset
@@ -52,11 +53,12 @@ class ImageData:
     """A data set ready for util.loader.make_loader, and what is needed to use its batches.
 
     `train` is keyed by (epoch, index), `validation` and `test` by index; all give (image
-    (C, H, W) uint8, label). `auto_aug` and `cutout` say what was applied in the end.
+    (C, H, W) uint8, label), but with `augmentation` the images of `train` are KeyedImages, which
+    `to_input` augments. `auto_aug` and `cutout` say what was applied in the end.
     """
 
     name: str
-    train: AugmentedDataset
+    train: AugmentedDataset | KeyedDataset
     validation: Dataset | None  # held out of the training set, not augmented
     test: Dataset  # not augmented
     class_names: tuple[str, ...]
@@ -66,13 +68,15 @@ class ImageData:
     std: tuple[float, ...]
     auto_aug: bool
     cutout: bool
+    augmentation: BatchAugmentation | None = None  # of whole batches, in place of single images
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
-    def to_input(self, images: Tensor) -> Tensor:
+    def to_input(self, batch: Tensor | KeyedImages) -> Tensor:
         """(B, C, H, W) uint8 -> float32, (images / 255 - mean) / std, on the batch's device."""
+        images = self.augmentation(batch) if isinstance(batch, KeyedImages) else batch
         mean, std = _normalisation(self.mean, self.std, images.device)
         return images.to(torch.float32, copy=True).div_(255).sub_(mean).div_(std)
 
@@ -94,6 +98,7 @@ def load_dataset(
     *,
     auto_aug: bool | None = None,
     cutout: bool | None = None,
+    batch_aug: bool = False,
     seed: int = 0,
     validation_fraction: float | None = None,
     split_seed: int = 0,
@@ -102,6 +107,7 @@ def load_dataset(
     """The data set `name` (one of DATASETS) from the folder `data_path`.
 
     `auto_aug`, `cutout`: None is the data set's own default, on for CIFAR and off for the others.
+    `batch_aug` augments whole batches on their device, with other draws of the same distribution.
     `seed` decides the augmentation. `validation_fraction` (between 0 and 1) of the training set
     is held out, in equal parts of each class; `split_seed` decides which, apart from `seed`, so
     that runs of several seeds are compared on the same images. CIFAR and MNIST sets that are not
@@ -122,12 +128,15 @@ def load_dataset(
         train, validation = split_off(train, validation_fraction, seed=split_seed)
     auto_aug = recipe.policy if auto_aug is None else auto_aug
     cutout = recipe.policy if cutout is None else cutout
-    transform = training_transform(
-        image_size, padding=recipe.padding, flip=recipe.flip, auto_aug=auto_aug, cutout=cutout
-    )
+    steps = {"padding": recipe.padding, "flip": recipe.flip, "auto_aug": auto_aug, "cutout": cutout}
+    if batch_aug:
+        train, augmentation = KeyedDataset(train), BatchAugmentation(seed, **steps)
+    else:
+        transform, augmentation = training_transform(image_size, **steps), None
+        train = AugmentedDataset(train, transform, seed=seed)
     return ImageData(
         name=name,
-        train=AugmentedDataset(train, transform, seed=seed),
+        train=train,
         validation=validation,
         test=images.test,
         class_names=images.class_names,
@@ -137,6 +146,7 @@ def load_dataset(
         std=std,
         auto_aug=auto_aug,
         cutout=cutout,
+        augmentation=augmentation,
     )
 
 

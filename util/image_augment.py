@@ -26,6 +26,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 HIGHEST_LEVEL = 9
+CUTOUT_SIZE = 16  # pixels of the published square's side
 GRAY = 128  # what an operation puts where no pixel of the image lands
 
 
@@ -119,11 +120,15 @@ def apply_operation(image: Tensor, name: str, level: int, sign: int) -> Tensor:
         raise ValueError(f"level {level} of {name}: expected an integer from 0 to {HIGHEST_LEVEL}")
     if sign not in (-1, 1):
         raise ValueError(f"sign {sign} of {name}: expected -1 or 1")
+    magnitude = magnitude_of(name, level, sign)
+    return F.pil_to_tensor(OPERATIONS[name].apply(F.to_pil_image(image), magnitude))
+
+
+def magnitude_of(name: str, level: int, sign: int) -> float:
+    """What the operation `name` is given at `level`: see OPERATIONS."""
     operation = OPERATIONS[name]
     magnitude = operation.lowest + (operation.highest - operation.lowest) * level / HIGHEST_LEVEL
-    if operation.signed:
-        magnitude *= sign
-    return F.pil_to_tensor(operation.apply(F.to_pil_image(image), magnitude))
+    return sign * magnitude if operation.signed else magnitude
 
 
 class CifarAutoAugment:
@@ -148,7 +153,7 @@ class Cutout:
     it. (torchvision's RandomErasing keeps the square inside the image.)
     """
 
-    def __init__(self, size: int = 16) -> None:
+    def __init__(self, size: int = CUTOUT_SIZE) -> None:
         if size < 1:
             raise ValueError(f"cutout size {size}: expected at least 1 pixel")
         self.size = size

@@ -9,6 +9,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,6 @@ from experiment.options import make_request, training_recipe
 from experiment.run import run
 from util.checkpoint import load_checkpoint
 from util.data import ImageData
-from util.loader import AugmentedDataset
 from util.record import MetricsFile
 
 TRAINING_IMAGES, TEST_IMAGES = 28, 12
@@ -46,8 +46,8 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
 def few_images(args: argparse.Namespace) -> ImageData:
     """The first images of the data set that the flags name."""
     data = data_of(args)
-    source = Subset(data.train.source, range(TRAINING_IMAGES))
-    train = AugmentedDataset(source, data.train.transform, seed=args.seed)
+    train = copy(data.train)
+    train.source = Subset(train.source, range(TRAINING_IMAGES))
     return replace(data, train=train, test=Subset(data.test, range(TEST_IMAGES)))
 
 

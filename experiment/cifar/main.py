@@ -44,6 +44,7 @@ def data_of(args: argparse.Namespace) -> ImageData:
         args.data_path,
         auto_aug=args.auto_aug,
         cutout=args.cutout,
+        batch_aug=args.gpu_aug,
         seed=args.seed,
         validation_fraction=args.val_fraction,
     )

@@ -36,4 +36,7 @@ def get_parser() -> argparse.ArgumentParser:
     group = parser.add_argument_group("augmentation")
     add_switch(group, "auto_aug", None, "AutoAugment; default: on for CIFAR, off for others")
     add_switch(group, "cutout", None, "Cutout of 16 pixels; default: on for CIFAR, off for others")
+    add_switch(group, "gpu_aug", False,
+        "augment whole batches on the training device (a CPU too), not image by image where they "
+        "are loaded: other draws of the same distribution")  # fmt: skip
     return parser
