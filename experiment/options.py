@@ -18,7 +18,7 @@ import torch
 from experiment.flag_parser import FlagParser, Idle, add_switch, number, optional
 from experiment.recipe import OPTIMIZERS, PRECISIONS, SCHEDULERS, Recipe
 from experiment.run import Request
-from model import METHODS, MODELS, TEACHERS, Execution
+from model import METHODS, MODELS, STEMS, TEACHERS, Execution
 
 # Flags that do not change what is computed: a run may be resumed with other values of them.
 CIRCUMSTANCES = ("data_path", "log_path", "resume", "evaluate", "num_workers", "val_batch_size",
@@ -119,7 +119,10 @@ def add_network_flags(group: Any) -> None:
     add("--method", choices=METHODS, default="esd",
         help="; ".join(f"{name}: {method.text}" for name, method in METHODS.items()))  # fmt: skip
     add("--width", type=optional(number(int, 1, 2**16), "paper"), default=None, metavar="CHANNELS",
-        help="channels of the first stage; default: 'paper', 64, and 128 for resnet19")  # fmt: skip
+        help="channels of the stem; default: 'paper', 64, and 128 for resnet19")  # fmt: skip
+    add("--stem", choices=STEMS, default="published",
+        help="small: for images of 32 to 64 pixels, a 3x3 convolution where the published stem of "
+        "a preact_, sew_ or ms_resnet shrinks images of 224")  # fmt: skip
     add("--branch_pool", type=branch_pool, default="default", metavar="PIXELS|global|default",
         help="side of the branches' pooling window; default: the published one")  # fmt: skip
 
@@ -177,7 +180,7 @@ def add_training_flags(group: Any) -> None:
 def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The flags that `model.build_model` takes, by its names."""
     names = ("arch", "T", "decay", "thresh", "v_reset", "detach_reset", "branch_pool", "method",
-             "width")  # fmt: skip
+             "width", "stem")  # fmt: skip
     execution = Execution(
         backend="compiled" if args.compile else "auto",
         convolution_backward=torch.bfloat16 if args.amp == "bf16-backward" else None,

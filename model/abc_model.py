@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 
@@ -11,25 +10,29 @@ from torch import Tensor, nn
 
 from model.functional import Neuron
 from model.kernel import Execution
-from model.layer import Activation, ConvNormLIF, LIFLayer
+from model.layer import Activation, ConvNormLIF, LIFLayer, average_pool
 from model.method import METHODS
 from model.online import Memory, OnlineStep
 from model.rate_gradient import RatePair
 from model.recompute import recomputed
 
 
-class RateModel(nn.Module, ABC):
+class RateModel(nn.Module):
     """A spiking network over T time steps, trained by one of `method.METHODS`.
 
-    Subclasses build `stem`, `stages`, `branches` (one for each stage but the last, or none) and
-    `classify`.
+    Subclasses build `stem`, `stages`, `classifier` and `branches` (one for each stage but the last,
+    or none).
+
+    pooled: side of the pooled map that the classifier reads.
 
     Shapes: T time steps, B batch, C channels, H x W pixels, K classes, N heads.
     """
 
     stem: nn.Module
     stages: nn.ModuleList
+    classifier: nn.Module
     branches: nn.ModuleList
+    pooled: int = 1
 
     def __init__(
         self, *, in_channels: int, T: int, neuron: Neuron, method: str, execution: Execution
@@ -39,9 +42,9 @@ class RateModel(nn.Module, ABC):
         self.method = METHODS[method]
         self.execution = execution
 
-    @abstractmethod
     def classify(self, x: Activation) -> Activation:
         """The last stage's output (T*B, C, H, W) to logits (T*B, K)."""
+        return self.classifier(average_pool(x, self.pooled))
 
     def forward(self, x: Tensor, memory: Memory | None = None) -> list[Tensor] | Tensor:
         """Logits of a batch.

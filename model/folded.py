@@ -1,13 +1,7 @@
 """A trained network for inference alone: batch norms folded into convolutions, no branches.
 
-With batch norm's running mean mu, variance V, gamma and beta, the layer after a convolution with
-weight W and bias b is again a convolution, with
-
-    scale = gamma / sqrt(V + eps),   W' = scale W,   b' = scale (b - mu) + beta
-
-so the spike trains are those of the network that was trained, up to rounding. The result is made
-of torch's own layers and `Neurons`, and runs over T steps at once (`forward`) or one
-frame at a time (`step`, `Stream`).
+It is made of torch's own layers and `Neurons` by `fold`, and runs over T steps at once (`forward`)
+or one frame at a time (`step`, `Stream`).
 
 Shapes: T time steps, B batch, C channels, H x W pixels, K classes.
 """
@@ -19,11 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from model.abc_model import RateModel
 from model.functional import Neuron, reset
-from model.layer import ConvNorm, ConvNormLIF, LIFLayer
-from model.preact_resnet import PreActBlock
-from model.resnet import BasicBlock
+from model.layer import average_pool
 
 Fire = Callable[["Neurons", Tensor], Tensor]
 
@@ -52,37 +43,47 @@ class Neurons(nn.Module):
 
 
 class Block(nn.Module):
-    """unit2(between(unit1(before(x)))) + shortcut(x), then after; (T*B, c_in, ...) -> c_out.
+    """Layers in a row, or after(main(x) + shortcut(x)); (T*B, c_in, H, W) -> (T*B, c_out, ...).
 
-    before: neurons of a PreAct block, after: those of a basic block; the other one is None.
+    main, shortcut: layers by name; no layers are the identity, None is no shortcut.
+    after: neurons that the sum drives, or None.
     """
 
     def __init__(
         self,
-        units: tuple[nn.Conv2d, nn.Conv2d],
-        shortcut: nn.Module,
-        *,
-        before: Neurons | None,
-        between: Neurons,
-        after: Neurons | None,
+        main: dict[str, nn.Module],
+        shortcut: dict[str, nn.Module] | None = None,
+        after: Neurons | None = None,
     ):
         super().__init__()
-        self.before, self.between, self.after = before, between, after
-        self.unit1, self.unit2 = units
-        self.shortcut = shortcut
+        for name, layer in (main | (shortcut or {})).items():
+            self.add_module(name, layer)
+        self.main = tuple(main)
+        self.shortcuts = None if shortcut is None else tuple(shortcut)
+        self.after = after
 
     def forward(self, x: Tensor, fire: Fire) -> Tensor:
-        residual = self.shortcut(x)
-        if self.before is not None:
-            x = self.before(x, fire)
-        x = self.unit2(self.between(self.unit1(x), fire)) + residual
-        return x if self.after is None else self.after(x, fire)
+        out = self._run(self.main, x, fire)
+        if self.shortcuts is not None:
+            out = out + self._run(self.shortcuts, x, fire)
+        return out if self.after is None else self.after(out, fire)
+
+    def _run(self, names: tuple[str, ...], x: Tensor, fire: Fire) -> Tensor:
+        for name in names:
+            x = run_layer(self.get_submodule(name), x, fire)
+        return x
+
+
+def run_layer(layer: nn.Module, x: Tensor, fire: Fire) -> Tensor:
+    """A layer of torch's, or neurons, which need to know how to fire."""
+    return layer(x, fire) if isinstance(layer, Neurons | Block) else layer(x)
 
 
 class FoldedNetwork(nn.Module):
     """A plain spiking network over T time steps; its parts have the names that they had.
 
     stem: what precedes the first neurons; runs once where the image is static.
+    pooled: side of the pooled map that the classifier reads.
     """
 
     def __init__(
@@ -94,9 +95,10 @@ class FoldedNetwork(nn.Module):
         *,
         in_channels: int,
         T: int,
+        pooled: int = 1,
     ):
         super().__init__()
-        self.in_channels, self.T = in_channels, T
+        self.in_channels, self.T, self.pooled = in_channels, T, pooled
         self.stem, self.stem_neurons = stem, stem_neurons
         self.stages, self.classifier = stages, classifier
 
@@ -117,10 +119,10 @@ class FoldedNetwork(nn.Module):
             x = self.stem_neurons(x, fire)
         for stage in self.stages:
             for block in stage:
-                x = block(x, fire)
-        x = x.mean((-2, -1))
+                x = run_layer(block, x, fire)
+        x = average_pool(x, self.pooled)
         for layer in self.classifier:
-            x = layer(x, fire) if isinstance(layer, Neurons) else layer(x)
+            x = run_layer(layer, x, fire)
         return x
 
     def over_time(self, neurons: Neurons, current: Tensor) -> Tensor:
@@ -208,72 +210,3 @@ def observed(net: FoldedNetwork, see: Callable[[Neurons, Tensor, Tensor], None])
         return spikes
 
     return fire
-
-
-def fold(net: RateModel) -> FoldedNetwork:
-    """The same network for inference, in eval mode, with its own copy of the weights.
-
-    Raises: ValueError for a network of blocks that are not known here.
-    """
-    stem = nn.Sequential()
-    stem.add_module("conv", fold_convolution(net.stem))
-    stem_neurons = Neurons("stem", net.neuron)
-    if not isinstance(net.stem, ConvNormLIF):  # PreAct: neurons are on the way into the blocks
-        stem.add_module("pool", nn.MaxPool2d(3, 2, 1))
-        stem_neurons = None
-    stages = nn.ModuleList(
-        nn.ModuleList(
-            _fold_block(block, f"stages.{i}.{j}", net.neuron) for j, block in enumerate(stage)
-        )
-        for i, stage in enumerate(net.stages)
-    )
-    classifier = nn.ModuleList(
-        Neurons(f"classifier.{i}", net.neuron) if isinstance(layer, LIFLayer)
-        else _copy_linear(layer)
-        for i, layer in enumerate(net.classifier)
-    )  # fmt: skip
-    folded = FoldedNetwork(
-        stem, stem_neurons, stages, classifier, in_channels=net.in_channels, T=net.T
-    )
-    return folded.eval()
-
-
-def _fold_block(block: nn.Module, name: str, neuron: Neuron) -> Block:
-    if not isinstance(block, BasicBlock | PreActBlock):
-        raise ValueError(
-            f"cannot fold a {type(block).__name__}: expected BasicBlock or PreActBlock"
-        )
-    basic = isinstance(block, BasicBlock)
-    return Block(
-        (fold_convolution(block.unit1), fold_convolution(block.unit2)),
-        nn.Identity() if block.shortcut is None else fold_convolution(block.shortcut),
-        before=None if basic else Neurons(f"{name}.fire", neuron),
-        between=Neurons(f"{name}.unit1", neuron),
-        after=Neurons(f"{name}.unit2", neuron) if basic else None,
-    )
-
-
-@torch.no_grad()
-def fold_convolution(layer: ConvNorm) -> nn.Conv2d:
-    """Convolution and batch norm (running statistics) as one convolution, computed in float64."""
-    conv, norm = layer.conv, layer.norm
-    folded = nn.Conv2d(
-        conv.in_channels, conv.out_channels, conv.kernel_size,
-        tuple(stride * layer.subsampling for stride in conv.stride),
-        conv.padding, conv.dilation, conv.groups,
-        device=conv.weight.device, dtype=conv.weight.dtype,
-    )  # fmt: skip
-    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-    bias = 0.0 if conv.bias is None else conv.bias.double()
-    folded.weight.copy_(conv.weight.double() * scale.view(-1, 1, 1, 1))
-    folded.bias.copy_(scale * (bias - norm.running_mean.double()) + norm.bias.double())
-    return folded
-
-
-@torch.no_grad()
-def _copy_linear(layer: nn.Linear) -> nn.Linear:
-    weight = layer.weight
-    plain = nn.Linear(*weight.shape[::-1], device=weight.device, dtype=weight.dtype)
-    plain.weight.copy_(weight)
-    plain.bias.copy_(layer.bias)
-    return plain

@@ -143,16 +143,23 @@ def subsample(x: Activation, stride: int) -> Activation:
     """
     if stride == 1:
         return x
-    return _map(lambda maps: maps[:, :, ::stride, ::stride], x, keeps_spikes=True)
+    return _map(lambda maps: maps[:, :, ::stride, ::stride], x, keeps_counts=True)
 
 
 def _map(
-    operation: Callable[[Tensor], Tensor], x: Activation, *, keeps_spikes: bool = False
+    operation: Callable[[Tensor], Tensor], x: Activation, *, keeps_counts: bool = False
 ) -> Activation:
-    """Apply an operation to every part of an activation; keeps_spikes as in `map_pair`."""
+    """Apply an operation to every part of an activation; keeps_counts as in `map_pair`."""
     if isinstance(x, RatePair):
-        return map_pair(operation, x, keeps_spikes=keeps_spikes)
+        return map_pair(operation, x, keeps_counts=keeps_counts)
     return map_step(operation, x) if isinstance(x, OnlineStep) else operation(x)
+
+
+def add(x: Activation, y: Activation) -> Activation:
+    """The sum of two activations of one kind and shape (commutes with the time mean)."""
+    if isinstance(x, RatePair):
+        return rate_gradient.add(x, y)
+    return online.add(x, y) if isinstance(x, OnlineStep) else x + y
 
 
 class Shortcut(ConvNorm):
@@ -188,31 +195,38 @@ class Linear(nn.Linear):
         return _map(super().forward, x)
 
 
-def average_pool(x: Activation, window: int | None) -> Activation:
-    """Average over windows x windows pixels, or over the whole map if None, then flatten.
+def average_pool(x: Activation, side: int = 1) -> Activation:
+    """Average over side x side parts of the map, whatever its size, then flatten.
 
-    (T*B, C, H, W) -> (T*B, C * H//window * W//window). Commutes with the time mean.
+    (T*B, C, H, W) -> (T*B, C * side * side). Commutes with the time mean.
     """
 
     def pool(maps: Tensor) -> Tensor:
-        if window is None:
+        if side == 1:
             return maps.mean((-2, -1))  # unlike pooling, keeps no map for its backward
-        return F.avg_pool2d(maps, window).flatten(1)
+        return F.adaptive_avg_pool2d(maps, side).flatten(1)
 
     return _map(pool, x)
 
 
-def max_pool(x: Activation, window: int, stride: int, padding: int) -> Activation:
+class AveragePool(nn.AvgPool2d):
+    """Average over windows x windows pixels (commutes with the time mean)."""
+
+    def forward(self, x: Activation) -> Activation:
+        """(T*B, C, H, W) -> (T*B, C, H//window, W//window)."""
+        return _map(super().forward, x)
+
+
+class MaxPool(nn.MaxPool2d):
     """Max pooling, which does not commute with the time mean.
 
     Where a pair varies over time, its rate is the maximum of the mean, as in the published rate
     pass; it then differs from the mean of the train until the next neurons fire.
     """
 
-    def pool(maps: Tensor) -> Tensor:
-        return F.max_pool2d(maps, window, stride, padding)
-
-    pooled = _map(pool, x)
-    if isinstance(x, RatePair):
-        return pooled._replace(rate_is_mean=x.rate_is_mean and x.steps == 1)
-    return pooled
+    def forward(self, x: Activation) -> Activation:
+        """(T*B, C, H, W) -> (T*B, C, H', W')."""
+        pooled = _map(super().forward, x, keeps_counts=True)
+        if isinstance(x, RatePair):
+            return pooled._replace(rate_is_mean=x.rate_is_mean and x.steps == 1)
+        return pooled

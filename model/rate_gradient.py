@@ -30,7 +30,8 @@ class RatePair(NamedTuple):
 
     train: (T*B, ...) with index t*B + b, or (B, ...) if constant in time; outside the graph.
     rate:  (B, ...), the mean of train over time; in the graph.
-    spiking: whether train is made of spikes, so that rate is a count of them over T.
+    most: the greatest number of spikes that a value of train may count (1 for a spike train), so
+        that rate is a count over T; 0 where values are no counts.
     execution: how the layers that read it compute.
     pending: scale and shift (C,) that are still to be applied to train, not to rate; only a
         residual may have them, and the layer that adds it applies them as it goes.
@@ -40,7 +41,7 @@ class RatePair(NamedTuple):
 
     train: Tensor
     rate: Tensor
-    spiking: bool = False
+    most: int = 0
     execution: Execution = DEFAULT_EXECUTION
     pending: tuple[Tensor, Tensor] | None = None
     rate_is_mean: bool = True
@@ -135,7 +136,7 @@ def conv_norm(
     # Only the reference has batch norm's general backward, where mean is not the mean of y.
     backward_backend = backend if x.rate_is_mean else "reference"
     plan = _Plan(
-        convolution[2:], norm.from_batch, backward_backend, steps if x.spiking else None,
+        convolution[2:], norm.from_batch, backward_backend, _count_steps(x, steps),
         current.dtype, backward_dtype or current.dtype, norm.average,
     )  # fmt: skip
     rate = _ConvNormGradient.apply(
@@ -145,7 +146,14 @@ def conv_norm(
     pending = (scale, shift) if postpone else None
     spiking = neuron is not None
     rate_is_mean = x.rate_is_mean and (residual is None or residual.rate_is_mean)
-    return RatePair(out.flatten(0, 1), rate, spiking, x.execution, pending, spiking or rate_is_mean)
+    return RatePair(
+        out.flatten(0, 1), rate, int(spiking), x.execution, pending, spiking or rate_is_mean
+    )
+
+
+def _count_steps(x: RatePair, steps: int) -> int | None:
+    """`steps` if the rate of x is a count over them that one byte holds."""
+    return steps if 0 < x.most * steps <= MAX_COUNT else None
 
 
 def _refuse_second_derivative() -> None:
@@ -159,7 +167,7 @@ class _Plan(NamedTuple):
     """What the backward of a layer needs to know beside tensors.
 
     geometry: stride, padding, dilation, groups of the convolution.
-    spike_steps: T if the input's rate is a count of spikes over T, else None.
+    count_steps: T if the input's rate is kept as a count over T, exact in one byte, else None.
     kept_dtype: dtype in which mean current and eligibility are kept.
     backward_dtype: dtype of the convolution's backward.
     average: that of `Normalisation`.
@@ -168,14 +176,10 @@ class _Plan(NamedTuple):
     geometry: tuple
     from_batch: bool
     backend: str
-    spike_steps: int | None
+    count_steps: int | None
     kept_dtype: torch.dtype
     backward_dtype: torch.dtype
     average: Callable[[Tensor], Tensor] | None
-
-    def keeps_counts(self) -> bool:
-        """Whether the input's rate is kept as a count, exact in one byte."""
-        return self.spike_steps is not None and self.spike_steps <= MAX_COUNT
 
 
 class _ConvNormGradient(torch.autograd.Function):
@@ -196,8 +200,8 @@ class _ConvNormGradient(torch.autograd.Function):
         ctx, rate_out, rate_in, residual_rate, weight, bias, gamma, beta, mean, inverse_std,
         mean_current, eligibility, plan,
     ):  # fmt: skip
-        if plan.keeps_counts():
-            kept_rate = (rate_in * plan.spike_steps).round_().to(torch.uint8)
+        if plan.count_steps is not None:
+            kept_rate = (rate_in * plan.count_steps).round_().to(torch.uint8)
         else:
             kept_rate = rate_in.to(plan.backward_dtype)
         ctx.save_for_backward(
@@ -233,8 +237,8 @@ class _ConvNormGradient(torch.autograd.Function):
             g_x = g_x.to(grad.dtype)
         if g_weight is not None:
             g_weight = g_weight.to(weight.dtype)
-            if plan.keeps_counts():  # the rate is the count over T
-                g_weight /= plan.spike_steps
+            if plan.count_steps is not None:  # the rate is the count over T
+                g_weight /= plan.count_steps
         if g_bias is not None:
             g_bias = g_bias.to(weight.dtype)
         return None, g_x, g, g_weight, g_bias, g_gamma, g_beta, *(None,) * 5
@@ -262,7 +266,7 @@ def fire(x: RatePair, neuron: Neuron, steps: int) -> RatePair:
             x.over_time(), None, None, None, steps, neuron, backend=x.execution.backend
         )
     rate = _EligibilityGradient.apply(rate, x.rate, eligibility.to(x.train.dtype))
-    return RatePair(out.flatten(0, 1), rate, True, x.execution)
+    return RatePair(out.flatten(0, 1), rate, 1, x.execution)
 
 
 class _EligibilityGradient(torch.autograd.Function):
@@ -281,13 +285,26 @@ class _EligibilityGradient(torch.autograd.Function):
 
 
 def map_pair(
-    operation: Callable[[Tensor], Tensor], x: RatePair, *, keeps_spikes: bool = False
+    operation: Callable[[Tensor], Tensor], x: RatePair, *, keeps_counts: bool = False
 ) -> RatePair:
     """Apply an operation to both parts of a pair; whether it commutes is the caller's concern.
 
-    keeps_spikes: whether it only selects or moves values, so that spikes stay spikes.
+    keeps_counts: whether it only selects or moves values, so that counts of spikes stay counts.
     """
     assert x.pending is None
     with torch.no_grad():
         train = operation(x.train)
-    return x._replace(train=train, rate=operation(x.rate), spiking=x.spiking and keeps_spikes)
+    return x._replace(train=train, rate=operation(x.rate), most=x.most if keeps_counts else 0)
+
+
+def add(x: RatePair, y: RatePair) -> RatePair:
+    """The sum of two pairs of one shape; counts of spikes add up to counts."""
+    assert x.pending is None and y.pending is None
+    with torch.no_grad():
+        train = (x.over_time() + y.over_time()).flatten(0, 1)
+    return x._replace(
+        train=train,
+        rate=x.rate + y.rate,
+        most=x.most + y.most if x.most and y.most else 0,
+        rate_is_mean=x.rate_is_mean and y.rate_is_mean,
+    )

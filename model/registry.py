@@ -2,40 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from model.abc_model import RateModel
 from model.functional import Neuron
 from model.kernel import Execution
 from model.method import METHODS
+from model.ms_resnet import MSResNet
 from model.preact_resnet import PreActResNet
 from model.resnet import ResNet
+from model.sew_resnet import SEWResNet
+from model.vgg import VGG
 
 DEFAULT_EXECUTION = Execution()
+DEPTHS18, DEPTHS34 = (2, 2, 2, 2), (3, 4, 6, 3)
+STEMS = ("published", "small")
 
 
 class Architecture(NamedTuple):
     """A row of MODELS.
 
-    width: channels of the first stage in the paper; stage i has width * 2^i.
-    depths: blocks of each stage.
+    width: channels of the stem as published.
+    options: further arguments of network.
     branch_pool: the published pooling window of the branches; None is the mean over the map.
-    hidden: whether a spiking layer of 2 * width neurons precedes the last linear one.
+    large_stem: whether the published stem shrinks the image, which is meant for 224 pixels.
     """
 
     network: Callable[..., RateModel]
     width: int
-    depths: tuple[int, ...]
-    branch_pool: int | None
-    hidden: bool = False
+    options: Mapping[str, Any]
+    branch_pool: int | None = None
+    large_stem: bool = False
 
 
 MODELS = {
-    "resnet18": Architecture(ResNet, 64, (2, 2, 2, 2), 4),
-    "resnet19": Architecture(ResNet, 128, (3, 3, 2), None, hidden=True),
-    "preact_resnet18": Architecture(PreActResNet, 64, (2, 2, 2, 2), 4),
-    "preact_resnet34": Architecture(PreActResNet, 64, (3, 4, 6, 3), 4),
+    "resnet18": Architecture(ResNet, 64, {"depths": DEPTHS18}, 4),
+    "resnet19": Architecture(ResNet, 128, {"depths": (3, 3, 2), "hidden": True}),
+    "preact_resnet18": Architecture(PreActResNet, 64, {"depths": DEPTHS18}, 4, large_stem=True),
+    "preact_resnet34": Architecture(PreActResNet, 64, {"depths": DEPTHS34}, 4, large_stem=True),
+    "vgg11": Architecture(VGG, 64, {"pooled": 1}),
+    "vggsnn": Architecture(VGG, 64, {"pooled": 3}),
+    "sew_resnet18": Architecture(SEWResNet, 64, {"depths": DEPTHS18}, large_stem=True),
+    "sew_resnet34": Architecture(SEWResNet, 64, {"depths": DEPTHS34}, large_stem=True),
+    "ms_resnet18": Architecture(MSResNet, 64, {"depths": DEPTHS18}, large_stem=True),
+    "ms_resnet34": Architecture(MSResNet, 64, {"depths": DEPTHS34}, large_stem=True),
 }
 
 
@@ -52,6 +63,7 @@ def build_model(
     branch_pool: int | str | None = "default",
     method: str = "esd",
     width: int | None = None,
+    stem: str = "published",
     execution: Execution = DEFAULT_EXECUTION,
 ) -> RateModel:
     """Build a spiking network with fresh weights.
@@ -64,7 +76,9 @@ def build_model(
         branch_pool: side of the branches' pooling window in pixels, None for global average
             pooling, "default" for what was published.
         method: one of METHODS.
-        width: channels of the first stage; None is the paper's.
+        width: channels of the stem; None is what was published.
+        stem: "published", or "small": where the published one shrinks images of 224 pixels, a 3x3
+            convolution with stride 1 and no pooling, for images of some 32 to 64 pixels.
         execution: how it is computed, see `kernel.Execution`.
     Raises: ValueError that names the value and what was expected.
     """
@@ -72,7 +86,11 @@ def build_model(
         raise ValueError(f"unknown arch {arch!r}: choose one of {', '.join(MODELS)}")
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+    if stem not in STEMS:
+        raise ValueError(f"unknown stem {stem!r}: choose one of {', '.join(STEMS)}")
     architecture = MODELS[arch]
+    if stem == "small" and not architecture.large_stem:
+        raise ValueError(f"{arch} has a small stem as published: leave stem at 'published'")
     width = architecture.width if width is None else width
     if branch_pool == "default":
         branch_pool = architecture.branch_pool
@@ -82,9 +100,11 @@ def build_model(
     for name, value in counts.items():
         if not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+    options = dict(architecture.options)
+    if architecture.large_stem:
+        options["small_stem"] = stem == "small"
     return architecture.network(
-        tuple(width * 2**i for i in range(len(architecture.depths))),
-        architecture.depths,
+        width,
         num_classes=num_classes,
         in_channels=in_channels,
         T=T,
@@ -92,7 +112,7 @@ def build_model(
         branch_pool=branch_pool,
         method=method,
         execution=execution.resolved(),
-        **({"hidden": 2 * width} if architecture.hidden else {}),
+        **options,
     )
 
 

@@ -6,13 +6,14 @@ Source: arXiv 2510.06254; the tables of widths and depths are in `registry`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from model.abc_model import RateModel
 from model.functional import Neuron
-from model.kernel import Execution
-from model.layer import Activation, ConvNormLIF, LIFLayer, Linear, Shortcut, average_pool
-from model.stage import make_branches, make_stages
+from model.layer import Activation, ConvNormLIF, LIFLayer, Linear, Shortcut
+from model.stage import doubled_widths, make_branches, make_stages
 
 
 class BasicBlock(nn.Module):
@@ -35,37 +36,32 @@ class ResNet(RateModel):
     """Stem, stages of `BasicBlock`s, global average pooling, classifier.
 
     Args:
-        widths: channels of each stage; the stem has those of the first.
+        width: channels of the stem and of the first stage; each further stage has twice as many.
         depths: blocks of each stage; the first has stride 1, the others 2.
-        hidden: width of a spiking layer before the last linear one, or None for none (ResNet-19).
+        hidden: whether a spiking layer of 2 * width neurons precedes the last linear one
+            (ResNet-19).
         branch_pool: see `Branch`.
+        common: what every `RateModel` takes.
     """
 
     def __init__(
         self,
-        widths: tuple[int, ...],
-        depths: tuple[int, ...],
+        width: int,
         *,
-        hidden: int | None = None,
+        depths: tuple[int, ...],
+        hidden: bool = False,
         num_classes: int,
-        in_channels: int,
-        T: int,
-        neuron: Neuron,
         branch_pool: int | None,
-        method: str,
-        execution: Execution,
+        **common: Any,
     ):
-        super().__init__(
-            in_channels=in_channels, T=T, neuron=neuron, method=method, execution=execution
-        )
-        self.stem = ConvNormLIF(in_channels, widths[0], 3, steps=T, neuron=neuron)
-        self.stages = make_stages(BasicBlock, widths, depths, steps=T, neuron=neuron)
+        super().__init__(**common)
+        neurons = {"steps": self.T, "neuron": self.neuron}
+        widths = doubled_widths(width, len(depths))
+        self.stem = ConvNormLIF(self.in_channels, width, 3, **neurons)
+        self.stages = make_stages(BasicBlock, widths, depths, **neurons)
         self.classifier = nn.Sequential(Linear(widths[-1], num_classes))
-        if hidden is not None:
+        if hidden:
             self.classifier = nn.Sequential(
-                Linear(widths[-1], hidden), LIFLayer(T, neuron), Linear(hidden, num_classes)
+                Linear(widths[-1], 2 * width), LIFLayer(**neurons), Linear(2 * width, num_classes)
             )
-        self.branches = make_branches(widths, num_classes, method=method, pool=branch_pool)
-
-    def classify(self, x: Activation) -> Activation:
-        return self.classifier(average_pool(x, None))
+        self.branches = make_branches(widths, num_classes, method=self.method, pool=branch_pool)

@@ -1,4 +1,4 @@
-"""Stages and branches of a residual network from its tables of widths and depths."""
+"""What the networks share: stages and branches from tables of widths; initialisation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from torch import nn
 
 from model.branch import Branch
 from model.functional import Neuron
-from model.method import METHODS
+from model.method import Method
+
+
+def doubled_widths(width: int, stages: int) -> tuple[int, ...]:
+    """Channels of each stage of a residual network: width * 2^i."""
+    return tuple(width * 2**i for i in range(stages))
 
 
 def make_stages(
@@ -18,18 +23,20 @@ def make_stages(
     *,
     steps: int,
     neuron: Neuron,
+    first_stride: int = 1,
 ) -> nn.ModuleList:
     """One Sequential of blocks per stage; each stage but the first begins with stride 2.
 
     Args: block(c_in, c_out, stride, steps=, neuron=); widths and depths: channels and number of
-    blocks of each stage; the input has the channels of the first stage.
+    blocks of each stage; the input has the channels of the first stage; first_stride: with which
+    the first stage begins.
     """
     stages = nn.ModuleList()
     c_in = widths[0]
     for i, (c_out, depth) in enumerate(zip(widths, depths, strict=True)):
         blocks = []
         for j in range(depth):
-            stride = 2 if i > 0 and j == 0 else 1
+            stride = 1 if j > 0 else 2 if i > 0 else first_stride
             blocks.append(block(c_in, c_out, stride, steps=steps, neuron=neuron))
             c_in = c_out
         stages.append(nn.Sequential(*blocks))
@@ -40,14 +47,21 @@ def make_branches(
     widths: tuple[int, ...],
     num_classes: int,
     *,
-    method: str,
+    method: Method,
     pool: int | None,
     standard_block: bool = False,
 ) -> nn.ModuleList:
     """A `Branch` for each stage but the last if the method has branches, else an empty list."""
-    if not METHODS[method].branches:
+    if not method.branches:
         return nn.ModuleList()
     return nn.ModuleList(
         Branch(widths[i:], num_classes, pool=pool, standard_block=standard_block)
         for i in range(len(widths) - 1)
     )
+
+
+def initialise_fan_out(network: nn.Module) -> None:
+    """Kaiming normal weights by fan-out in every convolution (arXiv 1502.01852), in place."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

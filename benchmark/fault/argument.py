@@ -29,7 +29,8 @@ GOOD = {
     "num_workers": ("0", "1"),
     "checkpoint_every": ("1", "4", "2147483647"),
     "keep_checkpoints": ("1", "3"),
-    "arch": ("resnet18", "resnet19"),
+    "arch": ("resnet18", "resnet19", "vgg11", "vggsnn", "sew_resnet18", "ms_resnet18"),
+    "stem": ("published",),  # small is refused with most of these
     "method": ("esd", "rate", "bptt", "bptt_checkpointed", "sltt", "ottt"),
     "teacher": ("reliable", "soft", "all", "final", "best", "label_smoothing"),
     "width": ("1", "3", "5"),
@@ -64,6 +65,7 @@ WRONG = {
     "keep_checkpoints": (*WRONG_COUNTS, "0"),
     "arch": ("resnet50", "", "ResNet18", "preact_resnet18"),  # 32 pixels leave no 4x4 map
     "method": ("ESD", "stdp"),
+    "stem": ("", "large", "small"),  # the last is how resnet18 is as published
     "teacher": ("", "mean"),
     "width": (*WRONG_COUNTS, "0", "65537"),
     "branch_pool": (*WRONG_COUNTS, "0", "3000"),

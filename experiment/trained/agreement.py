@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, fx
 
 from model import RateModel
-from model.folded import FoldedNetwork, Neurons, fold, observed
+from model.fold import fold
+from model.folded import FoldedNetwork, Neurons, observed
 
 
 class Agreement(NamedTuple):

@@ -30,7 +30,7 @@ from experiment.trained.command import (
 from experiment.trained.operations import E_AC, E_MAC, Operations, count_operations, mean_operations
 from experiment.trained.picture import BLUE, GRAY, RED, make_figure, save_figure
 from experiment.trained.table import format_table
-from model.folded import fold
+from model.fold import fold
 from util.distributed import Group
 from util.record import write_json
 

@@ -51,7 +51,8 @@ from experiment.trained.exported import (
     write_weights,
 )
 from experiment.trained.nir_graph import refuse_inexpressible, to_nir, write_nir
-from model.folded import FoldedNetwork, fold
+from model.fold import fold
+from model.folded import FoldedNetwork
 from util.distributed import Group
 from util.record import write_json
 

@@ -21,11 +21,12 @@ from torch import Tensor
 
 from experiment.trained.checkpoint import Trained
 from model import build_model
-from model.folded import FoldedNetwork, fold
+from model.fold import fold
+from model.folded import FoldedNetwork
 from util.atomic_file import write_atomically
 from util.imagenet import RESIZE_RATIO
 
-NETWORK_ARGUMENTS = ("arch", "width", "decay", "thresh", "v_reset")
+NETWORK_ARGUMENTS = ("arch", "width", "decay", "thresh", "v_reset", "stem")
 REQUIRED = ("network", "data", "class_names", "image_size", "resize")
 
 

@@ -55,7 +55,7 @@ from experiment.trained.inside_picture import (
 )
 from experiment.trained.table import format_table
 from experiment.trained.tensorboard_log import write_events
-from model.folded import fold
+from model.fold import fold
 from util.distributed import Group
 from util.record import write_json
 

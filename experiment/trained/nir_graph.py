@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.folded import FoldedNetwork, Neurons
+from model.folded import Block, FoldedNetwork, Neurons
 from model.functional import Neuron
 from util.atomic_file import write_atomically
 
@@ -32,10 +32,10 @@ TIME_STEP = 1e-4  # seconds; the NIR tools' usual one
 
 def refuse_inexpressible(net: FoldedNetwork) -> None:
     """ValueError that says why NIR cannot express the network, if it cannot."""
-    if len(net.stem) > 1:
+    if any(isinstance(module, nn.MaxPool2d) for module in net.modules()):
         raise ValueError(
-            "NIR has no max pooling, which the stem of PreAct networks has: train resnet18 or "
-            "resnet19 to export to NIR"
+            "NIR has no max pooling, which the published stems of PreAct- and SEW-ResNets have: "
+            "train with --stem small, or another arch, to export to NIR"
         )
     if _neuron(net).v_reset is None:
         raise ValueError(
@@ -51,25 +51,16 @@ def to_nir(net: FoldedNetwork, *, height: int, width: int) -> nir.NIRGraph:
     """
     refuse_inexpressible(net)
     graph = _Graph(torch.zeros(1, net.in_channels, height, width, dtype=net.stem.conv.weight.dtype))
-    source = graph.fire("stem_neurons", net.stem_neurons, graph.convolve("stem", net.stem.conv))
+    sources = graph.add_layer("stem", net.stem.conv, ("input",))
+    if net.stem_neurons is not None:
+        sources = graph.add_layer("stem_neurons", net.stem_neurons, sources)
     for i, stage in enumerate(net.stages):
         for j, block in enumerate(stage):
-            name, inputs = f"stages_{i}_{j}", []
-            if isinstance(block.shortcut, nn.Identity):
-                inputs.append(source)
-            else:
-                inputs.append(graph.convolve(f"{name}_shortcut", block.shortcut, source))
-            between = graph.convolve(f"{name}_unit1", block.unit1, source)
-            between = graph.fire(f"{name}_between", block.between, between)
-            inputs.append(graph.convolve(f"{name}_unit2", block.unit2, between))
-            source = graph.fire(f"{name}_after", block.after, *inputs)
-    source = graph.pool("pool", source)
+            sources = graph.add_layer(f"stages_{i}_{j}", block, sources)
+    sources = graph.pool_to_side("pool", net.pooled, sources)
     for i, layer in enumerate(net.classifier):
-        if isinstance(layer, Neurons):
-            source = graph.fire(f"classifier_{i}", layer, source)
-        else:
-            source = graph.connect(f"classifier_{i}", layer, source)
-    return graph.finish(source)
+        sources = graph.add_layer(f"classifier_{i}", layer, sources)
+    return graph.finish(sources)
 
 
 def write_nir(graph: nir.NIRGraph, path: Path) -> None:
@@ -80,6 +71,9 @@ def write_nir(graph: nir.NIRGraph, path: Path) -> None:
         write_atomically(path, Path(temporary).read_bytes())
 
 
+Sources = tuple[str, ...]  # the nodes whose outputs add up to what a layer reads
+
+
 class _Graph:
     """Nodes and edges so far; `maps` holds a tensor of each node's output shape, batch 1."""
 
@@ -88,44 +82,76 @@ class _Graph:
         self.nodes: dict[str, nir.NIRNode] = {"input": nir.Input(np.array(image.shape[1:]))}
         self.edges: list[tuple[str, str]] = []
 
-    def add(self, name: str, node: nir.NIRNode, maps: Tensor, sources: tuple[str, ...]) -> str:
+    def add(self, name: str, node: nir.NIRNode, maps: Tensor, sources: Sources) -> Sources:
         self.nodes[name], self.maps[name] = node, maps
         self.edges += [(source, name) for source in sources]
-        return name
+        return (name,)
 
     @torch.no_grad()
-    def convolve(self, name: str, layer: nn.Conv2d, source: str = "input") -> str:
-        x = self.maps[source]
-        node = nir.Conv2d(
-            input_shape=tuple(x.shape[-2:]), weight=_array(layer.weight), bias=_array(layer.bias),
-            stride=layer.stride, padding=layer.padding, dilation=layer.dilation,
-            groups=layer.groups,
-        )  # fmt: skip
-        return self.add(name, node, layer(x), (source,))
+    def add_layer(self, name: str, layer: nn.Module, sources: Sources) -> Sources:
+        """Add what a folded layer consists of; returns the nodes that hold its output."""
+        if isinstance(layer, Block):
+            return self._add_block(name, layer, sources)
+        x = self.maps[sources[0]]
+        match layer:
+            case Neurons():
+                node, maps = _neurons(layer.neuron, tuple(x.shape[1:])), x
+            case nn.Conv2d():
+                node, maps = _convolution(layer, x), layer(x)
+            case nn.AvgPool2d():
+                node, maps = _average_pool(np.full(2, layer.kernel_size)), layer(x)
+            case nn.Linear():
+                node = nir.Affine(weight=_array(layer.weight), bias=_array(layer.bias))
+                maps = layer(x)
+        return self.add(name, node, maps, sources)
 
-    def fire(self, name: str, layer: Neurons, *sources: str) -> str:
+    def _add_block(self, name: str, block: Block, sources: Sources) -> Sources:
+        out = self._add_chain(name, block, block.main, sources)
+        if block.shortcuts is not None:
+            out += self._add_chain(name, block, block.shortcuts, sources)
+        return out if block.after is None else self.add_layer(f"{name}_after", block.after, out)
+
+    def _add_chain(
+        self, name: str, block: Block, layers: tuple[str, ...], sources: Sources
+    ) -> Sources:
+        for layer in layers:
+            sources = self.add_layer(f"{name}_{layer}", block.get_submodule(layer), sources)
+        return sources
+
+    def pool_to_side(self, name: str, side: int, sources: Sources) -> Sources:
+        """Means over side x side parts of the map, flattened: (C, H, W) -> (C * side * side,).
+
+        Raises: ValueError if the map has no such parts of one size.
+        """
+        x = self.maps[sources[0]]
+        window = np.array(x.shape[-2:]) // side
+        if (window * side != x.shape[-2:]).any():
+            raise ValueError(
+                f"NIR pools by windows of one size, which do not divide maps of {x.shape[-2]}x"
+                f"{x.shape[-1]} into {side}x{side}: train on another image size to export to NIR"
+            )
+        maps = torch.zeros(*x.shape[:2], side, side, dtype=x.dtype)
+        pooled = self.add(name, _average_pool(window), maps, sources)
+        flatten = nir.Flatten(
+            input_type={"input": np.array(maps.shape[1:])}, start_dim=0, end_dim=-1
+        )
+        return self.add(f"{name}_flatten", flatten, maps.flatten(1), pooled)
+
+    def finish(self, sources: Sources) -> nir.NIRGraph:
         maps = self.maps[sources[0]]
-        return self.add(name, _neurons(layer.neuron, tuple(maps.shape[1:])), maps, sources)
-
-    def pool(self, name: str, source: str) -> str:
-        """The mean over the map, (C, H, W) -> (C,)."""
-        x = self.maps[source]
-        window = np.array(x.shape[-2:])
-        node = nir.AvgPool2d(kernel_size=window, stride=window, padding=np.zeros(2, dtype=int))
-        pooled = self.add(name, node, x.mean((-2, -1), keepdim=True), (source,))
-        shape = {"input": np.array([x.shape[1], 1, 1])}
-        flatten = nir.Flatten(input_type=shape, start_dim=0, end_dim=-1)
-        return self.add(f"{name}_flatten", flatten, x.mean((-2, -1)), (pooled,))
-
-    @torch.no_grad()
-    def connect(self, name: str, layer: nn.Linear, source: str) -> str:
-        node = nir.Affine(weight=_array(layer.weight), bias=_array(layer.bias))
-        return self.add(name, node, layer(self.maps[source]), (source,))
-
-    def finish(self, source: str) -> nir.NIRGraph:
-        maps = self.maps[source]
-        self.add("output", nir.Output(np.array(maps.shape[1:])), maps, (source,))
+        self.add("output", nir.Output(np.array(maps.shape[1:])), maps, sources)
         return nir.NIRGraph(self.nodes, self.edges)
+
+
+def _convolution(layer: nn.Conv2d, x: Tensor) -> nir.NIRNode:
+    return nir.Conv2d(
+        input_shape=tuple(x.shape[-2:]), weight=_array(layer.weight), bias=_array(layer.bias),
+        stride=layer.stride, padding=layer.padding, dilation=layer.dilation, groups=layer.groups,
+    )  # fmt: skip
+
+
+def _average_pool(window: np.ndarray) -> nir.NIRNode:
+    return nir.AvgPool2d(kernel_size=window, stride=window, padding=np.zeros(2, dtype=int))
 
 
 def _neurons(neuron: Neuron, shape: tuple[int, ...]) -> nir.NIRNode:

@@ -34,7 +34,8 @@ from experiment.trained.input_file import (
     read_image,
     reason_of,
 )
-from model.folded import Stream, fold
+from model.fold import fold
+from model.folded import Stream
 
 
 class Prediction(NamedTuple):

@@ -5,7 +5,7 @@ import torch
 
 from model import METHODS, MODELS, build_model
 
-SIZES = {"resnet18": 32, "resnet19": 12, "preact_resnet18": 64, "preact_resnet34": 64}
+SIZES = {arch: 64 if row.large_stem else 32 for arch, row in MODELS.items()} | {"resnet19": 12}
 T, B, K = 3, 2, 5
 
 

@@ -5,11 +5,14 @@ import torch
 from torch import nn
 
 from model import build_model
-from model.folded import FoldedNetwork, Stream, fold, fold_convolution, observed
-from model.layer import ConvNorm
+from model.fold import fold
+from model.folded import FoldedNetwork, Stream, observed
 from tests.support.trained_run import stir
 
-ARCHS = ("resnet18", "resnet19", "preact_resnet18", "preact_resnet34")
+ARCHS = (
+    "resnet18", "resnet19", "preact_resnet18", "preact_resnet34", "vgg11", "vggsnn", "sew_resnet18",
+    "ms_resnet18",
+)  # fmt: skip
 SIDE = 37
 
 
@@ -64,15 +67,6 @@ def test_folded_network_has_the_neurons_of_the_trained_one(neuron):
     torch.testing.assert_close(fold(net)(x), net.time_logits(x), rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("kernel_size, stride, bias", [(3, 2, False), (1, 2, True), (7, 2, True)])
-@torch.no_grad()
-def test_folded_convolution_equals_convolution_and_batch_norm(kernel_size, stride, bias):
-    layer = ConvNorm(3, 5, kernel_size, stride, steps=1, bias=bias).double()
-    stir(layer).eval()
-    x = torch.randn(2, 3, 9, 11, dtype=torch.float64)
-    torch.testing.assert_close(fold_convolution(layer)(x), layer(x), rtol=1e-12, atol=1e-12)
-
-
 def test_folded_network_has_no_batch_norm_no_branch_and_its_own_weights():
     net = make("resnet18")
     folded = fold(net)
@@ -121,10 +115,3 @@ def test_wrong_shapes_are_refused_in_a_sentence(shape, message):
     if len(shape) != 4:
         with pytest.raises(ValueError, match="expected a frame"):
             folded.step(torch.zeros(shape, dtype=torch.float64))
-
-
-def test_an_unknown_block_is_refused():
-    net = make("resnet18")
-    net.stages[1][0] = nn.Identity()
-    with pytest.raises(ValueError, match="cannot fold a Identity"):
-        fold(net)

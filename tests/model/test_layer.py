@@ -5,7 +5,17 @@ import torch
 import torch.nn.functional as F
 
 from model.functional import Neuron
-from model.layer import ConvNorm, ConvNormLIF, LIFLayer, Linear, average_pool, max_pool, subsample
+from model.layer import (
+    AveragePool,
+    ConvNorm,
+    ConvNormLIF,
+    LIFLayer,
+    Linear,
+    MaxPool,
+    add,
+    average_pool,
+    subsample,
+)
 from model.rate_gradient import RatePair
 
 T, B = 4, 3
@@ -41,13 +51,34 @@ def test_flat_layers_keep_rates_the_mean_of_trains(layer) -> None:
 
 
 def test_average_pool_keeps_rates_the_mean_of_trains() -> None:
-    assert_consistent(average_pool(pair(5, 6, 7), None))
-    assert average_pool(pair(5, 9, 7), 3).train.shape == (T * B, 5 * 3 * 2)
+    assert_consistent(average_pool(pair(5, 6, 7)))
+    parts = average_pool(pair(5, 10, 7), 3)
+    assert_consistent(parts)
+    assert parts.train.shape == (T * B, 5 * 3 * 3)
+    halved = AveragePool(2)(pair(5, 9, 7))
+    assert_consistent(halved)
+    assert halved.train.shape == (T * B, 5, 4, 3)
+
+
+def test_pooling_to_parts_is_pooling_by_windows_where_they_fit() -> None:
+    x = torch.randn(B, 5, 6, 6, dtype=torch.float64)
+    torch.testing.assert_close(average_pool(x, 3), AveragePool(2)(x).flatten(1))
+    torch.testing.assert_close(average_pool(x), x.mean((-2, -1)))
+
+
+def test_a_sum_of_spike_trains_counts_spikes() -> None:
+    fire = LIFLayer(T, Neuron())
+    x, y = fire(pair(5, 6, 7)), fire(pair(5, 6, 7))
+    total = add(add(x, y), x)
+    assert_consistent(total)
+    assert total.most == 3
+    assert set(total.train.unique().tolist()) == {0.0, 1.0, 2.0, 3.0}
+    assert add(x, pair(5, 6, 7)).most == 0
 
 
 def test_max_pool_takes_the_maximum_of_the_mean() -> None:
     x = pair(5, 7, 8)
-    pooled = max_pool(x, 3, 2, 1)
+    pooled = MaxPool(3, 2, 1)(x)
     torch.testing.assert_close(pooled.rate, F.max_pool2d(x.rate, 3, 2, 1))
     torch.testing.assert_close(pooled.train, F.max_pool2d(x.train, 3, 2, 1))
 

@@ -7,7 +7,7 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
 from model import build_model
-from model.layer import ConvNormLIF, Linear, average_pool
+from model.layer import AveragePool, ConvNormLIF, Linear, average_pool
 from model.online import OnlineStep
 from tests.model.test_bptt import CLASSES, WIDTH, assert_close
 from tests.support.observe import reference_names
@@ -90,10 +90,11 @@ class _Stack(nn.Module):
         options = {"steps": T, "neuron": constants}
         self.first = ConvNormLIF(2, 5, 3, **options)
         self.second = ConvNormLIF(5, 6, 3, 2, **options)
+        self.pool = AveragePool(2)
         self.last = Linear(6 * 4, 3)
 
     def forward(self, x):
-        return self.last(average_pool(self.second(self.first(x)), 2))
+        return self.last(average_pool(self.pool(self.second(self.first(x))), 2))
 
 
 def _theirs() -> nn.Module:

@@ -1,6 +1,7 @@
 """Networks by name: sizes of the paper, scaling, refusals."""
 
 import pytest
+import torch
 
 from model import METHODS, MODELS, build_model
 
@@ -22,8 +23,17 @@ def test_default_networks_have_the_papers_size(arch: str, classes: int) -> None:
 @pytest.mark.parametrize("method", METHODS)
 def test_only_the_papers_method_has_branches(arch: str, method: str) -> None:
     net = build_model(arch, num_classes=3, T=2, width=2, method=method)
-    stages = len(MODELS[arch].depths)
+    stages = len(net.stages)
     assert len(net.branches) == (stages - 1 if method == "esd" else 0)
+
+
+@pytest.mark.parametrize("arch", [arch for arch, row in MODELS.items() if row.large_stem])
+def test_a_small_stem_leaves_the_image_its_size(arch: str) -> None:
+    net = build_model(arch, num_classes=3, T=2, width=2, stem="small", method="bptt")
+    x = torch.randn(2, 3, 12, 10)
+    assert net.stages[0](net.stem(x.repeat(2, 1, 1, 1))).shape == (4, 2, 12, 10)
+    published = build_model(arch, num_classes=3, T=2, width=2, method="bptt")
+    assert published.stages[0](published.stem(x.repeat(2, 1, 1, 1))).shape == (4, 2, 3, 3)
 
 
 def test_width_scales_every_stage() -> None:
@@ -48,6 +58,8 @@ def test_width_scales_every_stage() -> None:
         ({"decay": float("nan")}, "decay"),
         ({"thresh": 0}, "thresh"),
         ({"v_reset": 1.0}, "v_reset"),
+        ({"stem": "large"}, "unknown stem 'large'"),
+        ({"stem": "small"}, "resnet18 has a small stem"),
     ],
 )
 def test_wrong_values_are_refused_by_name(arguments: dict, named: str) -> None:

@@ -1,6 +1,7 @@
 """Stages and branches from tables."""
 
 from model.functional import Neuron
+from model.method import METHODS
 from model.resnet import BasicBlock
 from model.stage import make_branches, make_stages
 
@@ -14,6 +15,6 @@ def test_stages_follow_the_tables() -> None:
 
 
 def test_each_stage_but_the_last_has_a_branch() -> None:
-    branches = make_branches((4, 8, 16), 5, method="esd", pool=None)
+    branches = make_branches((4, 8, 16), 5, method=METHODS["esd"], pool=None)
     assert [len(branch.blocks) for branch in branches] == [2, 1]
-    assert len(make_branches((4, 8, 16), 5, method="rate", pool=None)) == 0
+    assert len(make_branches((4, 8, 16), 5, method=METHODS["rate"], pool=None)) == 0

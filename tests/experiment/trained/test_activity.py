@@ -5,7 +5,8 @@ import torch
 
 from experiment.trained.activity import measure_activity, trace_potentials, typical_places
 from model import build_model
-from model.folded import fold, observed
+from model.fold import fold
+from model.folded import observed
 from tests.support.trained_run import stir
 
 T = 5

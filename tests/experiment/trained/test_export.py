@@ -13,7 +13,7 @@ from experiment.trained.agreement import folding_agreement, program_agreement
 from experiment.trained.checkpoint import load_trained
 from experiment.trained.export import choose_formats, main
 from experiment.trained.exported import read_program, read_weights
-from model.folded import fold
+from model.fold import fold
 from tests.support.trained_run import make_checkpoint
 
 CPU = torch.device("cpu")

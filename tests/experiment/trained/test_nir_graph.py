@@ -8,7 +8,7 @@ from spikingjelly.activation_based.nir_exchange import import_from_nir
 
 from experiment.trained.nir_graph import TIME_STEP, to_nir, write_nir
 from model import build_model
-from model.folded import fold
+from model.fold import fold
 from tests.support.trained_run import stir
 
 T, SIDE = 4, 19
@@ -21,13 +21,18 @@ def make(arch="resnet18", **options):
     return fold(stir(net).double().eval())
 
 
-@pytest.mark.parametrize("arch, decay", [("resnet18", 0.2), ("resnet19", 0.7), ("resnet18", 1.0)])
+@pytest.mark.parametrize("arch, stem, decay", [
+    ("resnet18", "published", 0.2), ("resnet19", "published", 0.7), ("resnet18", "published", 1.0),
+    ("vgg11", "published", 0.2), ("vggsnn", "published", 0.5), ("preact_resnet18", "small", 0.2),
+    ("sew_resnet18", "small", 0.2), ("ms_resnet18", "published", 0.2),
+])  # fmt: skip
 @torch.no_grad()
-def test_spikingjelly_runs_the_written_graph_to_the_same_logits(tmp_path, arch, decay):
-    net = make(arch, decay=decay)
-    write_nir(to_nir(net, height=SIDE, width=SIDE), tmp_path / "graph.nir")
+def test_spikingjelly_runs_the_written_graph_to_the_same_logits(tmp_path, arch, stem, decay):
+    net = make(arch, stem=stem, decay=decay)
+    side = 24 if arch == "vggsnn" else SIDE
+    write_nir(to_nir(net, height=side, width=side), tmp_path / "graph.nir")
     reader = import_from_nir(str(tmp_path / "graph.nir"), dt=TIME_STEP, dtype=torch.float64)
-    frames = torch.randn(T, 2, 2, SIDE, SIDE, dtype=torch.float64)
+    frames = torch.randn(T, 2, 2, side, side, dtype=torch.float64)
     state, logits = None, []
     for frame in frames:
         step, state = reader(frame, state)
@@ -67,6 +72,7 @@ def test_graph_has_every_layer_and_its_shapes():
 
 @pytest.mark.parametrize("options, message", [
     ({"v_reset": None}, "soft reset.*--v_reset 0"), ({"arch": "preact_resnet18"}, "max pooling"),
+    ({"arch": "sew_resnet18"}, "max pooling"), ({"arch": "vggsnn"}, "maps of 2x2 into 3x3"),
 ])  # fmt: skip
 def test_what_nir_cannot_express_is_refused(options, message):
     with pytest.raises(ValueError, match=message):

@@ -6,7 +6,8 @@ from torch import nn
 
 from experiment.trained.operations import E_AC, E_MAC, count_operations, mean_operations
 from model import build_model
-from model.folded import FoldedNetwork, Neurons, fold, observed
+from model.fold import fold
+from model.folded import FoldedNetwork, Neurons, observed
 from model.functional import Neuron
 from tests.support.trained_run import stir
 

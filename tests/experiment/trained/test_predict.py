@@ -10,7 +10,7 @@ from experiment.trained.checkpoint import load_trained
 from experiment.trained.exported import Exported, describe_network, read_weights, write_weights
 from experiment.trained.predict import find_files, load_network, main, predict, wanted_suffixes
 from model import build_model
-from model.folded import fold
+from model.fold import fold
 from tests.support.trained_run import make_checkpoint, stir
 
 CPU = torch.device("cpu")

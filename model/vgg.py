@@ -1,0 +1,56 @@
+"""Spiking VGG-11 and VGGSNN: a chain of convolutions with average pooling, without shortcuts.
+
+    VGG-11   64 128 | 256 256 | 512 512 | 512 512 | mean over the map | classifier
+    VGGSNN   the same, but 3 x 3 means over parts of the map (2 x 2 pooling of 6 x 6, from 48 x 48)
+
+with 2 x 2 average pooling at each bar between channels. Every stage ends in a spike train, so
+that branches read true firing rates.
+Sources: VGG-11, arXiv 2210.04195 (OTTT) and 2302.14311 (SLTT); VGGSNN, arXiv 2202.11946 (TET);
+branches are ours.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from model.abc_model import RateModel
+from model.layer import AveragePool, ConvNormLIF, Linear
+from model.stage import initialise_fan_out, make_branches
+
+STAGES = ((1, 2), (4, 4), (8, 8), (8, 8))  # channels of each convolution, in widths
+
+
+class VGG(RateModel):
+    """Convolutions of `STAGES`, of which the first is the stem, pooling, linear classifier.
+
+    Args:
+        width: channels of the stem.
+        pooled: side of the pooled map that the classifier reads.
+        branch_pool: see `Branch`.
+        common: what every `RateModel` takes.
+    Convolutions have Kaiming fan-out initialisation.
+    """
+
+    def __init__(
+        self, width: int, *, pooled: int, num_classes: int, branch_pool: int | None, **common: Any
+    ):
+        super().__init__(**common)
+        neurons = {"steps": self.T, "neuron": self.neuron}
+        c_in, units = self.in_channels, []
+        for channels in STAGES:
+            units.append([])
+            for c_out in (width * multiple for multiple in channels):
+                units[-1].append(ConvNormLIF(c_in, c_out, 3, **neurons))
+                c_in = c_out
+        self.stem = units[0].pop(0)
+        first, *others = units
+        self.stages = nn.ModuleList(
+            [nn.Sequential(*first), *(nn.Sequential(AveragePool(2), *stage) for stage in others)]
+        )
+        self.pooled = pooled
+        self.classifier = nn.Sequential(Linear(c_in * pooled**2, num_classes))
+        widths = tuple(width * channels[-1] for channels in STAGES)
+        self.branches = make_branches(widths, num_classes, method=self.method, pool=branch_pool)
+        initialise_fan_out(self)
