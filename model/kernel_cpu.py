@@ -9,6 +9,7 @@ the spikes, and three maps (B, ...) for the backward pass.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -47,9 +48,9 @@ def norm_lif_rate(
     layout = MapRows(current)
     x = layout.flatten(current)
     size, dtype = x.shape[1:], accumulation_dtype(x.dtype)
-    rate, eligibility = x.new_zeros(size, dtype=dtype), x.new_zeros(size, dtype=dtype)
+    rate, eligibility = (x.new_empty(size, dtype=dtype) for _ in range(2))
     constant = x.shape[0] == 1
-    mean = x[0].to(dtype) if constant else x.new_zeros(size, dtype=dtype)
+    mean = x[0].to(dtype) if constant else x.new_empty(size, dtype=dtype)
     spikes = x if overwrite and not constant else x.new_empty(steps, *size)
     source = _Source(layout, x, scale, shift, residual, residual_scale, residual_shift)
     for block in _blocks(x):
@@ -67,7 +68,10 @@ def norm_lif_rate(
 
 
 class _Source:
-    """The input current of a block at a time step, added onto a membrane potential."""
+    """The input current of a block at a time step, added onto what is left of its potential.
+
+    current, residual (T or 1, rows, columns); their scales and the sum of their shifts per channel.
+    """
 
     def __init__(
         self,
@@ -79,36 +83,41 @@ class _Source:
         residual_scale: Tensor | None = None,
         residual_shift: Tensor | None = None,
     ):
-        self.current = current
+        def per_channel(values: Tensor | None) -> Tensor | None:
+            return None if values is None else layout.per_channel(values)
+
+        self.current, self.scale = current, per_channel(scale)
         self.residual = None if residual is None else layout.flatten(residual)
-        self.affine = self._affine(layout, scale, shift)
-        self.residual_affine = self._affine(layout, residual_scale, residual_shift)
+        self.residual_scale = per_channel(residual_scale)
+        shifts = [values for values in (shift, residual_shift) if values is not None]
+        self.shift = per_channel(sum(shifts)) if shifts else None
 
-    @staticmethod
-    def _affine(
-        layout: MapRows, scale: Tensor | None, shift: Tensor | None
-    ) -> tuple[Tensor, Tensor] | None:
-        return None if scale is None else (layout.per_channel(scale), layout.per_channel(shift))
+    def charge(self, v: Tensor, block: slice, t: int, decay: float) -> Tensor:
+        """v = decay v + current_t + residual_t, normalised, in place; returns block of current_t.
 
-    def charge(self, v: Tensor, block: slice, t: int) -> Tensor:
-        """v += current_t + residual_t, normalised, in place; returns the block of current_t."""
+        At t = 0 v is only written.
+        """
+        base = None if self.shift is None else _block_of(self.shift, block)
+        if t:
+            base = v.mul_(decay) if base is None else torch.add(base, v, alpha=decay, out=v)
         current = self.current[t if self.current.shape[0] > 1 else 0, block]
-        _add_affine_(v, current, self.affine, block)
+        _add(base, current, self.scale, block, out=v)
         if self.residual is not None:
             residual = self.residual[t if self.residual.shape[0] > 1 else 0, block]
-            _add_affine_(v, residual, self.residual_affine, block)
+            _add(v, residual, self.residual_scale, block, out=v)
         return current
 
 
-def _add_affine_(
-    v: Tensor, maps: Tensor, affine: tuple[Tensor, Tensor] | None, block: slice
+def _add(
+    base: Tensor | None, maps: Tensor, scale: Tensor | None, block: slice, *, out: Tensor
 ) -> None:
-    """v += scale * maps + shift in place."""
-    if affine is None:
-        v += maps
+    """out = base + scale * maps; base None is 0, scale None is 1."""
+    if scale is not None:
+        torch.addcmul(base, maps, _block_of(scale, block), out=out)
+    elif base is not None:
+        torch.add(base, maps, out=out)
     else:
-        scale, shift = (_block_of(values, block) for values in affine)
-        v.addcmul_(maps, scale).add_(shift)
+        out.copy_(maps)
 
 
 def _fire(
@@ -120,27 +129,75 @@ def _fire(
     eligibility: Tensor,
     mean: Tensor | None,
 ) -> None:
-    """`functional.lif_rate` for one block, in place: fills spikes (T, n, m) and sums (n, m)."""
+    """`functional.lif_rate` for one block, in place: fills spikes (T, n, m) and sums (n, m).
+
+    The surrogate gradient is taken as slope/4 (1 - tanh^2(slope/2 (v - threshold))), the same
+    function.
+    """
     decay, threshold, v_reset, _ = neuron
-    steps = spikes.shape[0]
-    v, g = torch.zeros_like(rate), torch.empty_like(rate)
-    f: Tensor | float = 1.0
+    steps, half_slope = spikes.shape[0], SURROGATE_SLOPE / 2
+    v, g = torch.empty_like(rate), torch.empty_like(rate)
+    offset = v.new_tensor(-half_slope * threshold)
+    sum_up = _ScalarSensitivity if v_reset is None and neuron.detach_reset else _Sensitivity
+    sensitivity = sum_up(eligibility, neuron, steps)
     for t in range(steps):
-        current = source.charge(v.mul_(decay) if t else v, block, t)
+        current = source.charge(v, block, t, decay)
         if mean is not None:
-            mean.add_(current, alpha=1 / steps)
+            _accumulate_(mean, current, t)
         s = torch.ge(v, threshold, out=spikes[t])
-        torch.sub(v, threshold, out=g).mul_(SURROGATE_SLOPE).sigmoid_()
-        torch.addcmul(g, g, g, value=-1, out=g)  # the surrogate gradient over its slope
-        if isinstance(f, float):
-            eligibility.add_(g, alpha=SURROGATE_SLOPE * f / steps)
-        else:
-            eligibility.addcmul_(g, f, value=SURROGATE_SLOPE / steps)
-        rate += s
+        _accumulate_(rate, s, t)
+        torch.add(offset, v, alpha=half_slope, out=g).tanh_()
+        sensitivity.add(v, g, s, t)
         if t + 1 < steps:
-            f = functional.next_sensitivity(f, v, g.mul_(SURROGATE_SLOPE), s, neuron)
             _reset_(v, s, threshold, v_reset)
     rate /= steps
+    if mean is not None:
+        mean /= steps
+
+
+class _ScalarSensitivity:
+    """e = 1/T sum_t f_t g_t, filled in step by step, where f does not depend on the neuron.
+
+    The sum of f_t is known before; what is left to be summed for each neuron is f_t tanh^2.
+    """
+
+    def __init__(self, eligibility: Tensor, neuron: Neuron, steps: int):
+        self.eligibility = eligibility
+        f = list(accumulate(range(steps - 1), lambda f, _: 1 + neuron.decay * f, initial=1.0))
+        self.weights = [SURROGATE_SLOPE / 4 / steps * f_t for f_t in f]
+        self.total = eligibility.new_tensor(sum(self.weights))
+
+    def add(self, v: Tensor, tanh: Tensor, spikes: Tensor, t: int) -> None:
+        """Add the term of time step t, given the tanh of its potentials."""
+        base = self.eligibility if t else self.total
+        torch.addcmul(base, tanh, tanh, value=-self.weights[t], out=self.eligibility)
+
+
+class _Sensitivity:
+    """The same where f is one map per time step; uses up the tanh."""
+
+    def __init__(self, eligibility: Tensor, neuron: Neuron, steps: int):
+        self.eligibility, self.neuron, self.steps = eligibility, neuron, steps
+        self.one = eligibility.new_ones(())
+        self.f: Tensor | float = 1.0
+
+    def add(self, v: Tensor, tanh: Tensor, spikes: Tensor, t: int) -> None:
+        """As above; v are the potentials before the reset."""
+        g = torch.addcmul(self.one, tanh, tanh, value=-1, out=tanh).mul_(SURROGATE_SLOPE / 4)
+        if t:
+            self.eligibility.addcmul_(g, self.f, value=1 / self.steps)
+        else:
+            torch.mul(g, 1 / self.steps, out=self.eligibility)
+        if t + 1 < self.steps:
+            self.f = functional.next_sensitivity(self.f, v, g, spikes, self.neuron)
+
+
+def _accumulate_(total: Tensor, maps: Tensor, t: int) -> None:
+    """total = maps at the first time step, total += maps later."""
+    if t:
+        total += maps
+    else:
+        total.copy_(maps)
 
 
 def _reset_(v: Tensor, spikes: Tensor, threshold: float, v_reset: float | None) -> None:
@@ -165,17 +222,19 @@ def norm_rate(
     x = layout.flatten(current)
     size, dtype = x.shape[1:], accumulation_dtype(x.dtype)
     constant = x.shape[0] == 1
-    mean = x[0].to(dtype) if constant else x.new_zeros(size, dtype=dtype)
+    mean = x[0].to(dtype) if constant else x.new_empty(size, dtype=dtype)
     steps = max(x.shape[0], 1 if residual is None else residual.shape[0])
     out = x if overwrite and not constant else x.new_empty(steps, *size)
     source = _Source(layout, x, scale, shift, residual, residual_scale, residual_shift)
     for block in _blocks(x):
         v = mean.new_empty(mean[block].shape, dtype=dtype)
         for t in range(steps):
-            current_block = source.charge(v.zero_(), block, t)
+            current_block = source.charge(v, block, t, 0.0)
             if not constant:
-                mean[block].add_(current_block, alpha=1 / steps)
+                _accumulate_(mean[block], current_block, t)
             out[t, block] = v
+        if not constant:
+            mean[block] /= steps
     return layout.unflatten(out), layout.unflatten(mean[None])[0]
 
 
@@ -186,9 +245,9 @@ def lif_spikes(x: Tensor, steps: int, neuron: Neuron) -> Tensor:
     spikes = rows.new_empty(steps, *rows.shape[1:])
     source = _Source(layout, rows)
     for block in _blocks(rows):
-        v = rows.new_zeros(rows[0, block].shape, dtype=accumulation_dtype(rows.dtype))
+        v = rows.new_empty(rows[0, block].shape, dtype=accumulation_dtype(rows.dtype))
         for t in range(steps):
-            source.charge(v.mul_(neuron.decay) if t else v, block, t)
+            source.charge(v, block, t, neuron.decay)
             s = torch.ge(v, neuron.threshold, out=spikes[t, block])
             _reset_(v, s, neuron.threshold, neuron.v_reset)
     return layout.unflatten(spikes)
