@@ -43,7 +43,7 @@ class Variant:
     """One way to take the step.
 
     kind: "two_stage" (spike stage, then rate stage: the published way), "bptt", "one_pass" (this
-    project's) or "floor" (the spiking network's convolutions alone).
+    project's) or "floor" (the network's convolutions alone, those of the branches included).
     amp: "none", "bf16" (autocast) or "bf16-backward" (fp32 spikes, convolution backward in bf16).
     backend: which kernels the one pass uses, see `model.kernel`.
     """

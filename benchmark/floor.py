@@ -1,7 +1,8 @@
-"""The floor under a training step: the spiking network's convolutions and nothing else.
+"""The floor under a training step: the network's convolutions and nothing else.
 
-Each convolution runs forward on T*B maps (the stem of a static image on B) and backward once on B
-maps, dense, in channels_last layout. No exact method that keeps dense convolutions is faster.
+Each convolution of the spiking network runs forward on T*B maps (the stem of a static image on B)
+and backward once on B maps; those of the branches, if it has any, run once on B maps either way.
+All are dense, in channels_last layout. No exact method that keeps dense convolutions is faster.
 """
 
 from __future__ import annotations
@@ -11,8 +12,6 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from model.layer import ConvNorm
 
 
 class _Convolution(NamedTuple):
@@ -24,6 +23,7 @@ class _Convolution(NamedTuple):
     weight: Tensor
     stride: tuple[int, int]
     padding: tuple[int, int]
+    groups: int
     needs_input: bool
 
 
@@ -36,23 +36,23 @@ class ConvolutionFloor:
     def __init__(self, net: nn.Module, workload, *, low: bool = False):
         self.workload = workload
         self.dtype = torch.bfloat16 if low else torch.float32
+        in_branches = set(net.branches.modules())
         self.convolutions = [
-            self._prepare(conv, shape, is_stem=index == 0)
+            self._prepare(conv, shape, is_stem=index == 0, once=index == 0 or conv in in_branches)
             for index, (conv, shape) in enumerate(convolution_shapes(net, workload))
         ]
 
     def _prepare(
-        self, conv: nn.Conv2d, shape: tuple[int, int, int], *, is_stem: bool
+        self, conv: nn.Conv2d, shape: tuple[int, int, int], *, is_stem: bool, once: bool
     ) -> _Convolution:
         batch = self.workload.batch
-        steps = 1 if is_stem else self.workload.T
+        steps = 1 if once else self.workload.T
         train = self._channels_last(torch.rand(steps * batch, *shape) < 0.2)
         rate = self._channels_last(torch.rand(batch, *shape))
         weight = self._channels_last(conv.weight.detach())
-        grad = torch.rand_like(F.conv2d(rate, weight, None, conv.stride, conv.padding))
-        return _Convolution(
-            train, rate, grad, weight, conv.stride, conv.padding, needs_input=not is_stem
-        )
+        geometry = conv.stride, conv.padding, conv.groups
+        grad = torch.rand_like(F.conv2d(rate, weight, None, *geometry[:2], groups=conv.groups))
+        return _Convolution(train, rate, grad, weight, *geometry, needs_input=not is_stem)
 
     def _channels_last(self, maps: Tensor) -> Tensor:
         maps = maps.to(self.workload.device, self.dtype)
@@ -61,11 +61,11 @@ class ConvolutionFloor:
     @torch.no_grad()
     def step(self) -> None:
         for c in self.convolutions:
-            F.conv2d(c.train, c.weight, None, c.stride, c.padding)
+            F.conv2d(c.train, c.weight, None, c.stride, c.padding, groups=c.groups)
         for c in reversed(self.convolutions):
             torch.ops.aten.convolution_backward(
-                c.grad, c.rate, c.weight, None, c.stride, c.padding, (1, 1), False, [0, 0], 1,
-                [c.needs_input, True, False],
+                c.grad, c.rate, c.weight, None, c.stride, c.padding, (1, 1), False, [0, 0],
+                c.groups, [c.needs_input, True, False],
             )  # fmt: skip
 
     def multiply_adds(self) -> int:
@@ -91,15 +91,16 @@ class ConvolutionFloor:
 
 @torch.no_grad()
 def convolution_shapes(net: nn.Module, workload) -> list[tuple[nn.Conv2d, tuple[int, int, int]]]:
-    """(convolution, shape (Ci, H, W) of its input) of every spiking layer, in forward order."""
+    """(convolution, shape (Ci, H, W) of its input), branches included, in forward order."""
     found: list[tuple[nn.Conv2d, tuple[int, int, int]]] = []
 
     def note(conv: nn.Conv2d, inputs: tuple[Tensor]) -> None:
         found.append((conv, tuple(inputs[0].shape[1:])))
 
-    layers = [m for m in net.modules() if isinstance(m, ConvNorm)]
-    handles = [layer.conv.register_forward_pre_hook(note) for layer in layers]
-    net.eval()(torch.zeros(1, workload.in_channels, workload.size, workload.size))
+    convolutions = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
+    handles = [conv.register_forward_pre_hook(note) for conv in convolutions]
+    image = torch.zeros(1, workload.in_channels, workload.size, workload.size)
+    net.eval().head_logits(image)
     for handle in handles:
         handle.remove()
     return found

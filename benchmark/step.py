@@ -6,8 +6,7 @@
 
 A step is forward, loss, backward and SGD on one random batch. All contestants of a T run in one
 process, in turn, and medians are compared, so ratios are trustworthy where seconds are not. The
-floor is the spiking network's convolutions alone (`floor.py`); with branches it is the same floor,
-so the branches' own convolutions count as overhead.
+floor is the network's convolutions alone, with branches those of the branches too (`floor.py`).
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from itertools import product
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import gpu, step
 from benchmark.contestant import VARIANTS, Contestant, Workload
@@ -56,13 +57,32 @@ def test_every_contestant_takes_a_step(name):
     assert all(not p.equal(b) for p, b in zip(contestant.parameters, before, strict=True))
 
 
-def test_floor_counts_the_operations_of_one_convolution():
-    net = torch.nn.Sequential(build_model("resnet18", num_classes=2, T=1, width=4).stem)
-    workload = Workload("resnet18", 3, 2, branches=False, size=8)
-    floor = ConvolutionFloor(net, workload)
-    per_sample = 4 * 8 * 8 * 3 * 3 * 3
-    # the stem: forward and weight gradient on B images, no input gradient
-    assert floor.multiply_adds() == 2 * 2 * per_sample
+def floor_and_branches(branches: bool):
+    workload = Workload("resnet18", 3, 2, branches, size=16, width=4)
+    method = "esd" if branches else "rate"
+    net = build_model("resnet18", num_classes=2, T=3, width=4, branch_pool=None, method=method)
+    return ConvolutionFloor(net, workload), net.branches
+
+
+def test_floor_counts_the_operations_that_it_runs():
+    """T*B forward but for the stem, B backward; torch counts them by itself."""
+    floor, _ = floor_and_branches(False)
+    with FlopCounterMode(display=False) as counter:
+        floor.step()
+    assert 2 * floor.multiply_adds() == counter.get_total_flops()
+
+
+def test_branches_add_their_convolutions_on_rates_to_the_floor():
+    """Forward once, and twice as much backward (torch miscounts that of grouped convolutions)."""
+    bare, _ = floor_and_branches(False)
+    floor, branches = floor_and_branches(True)
+    with FlopCounterMode(display=False) as counter:
+        for i, branch in enumerate(branches):
+            branch(torch.rand(2, 4 * 2**i, 16 // 2**i, 16 // 2**i))
+    classifiers = len(branches) * 2 * 2 * 32 * 2
+    added = 2 * (floor.multiply_adds() - bare.multiply_adds())
+    assert added == 3 * (counter.get_total_flops() - classifiers)
+    floor.step()
 
 
 def test_peak_is_at_least_what_is_alive_at_one_time():
