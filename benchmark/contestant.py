@@ -45,7 +45,7 @@ class Variant:
     kind: "two_stage" (spike stage, then rate stage: the published way), "bptt", "one_pass" (this
     project's) or "floor" (the network's convolutions alone, those of the branches included).
     amp: "none", "bf16" (autocast) or "bf16-backward" (fp32 spikes, convolution backward in bf16).
-    backend: which kernels the one pass uses, see `model.kernel`.
+    backend, sparse: how the one pass is computed, see `model.kernel.Execution`.
     """
 
     kind: str
@@ -53,6 +53,7 @@ class Variant:
     amp: str = "none"
     channels_last: bool = True
     backend: str = "auto"
+    sparse: bool = False
 
 
 VARIANTS = {
@@ -62,6 +63,10 @@ VARIANTS = {
     "bptt": Variant("bptt", "BPTT (no branches)"),
     "one_pass": Variant("one_pass", "one pass"),
     "one_pass_compiled": Variant("one_pass", "one pass, compiled", backend="compiled"),
+    "one_pass_sparse": Variant("one_pass", "one pass, sparse", sparse=True),
+    "one_pass_sparse_compiled": Variant(
+        "one_pass", "one pass, sparse, compiled", backend="compiled", sparse=True
+    ),
     "one_pass_bf16_backward": Variant("one_pass", "one pass, bf16 backward", "bf16-backward"),
     "one_pass_bf16": Variant("one_pass", "one pass, bf16", "bf16"),
     "one_pass_bf16_compiled": Variant(
@@ -123,6 +128,7 @@ def build(variant: Variant, workload: Workload) -> nn.Module:
     execution = Execution(
         backend=variant.backend,
         convolution_backward=torch.bfloat16 if variant.amp == "bf16-backward" else None,
+        sparse=variant.sparse,
     )
     return build_model(workload.arch, method=method, execution=execution, **common)
 

@@ -34,7 +34,7 @@ def branch_pool(text: str) -> int | str | None:
 TRAINING_FLAGS = ("seed", "log_path", "resume", "checkpoint_every", "keep_checkpoints",
                   "detach_reset", "train_batch_size", "num_epoch", "optim", "lr", "wd",
                   "scheduler", "alp", "beta", "teacher", "val_fraction", "auto_aug", "cutout",
-                  "event_aug", "gpu_aug")  # fmt: skip
+                  "event_aug", "gpu_aug", "accum", "sync_bn", "compile", "sparse")  # fmt: skip
 
 IDLE = (
     Idle(
@@ -45,13 +45,23 @@ IDLE = (
     Idle(lambda args: args.beta == 0, ("teacher",), "--beta 0 leaves out what it teaches"),
     Idle(
         lambda args: not METHODS[args.method].by_rates,
-        ("compile",),
+        ("compile", "sparse"),
         "this --method has no rate-based layers",
     ),
     Idle(
         lambda args: args.amp == "bf16-backward" and not METHODS[args.method].by_rates,
         ("amp",),
         "this --method has no rate-based layers",
+    ),
+    Idle(
+        lambda args: args.amp == "bf16",
+        ("sparse",),
+        "convolutions in bfloat16 (--amp bf16) are dense",
+    ),
+    Idle(
+        lambda args: args.device != "cpu" and torch.cuda.is_available(),
+        ("sparse",),
+        "convolutions on a GPU are dense",
     ),
     Idle(
         lambda args: METHODS[args.method].online,
@@ -171,6 +181,9 @@ def add_training_flags(group: Any) -> None:
         "spike as in fp32; bf16: all convolutions in bfloat16, neurons in fp32")  # fmt: skip
     add_switch(group, "compile", False,
         "neurons and norms through torch.compile; on a CPU it needs a C++ compiler")  # fmt: skip
+    add_switch(group, "sparse", False,
+        "on a CPU, skip silent inputs in the convolutions of spikes, which are kept as bytes; same "
+        "results up to rounding, needs a C++ compiler")  # fmt: skip
     add("--val_fraction", type=optional(number(float, 0, 1, open_low=True), "none"), default=None,
         metavar="FRACTION",
         help="part of the training set held out to select the best epoch, above 0 and below 1; "
@@ -184,6 +197,7 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
     execution = Execution(
         backend="compiled" if args.compile else "auto",
         convolution_backward=torch.bfloat16 if args.amp == "bf16-backward" else None,
+        sparse=args.sparse and args.amp != "bf16",
     )
     return {"execution": execution, **{name: getattr(args, name) for name in names}}
 

@@ -222,6 +222,7 @@ def norm_lif_rate(
     overwrite: bool = False,
     residual_scale: Tensor | None = None,
     residual_shift: Tensor | None = None,
+    compact: bool = False,
 ) -> Fired:
     """Batch norm's affine map, residual addition and LIF neurons (`lif_rate`) on
 
@@ -229,16 +230,21 @@ def norm_lif_rate(
 
     Args: current (T, B, C, ...), or (1, B, C, ...) when constant in time; residual likewise, or
     None; scales and shifts (C,), or None for 1 and 0; steps T; overwrite: whether the memory of
-    current may be reused for the result.
+    current may be reused for the result; compact: whether spikes are bytes (torch.uint8).
     Returns: Fired; its mean_current is the time mean of current, before normalisation. Spikes have
-    current's dtype, the rest is never below fp32.
+    current's dtype unless compact, the rest is never below fp32.
     """
     dtype = accumulation_dtype(current.dtype)
     x, mean = norm_rate(
         current.to(dtype), scale, shift, residual, False, residual_scale, residual_shift
     )
     spikes, rate, eligibility = lif_rate(x.expand(steps, *x.shape[1:]), *neuron)
-    return Fired(spikes.to(current.dtype), rate, eligibility, mean)
+    return Fired(spikes.to(spike_dtype(current, compact)), rate, eligibility, mean)
+
+
+def spike_dtype(current: Tensor, compact: bool) -> torch.dtype:
+    """Of the spikes that an input current makes."""
+    return torch.uint8 if compact else current.dtype
 
 
 def norm_rate(

@@ -31,10 +31,13 @@ class Execution(NamedTuple):
     backend: a key of BACKENDS.
     convolution_backward: dtype of the backward of the spiking layers' convolutions; None is that
         of their forward. torch.bfloat16 under an fp32 forward leaves every spike as it is.
+    sparse: keep spike trains as bytes, and on a CPU skip silent inputs in their convolutions
+        (`spike_convolution`).
     """
 
     backend: str = "auto"
     convolution_backward: torch.dtype | None = None
+    sparse: bool = False
 
     def resolved(self) -> Execution:
         """With the environment variable in place of auto.
@@ -75,13 +78,13 @@ def norm_lif_rate(
     overwrite: bool = False,
     residual_scale: Tensor | None = None,
     residual_shift: Tensor | None = None,
+    compact: bool = False,
     backend: str = "auto",
 ) -> Fired:
-    """`functional.norm_lif_rate`. Spikes have current's dtype, the rest is never below fp32."""
+    """`functional.norm_lif_rate`."""
     run = _implementation(backend).norm_lif_rate
-    return run(
-        current, scale, shift, residual, steps, neuron, overwrite, residual_scale, residual_shift
-    )
+    affines = residual_scale, residual_shift
+    return run(current, scale, shift, residual, steps, neuron, overwrite, *affines, compact)
 
 
 def norm_rate(
@@ -94,7 +97,7 @@ def norm_rate(
     residual_shift: Tensor | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
-    """`functional.norm_rate`; dtypes as in `norm_lif_rate`."""
+    """`functional.norm_rate`."""
     run = _implementation(backend).norm_rate
     return run(current, scale, shift, residual, overwrite, residual_scale, residual_shift)
 

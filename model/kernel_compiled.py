@@ -88,11 +88,11 @@ def _inputs(
     return inputs
 
 
-def _fire(sources, steps, neuron, overwrite):
+def _fire(sources, steps, neuron, overwrite, compact):
     currents, inputs = sources[0], _inputs(*sources, steps)
     spikes, rate, eligibility = functional.lif_steps(inputs, neuron)
     mean = sum(c.to(inputs[0].dtype) for c in currents) / len(currents)
-    return _written(currents, spikes, overwrite), rate, eligibility, mean
+    return _written(currents, spikes, overwrite, compact), rate, eligibility, mean
 
 
 def _norm(sources, steps, overwrite):
@@ -107,11 +107,12 @@ def _spikes(currents, steps, neuron):
 
 
 def _written(
-    currents: Sequence[Tensor], results: Sequence[Tensor], overwrite: bool
+    currents: Sequence[Tensor], results: Sequence[Tensor], overwrite: bool, compact: bool = False
 ) -> Tensor | None:
     """The results of all time steps, in new memory, or in that of currents (None)."""
     if not overwrite:
-        return torch.stack([r.to(currents[0].dtype) for r in results])
+        dtype = functional.spike_dtype(currents[0], compact)
+        return torch.stack([r.to(dtype) for r in results])
     for current, result in zip(currents, results, strict=True):
         current.copy_(result)
     return None
@@ -128,18 +129,19 @@ def norm_lif_rate(
     current: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None,
     steps: int, neuron: Neuron, overwrite: bool = False,
     residual_scale: Tensor | None = None, residual_shift: Tensor | None = None,
+    compact: bool = False,
 ) -> Fired:  # fmt: skip
     """`functional.norm_lif_rate`."""
     if _is_uncompiled(current):
         return kernel_op.norm_lif_rate(
             current, scale, shift, residual, steps, neuron, overwrite, residual_scale,
-            residual_shift,
+            residual_shift, compact,
         )  # fmt: skip
     layout = MapRows(current)
     x = layout.flatten(current)
-    overwrite = overwrite and len(x) == steps > 1
+    overwrite = overwrite and len(x) == steps > 1 and not compact
     sources = _sources(layout, x, residual, scale, shift, residual_scale, residual_shift)
-    spikes, *sums = _run(_fire, sources, steps, neuron, overwrite)
+    spikes, *sums = _run(_fire, sources, steps, neuron, overwrite, compact)
     maps = (layout.unflatten(m[None])[0] for m in sums)
     return Fired(layout.unflatten(x if overwrite else spikes), *maps)
 

@@ -33,15 +33,20 @@ def _kernels(tensor: Tensor) -> ModuleType:
     return kernel_cpu if tensor.device.type == "cpu" else _gpu()
 
 
-def _maps(current: Tensor, steps: int | None = None) -> Tensor:
+def _layout(maps: Tensor) -> torch.memory_format:
+    """That of maps (B, C, ...)."""
+    last = maps.dim() == 4 and maps.is_contiguous(memory_format=torch.channels_last)
+    return torch.channels_last if last else torch.contiguous_format
+
+
+def _maps(current: Tensor, steps: int | None = None, dtype: torch.dtype | None = None) -> Tensor:
     """Uninitialised (steps, B, C, ...), or fp32-or-better (B, C, ...), laid out like current."""
     frame = current[0]
-    last = frame.dim() == 4 and frame.is_contiguous(memory_format=torch.channels_last)
-    layout = torch.channels_last if last else torch.contiguous_format
+    layout = _layout(frame)
     if steps is None:
         dtype = functional.accumulation_dtype(current.dtype)
         return torch.empty_like(frame, dtype=dtype, memory_format=layout)
-    maps = frame.new_empty((steps * frame.shape[0], *frame.shape[1:]))
+    maps = frame.new_empty((steps * frame.shape[0], *frame.shape[1:]), dtype=dtype)
     return maps.contiguous(memory_format=layout).unflatten(0, (steps, -1))
 
 
@@ -50,11 +55,13 @@ def _fire(
     current: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None,
     residual_scale: Tensor | None, residual_shift: Tensor | None,
     steps: int, decay: float, threshold: float, v_reset: float | None, detach_reset: bool,
+    compact: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     neuron = Neuron(decay, threshold, v_reset, detach_reset)
     fired = _kernels(current).norm_lif_rate(
-        current, scale, shift, residual, steps, neuron, False, residual_scale, residual_shift
-    )
+        current, scale, shift, residual, steps, neuron, False, residual_scale, residual_shift,
+        compact,
+    )  # fmt: skip
     if current.shape[0] == 1:  # the mean is current itself; the caller has it
         fired = fired._replace(mean_current=current.new_empty(0))
     return tuple(fired)
@@ -63,10 +70,11 @@ def _fire(
 @_fire.register_fake
 def _(
     current, scale, shift, residual, residual_scale, residual_shift, steps, decay, threshold,
-    v_reset, detach_reset,
+    v_reset, detach_reset, compact,
 ):  # fmt: skip
     mean = current.new_empty(0) if current.shape[0] == 1 else _maps(current)
-    return _maps(current, steps), _maps(current), _maps(current), mean
+    spikes = _maps(current, steps, functional.spike_dtype(current, compact))
+    return spikes, _maps(current), _maps(current), mean
 
 
 @torch.library.custom_op("spiking::fire_", mutates_args=("current",))
@@ -145,6 +153,7 @@ def _norm_lif_backward(
     inverse_std: Tensor, from_batch: bool, wants_sum: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     run = _kernels(grad).norm_lif_backward
+    grad = grad.contiguous(memory_format=_layout(y))  # the results are laid out like y
     g, *rest = run(grad, eligibility, y, gamma, mean, inverse_std, from_batch, wants_sum)
     # Without neurons the gradient of the sum is grad itself; the caller has it.
     return grad.new_empty(0) if g is None or eligibility is None else g, *rest
@@ -152,20 +161,22 @@ def _norm_lif_backward(
 
 @_norm_lif_backward.register_fake
 def _(grad, eligibility, y, gamma, mean, inverse_std, from_batch, wants_sum):
-    g = torch.empty_like(grad) if wants_sum and eligibility is not None else grad.new_empty(0)
-    return g, torch.empty_like(grad), torch.empty_like(gamma), torch.empty_like(gamma)
+    maps = torch.empty_like(y, dtype=grad.dtype, memory_format=_layout(y))
+    g = torch.empty_like(maps) if wants_sum and eligibility is not None else grad.new_empty(0)
+    return g, maps, torch.empty_like(gamma), torch.empty_like(gamma)
 
 
 def norm_lif_rate(
     current: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None,
     steps: int, neuron: Neuron, overwrite: bool = False,
     residual_scale: Tensor | None = None, residual_shift: Tensor | None = None,
+    compact: bool = False,
 ) -> Fired:  # fmt: skip
     """`functional.norm_lif_rate`."""
     sources = (current, scale, shift, residual, residual_scale, residual_shift)
-    if overwrite and current.shape[0] > 1:
+    if overwrite and current.shape[0] > 1 and not compact:
         return Fired(current, *_fire_in_place(*sources, *neuron))
-    spikes, rate, eligibility, mean = _fire(*sources, steps, *neuron)
+    spikes, rate, eligibility, mean = _fire(*sources, steps, *neuron, compact)
     return Fired(spikes, rate, eligibility, _mean(current, mean))
 
 

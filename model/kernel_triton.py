@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.functional import SURROGATE_SLOPE, Fired, Neuron, accumulation_dtype
+from model.functional import SURROGATE_SLOPE, Fired, Neuron, accumulation_dtype, spike_dtype
 from model.map_rows import MapRows
 
 BLOCK = 1024  # neurons per program of the forward kernels
@@ -225,11 +225,12 @@ class _Maps:
             "block": BLOCK,
         }
 
-    def output(self, steps: int, overwrite: bool) -> Tensor:
+    def output(self, steps: int, overwrite: bool, compact: bool = False) -> Tensor:
         """Memory for (steps, rows, columns): that of current if it may and does fit."""
-        if overwrite and len(self.x) == steps:
+        dtype = spike_dtype(self.x, compact)
+        if overwrite and len(self.x) == steps and dtype == self.x.dtype:
             return self.x
-        return self.x.new_empty(steps, *self.x.shape[1:])
+        return self.x.new_empty(steps, *self.x.shape[1:], dtype=dtype)
 
     def sum_map(self) -> Tensor:
         return self.x.new_empty(self.x.shape[1:], dtype=self.dtype)
@@ -245,11 +246,12 @@ def norm_lif_rate(
     current: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None,
     steps: int, neuron: Neuron, overwrite: bool = False,
     residual_scale: Tensor | None = None, residual_shift: Tensor | None = None,
+    compact: bool = False,
 ) -> Fired:  # fmt: skip
     """`functional.norm_lif_rate`."""
     maps = _Maps(current, scale, shift, residual, residual_scale, residual_shift)
     constant = len(maps.x) == 1
-    spikes = maps.output(steps, overwrite and not constant)
+    spikes = maps.output(steps, overwrite and not constant, compact)
     rate, eligibility = maps.sum_map(), maps.sum_map()
     mean = None if constant else maps.sum_map()
     _fire_kernel[maps.grid](

@@ -226,7 +226,14 @@ class MaxPool(nn.MaxPool2d):
 
     def forward(self, x: Activation) -> Activation:
         """(T*B, C, H, W) -> (T*B, C, H', W')."""
-        pooled = _map(super().forward, x, keeps_counts=True)
+        pool = super().forward
+
+        def pool_any(maps: Tensor) -> Tensor:
+            if maps.is_floating_point():
+                return pool(maps)
+            return pool(maps.float()).to(maps.dtype)  # PyTorch does not pool bytes
+
+        pooled = _map(pool_any, x, keeps_counts=True)
         if isinstance(x, RatePair):
             return pooled._replace(rate_is_mean=x.rate_is_mean and x.steps == 1)
         return pooled

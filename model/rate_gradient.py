@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model import functional, kernel
+from model import functional, kernel, spike_convolution
 from model.functional import Neuron
 from model.kernel import Execution
 
@@ -28,7 +28,8 @@ MAX_COUNT = 255  # spikes that one byte counts
 class RatePair(NamedTuple):
     """An activation: what the network computes, and what its gradient flows through.
 
-    train: (T*B, ...) with index t*B + b, or (B, ...) if constant in time; outside the graph.
+    train: (T*B, ...) with index t*B + b, or (B, ...) if constant in time; outside the graph;
+        bytes where execution is sparse and values are counts of spikes.
     rate:  (B, ...), the mean of train over time; in the graph.
     most: the greatest number of spikes that a value of train may count (1 for a spike train), so
         that rate is a count over T; 0 where values are no counts.
@@ -101,9 +102,9 @@ def conv_norm(
     postpone: leave batch norm's affine map pending (without residual and neuron only).
     """
     assert x.pending is None and not (postpone and (residual or neuron))
-    backend, backward_dtype = x.execution
+    backend, backward_dtype, sparse = x.execution
     with torch.no_grad():
-        current = torch.nn.functional.conv2d(x.train, *convolution)
+        current = _convolve(x, convolution)
         norm = normalise(current, steps // x.steps)
         scale = norm.gamma * norm.inverse_std
         shift = norm.beta - norm.mean * scale
@@ -119,7 +120,7 @@ def conv_norm(
         }
         if neuron is not None:
             out, rate, eligibility, mean_current = kernel.norm_lif_rate(
-                current, scale, shift, extra, steps, neuron, **options
+                current, scale, shift, extra, steps, neuron, compact=sparse, **options
             )
         else:
             eligibility = None
@@ -149,6 +150,15 @@ def conv_norm(
     return RatePair(
         out.flatten(0, 1), rate, int(spiking), x.execution, pending, spiking or rate_is_mean
     )
+
+
+def _convolve(x: RatePair, convolution: Convolution) -> Tensor:
+    """The convolution of the train: of bytes that are spikes without the silent ones."""
+    if x.train.is_floating_point():
+        return torch.nn.functional.conv2d(x.train, *convolution)
+    if x.most == 1:
+        return spike_convolution.convolve(x.train, *convolution)
+    return torch.nn.functional.conv2d(x.train.to(convolution.weight.dtype), *convolution)
 
 
 def _count_steps(x: RatePair, steps: int) -> int | None:
@@ -264,8 +274,9 @@ def fire(x: RatePair, neuron: Neuron, steps: int) -> RatePair:
     assert x.pending is None
     with torch.no_grad():
         out, rate, eligibility, _ = kernel.norm_lif_rate(
-            x.over_time(), None, None, None, steps, neuron, backend=x.execution.backend
-        )
+            x.over_time(), None, None, None, steps, neuron,
+            compact=x.execution.sparse, backend=x.execution.backend,
+        )  # fmt: skip
     rate = _EligibilityGradient.apply(rate, x.rate, eligibility.to(x.train.dtype))
     return RatePair(out.flatten(0, 1), rate, 1, x.execution)
 
@@ -293,8 +304,11 @@ def map_pair(
     keeps_counts: whether it only selects or moves values, so that counts of spikes stay counts.
     """
     assert x.pending is None
+    train = x.train
+    if not (keeps_counts or train.is_floating_point()):
+        train = train.to(x.rate.dtype)
     with torch.no_grad():
-        train = operation(x.train)
+        train = operation(train)
     return x._replace(train=train, rate=operation(x.rate), most=x.most if keeps_counts else 0)
 
 

@@ -85,7 +85,7 @@ WRONG = {
     "amp": ("fp16", "True"),
     "val_fraction": (*WRONG_NUMBERS, "0", "1", "0.001"),
 }
-SWITCHES = ("detach_reset", "auto_aug", "cutout", "gpu_aug", "compile", "sync_bn")
+SWITCHES = ("detach_reset", "auto_aug", "cutout", "gpu_aug", "compile", "sparse", "sync_bn")
 STRAY = ("--unknown", "-x", "word", "--eval", "--T", "--no-T", "--lr=", "", "--", "--help", "-h",
          "--auto_aug=yes", "\N{SNOWMAN}")  # fmt: skip
 

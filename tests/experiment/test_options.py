@@ -113,6 +113,9 @@ def test_wrong_values_are_refused_in_one_sentence(text, capsys):
         ("--method bptt --beta 0.3 --branch_pool 4", "--branch_pool, --beta"),
         ("--evaluate x.pt --lr 0.1 --resume auto", "--evaluate trains nothing"),
         ("--evaluate x.pt --checkpoint_every 5", "--checkpoint_every: --evaluate"),
+        ("--evaluate x.pt --sparse --accum 2", "--sparse, --accum: --evaluate"),
+        ("--method bptt --sparse --compile", "--sparse, --compile: this --method has no rate"),
+        ("--amp bf16 --sparse", "--sparse: convolutions in bfloat16"),
         ("--dataset Digits --data_path data", "--data_path: this --dataset needs no files"),
     ],
 )
@@ -132,8 +135,9 @@ def test_the_idle_rules_name_flags_that_exist():
 
 def test_what_the_layers_below_take():
     text = "--T 3 --width 2 --v_reset -0.5 --branch_pool global --no-detach_reset --method rate"
-    args = get_parser().parse_args(text.split())
+    args = get_parser().parse_args([*text.split(), "--sparse", "--compile"])
     net = build_model(**network_arguments(args), num_classes=4)
+    assert (net.execution.backend, net.execution.sparse) == ("compiled", True)
     assert (net.T, net.neuron.v_reset, net.neuron.detach_reset) == (3, -0.5, False)
     recipe = training_recipe(args)
     assert recipe.batch_sizes == {"train_batch_size": 128, "val_batch_size": 128}

@@ -8,7 +8,7 @@ rates, eligibilities), three evaluations, one SGD update; and 20 SGD steps. Our 
 import pytest
 import torch
 
-from model import build_model
+from model import Execution, build_model
 from model.distillation import SelfDistillationLoss
 from model.teacher import reliable_teacher
 from tests.support import golden
@@ -31,10 +31,12 @@ CASES = golden.network_cases()
 NOT_OURS = {"hard", "hard_per_head", "soft_per_head"}
 
 
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_training_step_and_evaluations(case):
+def test_training_step_and_evaluations(case, sparse):
     stored = case.constants
-    network = build_model(stored["arch"], **case.network_options).double()
+    execution = Execution(sparse=sparse)
+    network = build_model(stored["arch"], execution=execution, **case.network_options).double()
     network.load_state_dict(from_reference(case.state()))
     with neuron_observer(network) as observed:
         subject = model_subject(network, stored, case.arrays["lif_keys"], observed)

@@ -20,7 +20,9 @@ def test_backends_agree(case, backend):
         return lambda *values, **named: function(*values, **named, backend=backend)
 
     for overwrite in (False, True):
-        assert forward_problems(case, run(kernel.norm_lif_rate), overwrite=overwrite) == []
+        for compact in (False, True):
+            options = {"overwrite": overwrite, "compact": compact}
+            assert forward_problems(case, run(kernel.norm_lif_rate), **options) == []
         assert norm_problems(case, run(kernel.norm_rate), overwrite=overwrite) == []
     for fires in (False, True):
         options = {"from_batch": True, "wants_sum": True, "fires": fires}

@@ -22,7 +22,9 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_forward(case):
     assert forward_problems(case, kernel_compiled.norm_lif_rate) == []
-    assert forward_problems(case, kernel_compiled.norm_lif_rate, overwrite=True) == []
+    for compact in (False, True):
+        options = {"overwrite": True, "compact": compact}
+        assert forward_problems(case, kernel_compiled.norm_lif_rate, **options) == []
 
 
 @pytest.mark.slow

@@ -27,7 +27,9 @@ def small_blocks(monkeypatch):
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_forward(case, overwrite):
-    assert forward_problems(case, kernel_cpu.norm_lif_rate, overwrite=overwrite) == []
+    for compact in (False, True):
+        options = {"overwrite": overwrite, "compact": compact}
+        assert forward_problems(case, kernel_cpu.norm_lif_rate, **options) == []
     assert spike_problems(case, kernel_cpu.lif_spikes) == []
     if case.normed:
         assert norm_problems(case, kernel_cpu.norm_rate, overwrite=overwrite) == []

@@ -25,7 +25,8 @@ T, B, C, H, W = 3, 2, 5, 7, 9
 
 @dataclass(frozen=True)
 class Case:
-    """residual: "none", "identity", "normed" or "constant" (in time, not normalised).
+    """residual: "none", "identity", "bytes" (spikes), "normed" or "constant" (in time, not
+    normalised).
 
     normed: whether the current is normalised; constant: whether it is constant in time.
     """
@@ -71,6 +72,8 @@ class Case:
         }
         if self.residual != "none":
             found["residual"] = maps(1 if self.residual == "constant" else T)
+        if self.residual == "bytes":
+            found["residual"] = (found["residual"] > 0).to(torch.uint8)
         return found
 
 
@@ -82,6 +85,7 @@ def cases(dtypes: Sequence[torch.dtype]) -> Iterator[Case]:
         ):
             yield Case(reset, residual, last, dtype=dtype)
         for last in (True, False):
+            yield Case("soft detached", "bytes", last, dtype=dtype)
             yield Case("hard", "none", last, normed=False, dtype=dtype)
             yield Case("soft", "normed", last, constant=True, dtype=dtype)
 
@@ -96,16 +100,19 @@ def errors(results: Sequence[Tensor], truths: Sequence[Tensor]) -> list[float]:
     return [float((result.double() - truth).abs().max()) for result, truth in pairs]
 
 
-def forward_problems(case: Case, run: Callable[..., Fired], *, overwrite: bool = False) -> list:
+def forward_problems(
+    case: Case, run: Callable[..., Fired], *, overwrite: bool = False, compact: bool = False
+) -> list:
     """What is wrong with an implementation of `norm_lif_rate` on a case; [] if nothing is.
 
     Its error against float64 may be twice that of plain PyTorch, plus one rounding.
     """
     sources = case.sources()
     truth = functional.norm_lif_rate(**widened(sources), steps=T, neuron=case.neuron)
-    plain = functional.norm_lif_rate(**sources, steps=T, neuron=case.neuron)
+    options = {"steps": T, "neuron": case.neuron, "compact": compact}
+    plain = functional.norm_lif_rate(**sources, **options)
     spent = {name: None if v is None else v.clone() for name, v in sources.items()}
-    own = run(**spent, steps=T, neuron=case.neuron, overwrite=overwrite)
+    own = run(**spent, **options, overwrite=overwrite)
     problems = exceeded(own, plain, truth, names=Fired._fields)
     if not overwrite:
         problems += [n for n, v in sources.items() if v is not None and not spent[n].equal(v)]
@@ -163,7 +170,8 @@ def exceeded(
     found = []
     both = zip(names, errors(own, truth), errors(plain, truth), plain, truth, strict=True)
     for name, error, plain_error, value, exact in both:
-        rounding = torch.finfo(value.dtype).eps * float(exact.abs().max())
+        eps = torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0
+        rounding = eps * float(exact.abs().max())
         if not error <= 2 * plain_error + 4 * rounding:
             found.append((name, error, 2 * plain_error + 4 * rounding))
     return found

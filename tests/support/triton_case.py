@@ -24,6 +24,8 @@ def run_forward_case(case: Case) -> list:
     problems = spike_problems(case, kernel_triton.lif_spikes)
     for overwrite in (False, True):
         problems += forward_problems(case, kernel_triton.norm_lif_rate, overwrite=overwrite)
+        compact = {"overwrite": overwrite, "compact": True}
+        problems += forward_problems(case, kernel_triton.norm_lif_rate, **compact)
         if case.normed:
             problems += norm_problems(case, kernel_triton.norm_rate, overwrite=overwrite)
     return problems

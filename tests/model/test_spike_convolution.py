@@ -1,0 +1,204 @@
+"""The convolution that skips silent inputs, against PyTorch's dense one; and what it falls back to.
+
+Shapes: N maps, Ci and C channels, H height, W width.
+"""
+
+import subprocess
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils import cpp_extension
+
+from model import Execution, build_model, spike_convolution
+from model.distillation import SelfDistillationLoss
+from model.rate_gradient import RatePair
+from tests.support.spike_case import SpikeCase
+
+SIZES = [
+    SpikeCase(N=3, Ci=5, H=7, W=9, C=6, kernel=(3, 3), stride=(1, 1), padding=(1, 1)),
+    SpikeCase(N=2, Ci=64, H=8, W=8, C=64, kernel=(3, 3), stride=(2, 2), padding=(1, 1)),
+    SpikeCase(N=2, Ci=130, H=5, W=4, C=70, kernel=(1, 1), stride=(1, 1), padding=(0, 0)),
+    SpikeCase(N=1, Ci=67, H=9, W=6, C=33, kernel=(3, 2), stride=(1, 2), padding=(2, 0)),
+    SpikeCase(N=2, Ci=8, H=12, W=11, C=100, kernel=(7, 7), stride=(2, 2), padding=(3, 3)),
+    SpikeCase(N=1, Ci=1, H=3, W=3, C=1, kernel=(3, 3), stride=(1, 1), padding=(0, 0)),
+]
+ARCHS = [
+    ("resnet18", "published", 16),
+    ("resnet19", "published", 16),
+    ("preact_resnet18", "published", 64),
+    ("preact_resnet18", "small", 16),
+    ("sew_resnet18", "published", 64),
+    ("ms_resnet18", "small", 16),
+    ("vgg11", "published", 16),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def operator():
+    """The tests below would pass on the dense convolution too: it must not be what they see."""
+    assert spike_convolution.is_available()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("channels_last", [True, False])
+@pytest.mark.parametrize("case", SIZES, ids=str)
+def test_equals_the_dense_convolution(case, channels_last, dtype):
+    """Its error against float64 is at most twice that of the dense one, plus some roundings."""
+    for bias in (True, False):
+        spikes, weight, shift = case.arguments(dtype, channels_last=channels_last, bias=bias)
+        geometry = case.stride, case.padding, (1, 1), 1
+        own = spike_convolution.convolve(spikes, weight, shift, *geometry)
+        plain = F.conv2d(spikes.to(dtype), weight, shift, *geometry)
+        wide = None if shift is None else shift.double()
+        truth = F.conv2d(spikes.double(), weight.double(), wide, *geometry)
+        error, plain_error = ((out.double() - truth).abs().max() for out in (own, plain))
+        rounding = torch.finfo(dtype).eps * truth.abs().max()
+        assert own.shape == plain.shape and own.dtype == dtype
+        assert own.is_contiguous(memory_format=torch.channels_last)
+        assert error <= 2 * plain_error + 8 * rounding
+
+
+@pytest.mark.parametrize("firing", [0.0, 1.0])
+def test_silent_and_saturated_inputs(firing):
+    spikes, weight, bias = SIZES[0].arguments(torch.float64, firing=firing)
+    out = spike_convolution.convolve(spikes, weight, bias, (1, 1), (1, 1), (1, 1), 1)
+    torch.testing.assert_close(out, F.conv2d(spikes.double(), weight, bias, 1, 1))
+
+
+def test_threads_change_nothing():
+    spikes, weight, bias = SIZES[1].arguments(torch.float32)
+    found = []
+    before = torch.get_num_threads()
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        found.append(spike_convolution.convolve(spikes, weight, bias, (2, 2), (1, 1), (1, 1), 1))
+    torch.set_num_threads(before)
+    assert found[0].equal(found[1]) and found[0].equal(found[2])
+
+
+def test_tiles_that_do_not_divide_the_maps():
+    """Rows of output pixels of several maps, more than one tile of them, the last one smaller."""
+    case = SpikeCase(N=5, Ci=3, H=37, W=61, C=64, kernel=(3, 3), stride=(1, 1), padding=(1, 1))
+    spikes, weight, bias = case.arguments(torch.float64)
+    out = spike_convolution.convolve(spikes, weight, bias, (1, 1), (1, 1), (1, 1), 1)
+    torch.testing.assert_close(out, F.conv2d(spikes.double(), weight, bias, 1, 1))
+
+
+def test_operator_keeps_its_promises():
+    spikes, weight, bias = SIZES[3].arguments(torch.float32)
+    run = torch.ops.spiking_cpu.spike_convolution
+    torch.library.opcheck(run, (spikes, weight, bias, [1, 2], [2, 0]))
+
+
+def test_operator_refuses_what_does_not_fit():
+    run = torch.ops.spiking_cpu.spike_convolution
+    spikes, weight, _ = SIZES[0].arguments(torch.float32)
+    with pytest.raises(RuntimeError, match="spikes must be bytes"):
+        run(spikes.float(), weight, None, (1, 1), (1, 1))
+    with pytest.raises(RuntimeError, match="do not fit a weight"):
+        run(spikes[:, :4], weight, None, (1, 1), (1, 1))
+    with pytest.raises(RuntimeError, match="smaller than the kernel"):
+        run(spikes[:, :, :1], weight, None, (1, 1), (0, 0))
+
+
+@pytest.mark.parametrize(("dilation", "groups"), [((2, 2), 1), ((1, 1), 5)])
+def test_other_convolutions_are_dense(dilation, groups):
+    spikes, weight, _ = SIZES[0].arguments(torch.float64)
+    weight = weight[:5, : 5 // groups]
+    out = spike_convolution.convolve(spikes, weight, None, (1, 1), (1, 1), dilation, groups)
+    expected = F.conv2d(spikes.double(), weight, None, 1, 1, dilation, groups)
+    torch.testing.assert_close(out, expected)
+
+
+def test_autocast_decides_the_dtype():
+    spikes, weight, bias = SIZES[0].arguments(torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = spike_convolution.convolve(spikes, weight, bias, (1, 1), (1, 1), (1, 1), 1)
+    assert out.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("arch", "stem", "size"), ARCHS)
+def test_networks_do_not_change(arch, stem, size):
+    """Logits, gradients and running statistics of a step equal those of dense convolutions."""
+    found = []
+    for sparse in (False, True):
+        torch.manual_seed(0)
+        net = build_model(
+            arch, num_classes=5, T=3, width=8, branch_pool=None, stem=stem,
+            execution=Execution(sparse=sparse),
+        ).double().to(memory_format=torch.channels_last)  # fmt: skip
+        heads = net(torch.randn(3, 3, size, size, dtype=torch.double))
+        SelfDistillationLoss(1.0, 0.3)(heads, torch.tensor([0, 1, 2])).total.backward()
+        found.append([*heads, *(p.grad for p in net.parameters()), *net.buffers()])
+    for own, expected in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_trains_are_bytes_between_the_layers():
+    net = build_model(
+        "resnet18", num_classes=3, T=2, width=4, branch_pool=None, execution=Execution(sparse=True)
+    )
+    seen = []
+    for stage in net.stages:
+        stage.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+        for block in stage:
+            block.register_forward_hook(lambda module, inputs, out: seen.append(out))
+    net(torch.randn(2, 3, 8, 8))
+    assert len(seen) == 8 and all(isinstance(x, RatePair) for x in seen)
+    assert {x.train.dtype for x in seen} == {torch.uint8}
+    assert {x.rate.dtype for x in seen} == {torch.float32}
+
+
+@pytest.fixture
+def empty_folder(monkeypatch, tmp_path):
+    """Nothing is compiled yet, and what is will go to an empty folder."""
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(tmp_path))
+    spike_convolution._load.cache_clear()
+    yield tmp_path
+    spike_convolution._load.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [
+        ("no-such-compiler", "No such file or directory: 'no-such-compiler'"),
+        ("false", "false failed (no message)"),
+    ],
+)
+def test_without_a_compiler_convolutions_are_dense(
+    compiler, reason, monkeypatch, capsys, empty_folder
+):
+    """One line says why; the result is right, and nothing half-written is left."""
+    monkeypatch.setattr(cpp_extension, "get_cxx_compiler", lambda: compiler)
+    spikes, weight, bias = SIZES[0].arguments(torch.float32)
+    for _ in range(2):
+        out = spike_convolution.convolve(spikes, weight, bias, (1, 1), (1, 1), (1, 1), 1)
+        assert out.equal(F.conv2d(spikes.float(), weight, bias, 1, 1))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[1].startswith("convolutions of spikes stay dense, and slower: ")
+    assert lines[1].endswith(reason)
+    assert list(empty_folder.iterdir()) == []
+
+
+def test_a_compiler_that_hangs_is_given_up(monkeypatch, capsys, empty_folder):
+    def hang(command, **options):
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    assert not spike_convolution.is_available()
+    assert "took longer than 600 s" in capsys.readouterr().out
+    assert list(empty_folder.iterdir()) == []
+
+
+def test_another_source_or_processor_has_a_file_of_its_own(monkeypatch, tmp_path):
+    library = spike_convolution._library()
+    changed = tmp_path / "changed.cpp"
+    changed.write_text(spike_convolution.SOURCE.read_text() + "\n")
+    changes = {"SOURCE": changed, "INSTRUCTIONS": {"": ["-O1"]}}
+    for name, value in changes.items():
+        with monkeypatch.context() as patch:
+            patch.setattr(spike_convolution, name, value)
+            assert spike_convolution._library() != library
+    assert spike_convolution._library() == library

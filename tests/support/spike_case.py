@@ -1,0 +1,44 @@
+"""Random spikes and weights of a convolution.
+
+Shapes: N maps, Ci and C channels, H height, W width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class SpikeCase:
+    """Sizes of a convolution."""
+
+    N: int
+    Ci: int
+    H: int
+    W: int
+    C: int
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    padding: tuple[int, int]
+
+    def __str__(self) -> str:
+        kernel, stride = ("x".join(map(str, pair)) for pair in (self.kernel, self.stride))
+        return f"{self.N}x{self.Ci}x{self.H}x{self.W}-to-{self.C}-kernel{kernel}-stride{stride}"
+
+    def arguments(
+        self,
+        dtype: torch.dtype,
+        *,
+        channels_last: bool = True,
+        bias: bool = True,
+        firing: float = 0.3,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """spikes (N, Ci, H, W), bytes; weight (C, Ci, *kernel); bias (C,) or None."""
+        generator = torch.Generator().manual_seed(0)
+        spikes = torch.rand(self.N, self.Ci, self.H, self.W, generator=generator) < firing
+        weight = torch.randn(self.C, self.Ci, *self.kernel, generator=generator, dtype=dtype)
+        shift = torch.randn(self.C, generator=generator, dtype=dtype) if bias else None
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        maps = (m.contiguous(memory_format=layout) for m in (spikes.to(torch.uint8), weight))
+        return *maps, shift
