@@ -82,9 +82,9 @@ class Contestant:
     """One variant, ready to run.
 
     step(): one whole training step (the floor: its convolutions).
-    forward(): logits and loss alone, a scalar with its graph; None for the floor.
+    forward(): logits and loss alone, a scalar with its graph; None for the floor, as are
+    loss(images, labels), which it calls on `batch`, the optimizer, and net, the network.
     parameters: what `forward` differentiates.
-    net: the network; None for the floor.
     work: (multiply-adds, bytes moved) of a step of the floor; None for the others.
     """
 
@@ -97,18 +97,21 @@ class Contestant:
                 build(Variant("one_pass", ""), workload), workload, low=variant.amp == "bf16"
             )
             self.step, self.forward, self.parameters, self.net = floor.step, None, [], None
+            self.loss = self.optimizer = self.batch = None
             self.work = floor.multiply_adds(), floor.bytes_moved()
             return
         net = build(variant, workload).to(workload.device).train().to(memory_format=layout)
         self.net, self.work = net, None
         self.parameters = list(net.parameters())
-        optimizer = torch.optim.SGD(self.parameters, LEARNING_RATE, momentum=0.9)
-        self.forward = loss_of_batch(net, variant, workload, layout)
+        self.optimizer = torch.optim.SGD(self.parameters, LEARNING_RATE, momentum=0.9)
+        self.batch = random_batch(workload, layout)
+        self.loss = loss_of(net, variant, workload)
+        self.forward = lambda: self.loss(*self.batch)
 
         def step() -> None:
-            optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad(set_to_none=True)
             self.forward().backward()
-            optimizer.step()
+            self.optimizer.step()
 
         self.step: Callable[[], None] = step
 
@@ -133,17 +136,21 @@ def build(variant: Variant, workload: Workload) -> nn.Module:
     return build_model(workload.arch, method=method, execution=execution, **common)
 
 
-def loss_of_batch(
-    net: nn.Module, variant: Variant, workload: Workload, layout: torch.memory_format
-) -> Callable[[], Tensor]:
-    """A function that runs the network on a fixed random batch and returns the loss over T."""
+def random_batch(workload: Workload, layout: torch.memory_format) -> tuple[Tensor, Tensor]:
+    """Images (B, C, size, size) and labels (B,) on the workload's device."""
     shape = (workload.batch, workload.in_channels, workload.size, workload.size)
     images = torch.randn(shape, device=workload.device).contiguous(memory_format=layout)
-    labels = torch.randint(workload.num_classes, (workload.batch,), device=workload.device)
+    return images, torch.randint(workload.num_classes, (workload.batch,), device=workload.device)
+
+
+def loss_of(
+    net: nn.Module, variant: Variant, workload: Workload
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """A function of images and labels that runs the network and returns the loss over T."""
     distillation = SelfDistillationLoss(ALP, BETA)
     run = net.train_step_logits if variant.kind == "two_stage" else net
 
-    def loss() -> Tensor:
+    def loss(images: Tensor, labels: Tensor) -> Tensor:
         low = variant.amp == "bf16"
         with torch.autocast(workload.device, torch.bfloat16) if low else nullcontext():
             heads = [logits.float() for logits in run(images)]

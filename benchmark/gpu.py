@@ -26,6 +26,7 @@ from benchmark.contestant import VARIANTS, Contestant, Workload
 from benchmark.measure import interleaved_seconds, machine, median
 from benchmark.report import Row, table
 from benchmark.step import measure
+from experiment.cuda_graph import GraphedPass
 from model import MODELS, build_model, kernel
 from model.functional import Neuron
 from tests.support.kernel_case import Case, backward_problems, cases, forward_problems
@@ -123,17 +124,15 @@ def traffic_report(T: int, batch: int, repeats: int) -> str:
 
 
 def graphed_step(contestant: Contestant) -> Callable[[], None]:
-    """A contestant's whole step, recorded once as a CUDA graph and replayed."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            contestant.step()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        contestant.step()
-    return graph.replay
+    """A contestant's step as `--cuda_graph` takes it: forward and backward replayed."""
+    replayed = GraphedPass(lambda *batch: contestant.loss(*batch).backward(), contestant.net)
+
+    def step() -> None:
+        contestant.optimizer.zero_grad(set_to_none=True)
+        replayed(*contestant.batch)
+        contestant.optimizer.step()
+
+    return step
 
 
 def step_report(workload: Workload, repeats: int) -> str:

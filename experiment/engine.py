@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
+from experiment.cuda_graph import GraphedPass
 from experiment.evaluation import at_least_fp32, autocast, evaluate
 from experiment.failure import NonFiniteError, Stopped
 from experiment.progress_bar import StepBar
@@ -95,8 +96,7 @@ def fit(
         with closing(bar):
             for images in train_one_epoch(
                 state, watch.timed(loader), partial(loss_function, progress=progress),
-                data.to_input, recipe.amp, group,
-                recipe.accum,
+                data.to_input, recipe.amp, group, recipe.accum, cuda_graph=recipe.cuda_graph,
             ):  # fmt: skip
                 watch.count(images)
                 bar.advance()
@@ -137,12 +137,17 @@ def train_one_epoch(
     amp: str,
     group: Group,
     accum: int = 1,
+    cuda_graph: bool = False,
 ) -> Iterator[int]:
     """One optimizer step per `accum` batches: forward, teacher and loss, backward, check, step.
 
+    cuda_graph: replay forward and backward as a CUDA graph; needs a GPU, one process, accum 1, and
+    a method that takes one pass.
     A generator: yields the number of images of each step when it is complete.
     """
     net = state.net.train()
+    run = partial(accumulate_gradients, state, loss_function=loss_function, amp=amp)
+    graphed = GraphedPass(run, net) if cuda_graph else None
     batches = iter(batches)
     while parts := list(islice(batches, accum)):
         image_count = sum(len(labels) for _, labels in parts)
@@ -151,10 +156,11 @@ def train_one_epoch(
         for number, (images, labels) in enumerate(parts, 1):
             labels = labels.to(group.device, non_blocking=True)
             inputs = to_input(images.to(group.device, non_blocking=True))
-            loss, heads = accumulate_gradients(
-                state, inputs, labels, loss_function, amp,
-                share=len(labels) / image_count, exchange=number == len(parts),
-            )  # fmt: skip
+            if graphed is not None:
+                loss, heads = graphed(inputs, labels)
+            else:
+                share, last = len(labels) / image_count, number == len(parts)
+                loss, heads = run(inputs, labels, share=share, exchange=last)
             losses.append(loss)
             correct = top_k_correct(heads, labels, ks=(1,))[1]
             state.means.update(
@@ -174,8 +180,8 @@ def accumulate_gradients(
     loss_function: LossFunction,
     amp: str,
     *,
-    share: float,
-    exchange: bool,
+    share: float = 1.0,
+    exchange: bool = True,
 ) -> tuple[DistillationLoss, Tensor]:
     """Forward and backward over one batch, in the passes that the method asks for.
 

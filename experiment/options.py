@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,17 @@ def branch_pool(text: str) -> int | str | None:
     return text if text == "default" else optional(number(int, 1), "global")(text)
 
 
+def on_gpu(args: argparse.Namespace) -> bool:
+    """Whether training is going to run on a GPU."""
+    return args.device != "cpu" and torch.cuda.is_available()
+
+
 # The flags that only training reads.
 TRAINING_FLAGS = ("seed", "log_path", "resume", "checkpoint_every", "keep_checkpoints",
                   "detach_reset", "train_batch_size", "num_epoch", "optim", "lr", "wd",
                   "scheduler", "alp", "beta", "teacher", "val_fraction", "auto_aug", "cutout",
-                  "event_aug", "gpu_aug", "accum", "sync_bn", "compile", "sparse")  # fmt: skip
+                  "event_aug", "gpu_aug", "accum", "sync_bn", "compile", "sparse",
+                  "cuda_graph")  # fmt: skip
 
 IDLE = (
     Idle(
@@ -58,10 +65,19 @@ IDLE = (
         ("sparse",),
         "convolutions in bfloat16 (--amp bf16) are dense",
     ),
+    Idle(on_gpu, ("sparse",), "convolutions on a GPU are dense"),
+    Idle(lambda args: not on_gpu(args), ("cuda_graph",), "it needs a GPU"),
     Idle(
-        lambda args: args.device != "cpu" and torch.cuda.is_available(),
-        ("sparse",),
-        "convolutions on a GPU are dense",
+        lambda args: (
+            args.accum > 1 or METHODS[args.method].online or METHODS[args.method].recomputes
+        ),
+        ("cuda_graph",),
+        "a graph holds one pass, and --accum and some methods take a step in several",
+    ),
+    Idle(
+        lambda args: int(os.environ.get("WORLD_SIZE", "1")) > 1,
+        ("cuda_graph",),
+        "several processes exchange gradients, which no graph records here",
     ),
     Idle(
         lambda args: METHODS[args.method].online,
@@ -181,6 +197,9 @@ def add_training_flags(group: Any) -> None:
         "spike as in fp32; bf16: all convolutions in bfloat16, neurons in fp32")  # fmt: skip
     add_switch(group, "compile", False,
         "neurons and norms through torch.compile; on a CPU it needs a C++ compiler")  # fmt: skip
+    add_switch(group, "cuda_graph", False,
+        "on a GPU, record forward and backward as a CUDA graph, once per epoch, and replay "
+        "it")  # fmt: skip
     add_switch(group, "sparse", False,
         "on a CPU, skip silent inputs in the convolutions of spikes, which are kept as bytes; same "
         "results up to rounding, needs a C++ compiler")  # fmt: skip
@@ -190,6 +209,12 @@ def add_training_flags(group: Any) -> None:
         "default: 'none', it is chosen on the test set, as published")  # fmt: skip
 
 
+def in_effect(args: argparse.Namespace, switch: str) -> bool:
+    """Whether a switch is on and no rule says that it has no effect."""
+    idle = any(rule.applies(args) for rule in IDLE if switch in rule.flags)
+    return getattr(args, switch) and not idle
+
+
 def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The flags that `model.build_model` takes, by its names."""
     names = ("arch", "T", "decay", "thresh", "v_reset", "detach_reset", "branch_pool", "method",
@@ -197,7 +222,7 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
     execution = Execution(
         backend="compiled" if args.compile else "auto",
         convolution_backward=torch.bfloat16 if args.amp == "bf16-backward" else None,
-        sparse=args.sparse and args.amp != "bf16",
+        sparse=in_effect(args, "sparse"),
     )
     return {"execution": execution, **{name: getattr(args, name) for name in names}}
 
@@ -222,6 +247,7 @@ def training_recipe(args: argparse.Namespace) -> Recipe:
         keep_checkpoints=args.keep_checkpoints,
         accum=args.accum,
         sync_bn=args.sync_bn,
+        cuda_graph=in_effect(args, "cuda_graph"),
     )
 
 

@@ -32,6 +32,7 @@ class Recipe:
     keep_checkpoints: newest checkpoints kept.
     sync_bn: whether batch norms see the images of all processes as one batch.
     accum: parts in which each process takes its share of a step's images, one after the other.
+    cuda_graph: whether forward and backward are replayed as a CUDA graph.
     """
 
     seed: int
@@ -51,6 +52,7 @@ class Recipe:
     keep_checkpoints: int = 2
     accum: int = 1
     sync_bn: bool = False
+    cuda_graph: bool = False
 
     @property
     def batch_sizes(self) -> dict[str, int]:

@@ -211,7 +211,7 @@ class _ConvNormGradient(torch.autograd.Function):
         mean_current, eligibility, plan,
     ):  # fmt: skip
         if plan.count_steps is not None:
-            half = rate_in.new_tensor(0.5)  # what is cut off then rounds
+            half = rate_in.new_full((), 0.5)  # what is cut off then rounds
             kept_rate = torch.add(half, rate_in, alpha=plan.count_steps).to(torch.uint8)
         else:
             kept_rate = rate_in.to(plan.backward_dtype)

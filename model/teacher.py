@@ -42,7 +42,7 @@ def soft_teacher(logits: Tensor, labels: Tensor, progress: float) -> tuple[Tenso
     it counts, but less than any sample that a head gets right. At progress 0, when wrong heads
     know nothing yet, this is the reliable teacher.
     """
-    belief = logits.detach().softmax(-1)[:, torch.arange(len(labels)), labels]  # (N, B)
+    belief = _at_label(logits.detach().softmax(-1), labels)
     right = _is_right(logits, labels)
     weight = torch.where(right, torch.ones_like(belief), progress * belief)
     return _weighted_mean(logits, weight)
@@ -60,8 +60,9 @@ def final_teacher(logits: Tensor, labels: Tensor, progress: float = 1) -> tuple[
 
 def best_teacher(logits: Tensor, labels: Tensor, progress: float = 1) -> tuple[Tensor, Tensor]:
     """The logits of the head with the lowest cross-entropy, sample by sample."""
-    losses = -logits.detach().log_softmax(-1)[:, torch.arange(len(labels)), labels]  # (N, B)
-    return _for_all(logits.detach()[losses.argmin(0), torch.arange(len(labels))])
+    best = _at_label(logits.detach().log_softmax(-1), labels).argmax(0)  # (B,)
+    chosen = best[None, :, None].expand(1, *logits.shape[1:])
+    return _for_all(logits.detach().gather(0, chosen)[0])
 
 
 def smoothed_label(logits: Tensor, labels: Tensor, progress: float = 1) -> tuple[Tensor, Tensor]:
@@ -72,6 +73,11 @@ def smoothed_label(logits: Tensor, labels: Tensor, progress: float = 1) -> tuple
     classes = logits.shape[-1]
     onehot = F.one_hot(labels, classes).to(logits.dtype)
     return _for_all(((1 - SMOOTHING) * onehot + SMOOTHING / classes).log())
+
+
+def _at_label(values: Tensor, labels: Tensor) -> Tensor:
+    """(N, B, K) -> (N, B), the value of each sample's label."""
+    return values.gather(-1, labels.expand(len(values), -1)[..., None]).squeeze(-1)
 
 
 def any_head_right(logits: Tensor, labels: Tensor) -> Tensor:

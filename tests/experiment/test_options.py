@@ -115,6 +115,8 @@ def test_wrong_values_are_refused_in_one_sentence(text, capsys):
         ("--evaluate x.pt --checkpoint_every 5", "--checkpoint_every: --evaluate"),
         ("--evaluate x.pt --sparse --accum 2", "--sparse, --accum: --evaluate"),
         ("--method bptt --sparse --compile", "--sparse, --compile: this --method has no rate"),
+        ("--device cpu --cuda_graph", "--cuda_graph: it needs a GPU"),
+        ("--accum 2 --cuda_graph", "--cuda_graph: a graph holds one pass"),
         ("--amp bf16 --sparse", "--sparse: convolutions in bfloat16"),
         ("--dataset Digits --data_path data", "--data_path: this --dataset needs no files"),
     ],
@@ -123,7 +125,7 @@ def test_flags_without_effect_are_named(text, idle, capsys):
     get_parser().parse_args(text.split())
     warning = capsys.readouterr().err
     assert warning.startswith("warning: no effect of ")
-    for part in idle.replace(":", ",").split(", "):
+    for part in idle.replace(": ", ", ").split(", "):
         assert part in warning
 
 
@@ -140,6 +142,7 @@ def test_what_the_layers_below_take():
     assert (net.execution.backend, net.execution.sparse) == ("compiled", True)
     assert (net.T, net.neuron.v_reset, net.neuron.detach_reset) == (3, -0.5, False)
     recipe = training_recipe(args)
+    assert not recipe.cuda_graph
     assert recipe.batch_sizes == {"train_batch_size": 128, "val_batch_size": 128}
     assert (recipe.lr, recipe.wd, recipe.alp, recipe.beta, recipe.num_epoch) == (
         0.1, 5e-4, 1.0, 0.3, 300,
