@@ -8,9 +8,13 @@ import copy
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from experiment.cuda_graph import WARM_UP, GraphedPass
 from experiment.engine import train_one_epoch
+from model import TEACHERS, build_model, functional, kernel
 from model.distillation import SelfDistillationLoss
 from tests.support.micro_training import ONE_PROCESS, micro_images, micro_state
 from util.distributed import Group
@@ -98,6 +102,40 @@ def test_recording_moves_nothing(graphs_here):
     assert max(moved) > 1, "warming up does move the statistics"
     tracked = int(before["stem.norm.num_batches_tracked"])
     assert int(state.net.stem.norm.num_batches_tracked) == tracked + 1
+
+
+class HostCopies(TorchDispatchMode):
+    """Notes every operation that makes a tensor on a GPU from one on the host, or the reverse."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        devices = {t.device.type for t in tree_leaves((args, kwargs, out)) if torch.is_tensor(t)}
+        if "cpu" in devices:
+            self.found.append(str(function))
+        return out
+
+
+@pytest.mark.parametrize("method", ["esd", "bptt"])
+def test_a_forward_pass_copies_nothing_between_host_and_gpu(method, monkeypatch):
+    """No graph can hold such a copy. Seen on fake tensors, which need no GPU."""
+    monkeypatch.setattr(kernel, "batch_statistics", functional.batch_statistics)  # has no fake
+    options = {"num_classes": 5, "T": 3, "width": 4, "branch_pool": None, "method": method}
+    with FakeTensorMode():
+        with torch.device("cuda"):
+            net = build_model("resnet18", **options)
+            x, labels = torch.randn(4, 3, 16, 16), torch.randint(5, (4,))
+        for teacher in TEACHERS:
+            with HostCopies() as copies:
+                loss_function = SelfDistillationLoss(1.0, 0.3, teacher=teacher)
+                assert loss_function(net(x), labels, progress=0.5).total.device.type == "cuda"
+            assert copies.found == []
+        with HostCopies() as copies:
+            x.new_tensor(0.5)
+        assert copies.found != []
 
 
 @needs_gpu
