@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.floor import ConvolutionFloor
-from model import Execution, build_model
+from model import Execution, RateModel, build_model
 from model.distillation import SelfDistillationLoss
+from model.rate_gradient import RatePair
 from tests.support.two_stage import TwoStageNet
 
 ALP, BETA = 1.0, 0.3  # of the CIFAR recipe; they do not change the cost
@@ -114,6 +115,22 @@ class Contestant:
             self.optimizer.step()
 
         self.step: Callable[[], None] = step
+
+    def firing_rate(self) -> float | None:
+        """Spikes per neuron and time step, the mean of all neurons; of our own step alone."""
+        if not isinstance(self.net, RateModel) or not self.net.method.by_rates:
+            return None
+        spikes, neurons = 0.0, 0
+
+        def count(module: nn.Module, inputs: tuple, out: RatePair) -> None:
+            nonlocal spikes, neurons
+            spikes, neurons = spikes + float(out.rate.detach().sum()), neurons + out.rate.numel()
+
+        handles = [m.register_forward_hook(count) for _, m in self.net.spiking_layers()]
+        self.forward()
+        for handle in handles:
+            handle.remove()
+        return spikes / neurons
 
 
 def build(variant: Variant, workload: Workload) -> nn.Module:

@@ -1,7 +1,7 @@
 """What a training step costs in time and memory as T grows, for every training method.
 
     python benchmark/cost.py                                    resnet18, width 64, B 8, one core
-    python benchmark/cost.py --T 1 2 4 8 --methods esd bptt --output result
+    python benchmark/cost.py --T 1 2 4 8 --methods esd esd_sparse bptt --output result
     python benchmark/cost.py --device cuda --batch 128 --output docs/benchmark/gpu
 
 Writes cost.md, cost.json and cost.png. A step is forward, loss, backward and SGD on one random
@@ -9,8 +9,9 @@ batch, in as many passes as the method asks for. Each method runs in a process o
 after the other, from small T to large; ratios between methods are as steady as the machine is.
 
 Bytes kept for backward are those that autograd holds when a forward pass ends, the largest of the
-passes of a step, and the neurons' memory between them; exact and free of timing. The peak adds
-what lives for a moment, among it the spike trains of T*B samples.
+passes of a step, and the neurons' memory between them; exact and free of timing. The peaks add what
+lives for a moment: in the forward pass the spike trains of T*B samples of a layer or two, which
+grow with T for every method that runs all time steps at once; in the backward pass gradients.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from __future__ import annotations
 import multiprocessing
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -31,22 +32,28 @@ from torch import Tensor
 from benchmark.command import Parser, device, whole_number
 from benchmark.contestant import ALP, BETA, LEARNING_RATE, SEED, Workload
 from benchmark.cost_report import Cost, markdown, write_cost
-from benchmark.measure import interleaved_seconds, machine, median, peak_bytes, saved_bytes
-from model import METHODS, MODELS, build_model
+from benchmark.measure import interleaved_seconds, machine, median, saved_bytes, stage_peaks
+from model import METHODS, MODELS, Execution, build_model
 from model.distillation import SelfDistillationLoss
 
 TIME_STEPS = (1, 2, 4, 6, 8, 10, 16, 32)
+SPARSE = "_sparse"  # behind a method: convolutions of spikes skip silent inputs, on a CPU
+WAYS = [*METHODS, *(f"{name}{SPARSE}" for name, method in METHODS.items() if method.by_rates)]
 
 
 class MethodStep:
-    """A training step of one method on a fixed random batch of `workload`."""
+    """A training step of one way to train on a fixed random batch of `workload`.
 
-    def __init__(self, method: str, workload: Workload):
+    way: a key of METHODS, or one with SPARSE behind it.
+    """
+
+    def __init__(self, way: str, workload: Workload):
         torch.manual_seed(SEED)
         w = workload
         net = build_model(
-            w.arch, method=method, num_classes=w.num_classes, in_channels=w.in_channels, T=w.T,
-            width=w.width, branch_pool=None,
+            w.arch, method=way.removesuffix(SPARSE), num_classes=w.num_classes,
+            in_channels=w.in_channels, T=w.T, width=w.width, branch_pool=None,
+            execution=Execution(sparse=way.endswith(SPARSE)),
         )  # fmt: skip
         self.net = net.to(w.device, memory_format=torch.channels_last).train()
         self.optimizer = torch.optim.SGD(net.parameters(), LEARNING_RATE, momentum=0.9)
@@ -56,10 +63,17 @@ class MethodStep:
         self.loss_function = SelfDistillationLoss(ALP, BETA)
 
     def step(self) -> None:
+        for _, run in self.stages():
+            run()
+
+    def stages(self) -> Iterator[tuple[str, Callable[[], None]]]:
+        """What a step does, in turn, as "forward" and "backward" (the update is part of this)."""
         self.optimizer.zero_grad(set_to_none=True)
+        loss: list[Tensor] = []
         for arguments in self.net.training_passes(self.images):
-            self.loss(arguments).backward()
-        self.optimizer.step()
+            yield "forward", lambda own=arguments: loss.append(self.loss(own))
+            yield "backward", lambda: loss.pop().backward()
+        yield "backward", self.optimizer.step
 
     def loss(self, arguments: tuple) -> Tensor:
         """The loss of one pass, with its graph."""
@@ -86,8 +100,11 @@ def costs_of(
         seconds = interleaved_seconds(
             [own.step], repeats=repeats, warmup=warmup, device=workload.device
         )
-        kept, peak = own.kept_bytes(), peak_bytes(own.step, workload.device)
-        yield Cost(method, workload.T, workload.batch, median(seconds[0]), kept, peak)
+        peaks = stage_peaks(own.stages(), workload.device)
+        yield Cost(
+            method, workload.T, workload.batch, median(seconds[0]), own.kept_bytes(),
+            peaks["forward"], peaks["backward"],
+        )  # fmt: skip
 
 
 def measure_apart(
@@ -110,8 +127,8 @@ def get_parser() -> Parser:
         help="channels of the first stage (default: the paper's)")  # fmt: skip
     add("--T", type=whole_number, nargs="+", default=TIME_STEPS, metavar="STEPS",
         help=f"time steps (default: {' '.join(map(str, TIME_STEPS))})")  # fmt: skip
-    add("--methods", nargs="+", choices=METHODS, default=list(METHODS), metavar="NAME",
-        help=f"any of {', '.join(METHODS)} (default: all)")  # fmt: skip
+    add("--methods", nargs="+", choices=WAYS, default=list(METHODS), metavar="NAME",
+        help=f"any of {', '.join(WAYS)} (default: all without {SPARSE})")  # fmt: skip
     add("--batch", type=whole_number, default=8, help="samples B (default: %(default)s)")
     add("--size", type=whole_number, default=32, help="pixels per side (default: %(default)s)")
     add("--in_channels", type=whole_number, default=3, help="input channels (default: %(default)s)")

@@ -16,14 +16,19 @@ from util.atomic_file import write_atomically
 
 
 class Cost(NamedTuple):
-    """One method at one T: seconds of a step, bytes kept for backward, peak bytes, of B samples."""
+    """One method at one T, B samples.
+
+    seconds: of a step; kept: bytes kept for backward; forward_peak, backward_peak: the most bytes
+    held in a forward and in a backward pass, beyond those held between steps.
+    """
 
     method: str
     T: int
     batch: int
     seconds: float
     kept: int
-    peak: int
+    forward_peak: int
+    backward_peak: int
 
     @property
     def milliseconds(self) -> float:
@@ -35,19 +40,27 @@ class Cost(NamedTuple):
         return self.kept / self.batch / MEBIBYTE
 
     @property
-    def peak_per_sample(self) -> float:
+    def forward_peak_per_sample(self) -> float:
         """MiB."""
-        return self.peak / self.batch / MEBIBYTE
+        return self.forward_peak / self.batch / MEBIBYTE
+
+    @property
+    def backward_peak_per_sample(self) -> float:
+        """MiB."""
+        return self.backward_peak / self.batch / MEBIBYTE
 
 
 QUANTITIES = {  # property of Cost: what it is, for a person
     "milliseconds": "ms per training step",
     "kept_per_sample": "kept for backward, MiB per sample",
-    "peak_per_sample": "peak, MiB per sample",
+    "backward_peak_per_sample": "peak of the backward pass, MiB per sample",
+    "forward_peak_per_sample": "peak of the forward pass, MiB per sample",
 }
 STYLES = {  # method: label, colour, line
     "esd": ("esd (the paper)", "#1565c0", "-"),
+    "esd_sparse": ("esd, sparse", "#c62828", "-"),
     "rate": ("rate", "#42a5f5", "--"),
+    "rate_sparse": ("rate, sparse", "#ef9a9a", "--"),
     "bptt": ("bptt", "#8d6e63", "-"),
     "bptt_checkpointed": ("bptt, checkpointed", "#bcaaa4", "--"),
     "sltt": ("sltt", "#2e7d32", "-"),
@@ -92,8 +105,8 @@ def draw(axes: Axes, rows: list[Cost], field: str) -> None:
 
 
 def picture(rows: list[Cost], conditions: dict) -> bytes:
-    """PNG: the three quantities side by side."""
-    figure = Figure(figsize=(15, 4.6), layout="constrained")
+    """PNG: the quantities side by side."""
+    figure = Figure(figsize=(19, 4.6), layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(QUANTITIES))
     for axes, field in zip(panels, QUANTITIES, strict=True):

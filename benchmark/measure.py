@@ -11,7 +11,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
+
+STAGE = "benchmark stage"
 
 
 def synchronise(device: str) -> None:
@@ -63,21 +65,48 @@ def saved_bytes(forward: Callable[[], Tensor], parameters: Iterable[Tensor]) -> 
 
 def peak_bytes(step: Callable[[], None], device: str) -> int:
     """The most bytes that the step allocates at one time, beyond those that existed before it."""
+    return stage_peaks([("step", step)], device)["step"]
+
+
+def stage_peaks(stages: Iterable[tuple[str, Callable[[], None]]], device: str) -> dict[str, int]:
+    """Run named stages in turn; the most bytes held in each, beyond those before the first.
+
+    A name that comes again has the larger of its peaks.
+    """
     if device.startswith("cuda"):
-        synchronise(device)
-        before = torch.cuda.memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        step()
-        synchronise(device)
-        return torch.cuda.max_memory_allocated(device) - before
+        return _stage_peaks_on_gpu(stages, device)
+    names = []
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:
-        step()
-    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
-    current = peak = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        current += event.nbytes()
-        peak = max(peak, current)
-    return peak
+        for name, run in stages:
+            names.append(name)
+            with record_function(STAGE):
+                run()
+    events = sorted(record.profiler.kineto_results.events(), key=lambda e: e.start_ns())
+    stage_number, current = -1, 0
+    peaks = dict.fromkeys(names, 0)
+    for event in events:
+        if event.name() == STAGE:
+            stage_number += 1
+            peaks[names[stage_number]] = max(peaks[names[stage_number]], current)
+        elif event.name() == "[memory]":
+            current += event.nbytes()
+            if stage_number >= 0:
+                peaks[names[stage_number]] = max(peaks[names[stage_number]], current)
+    return peaks
+
+
+def _stage_peaks_on_gpu(
+    stages: Iterable[tuple[str, Callable[[], None]]], device: str
+) -> dict[str, int]:
+    synchronise(device)
+    before = torch.cuda.memory_allocated(device)
+    peaks: dict[str, int] = {}
+    for name, run in stages:
+        torch.cuda.reset_peak_memory_stats(device)
+        run()
+        synchronise(device)
+        peaks[name] = max(peaks.get(name, 0), torch.cuda.max_memory_allocated(device) - before)
+    return peaks
 
 
 def machine(device: str) -> dict[str, str | int]:

@@ -51,6 +51,7 @@ def get_parser() -> Parser:
     add("--batch", type=whole_number, default=16, help="samples B (default: %(default)s)")
     add("--size", type=whole_number, default=32, help="pixels per side (default: %(default)s)")
     add("--compile", action="store_true", help="elementwise parts through torch.compile")
+    add("--sparse", action="store_true", help="convolutions of spikes that skip silent inputs")
     add("--repeats", type=whole_number, default=3, help="steps recorded (default: %(default)s)")
     add("--threads", type=whole_number, default=1, help="CPU threads (default: %(default)s)")
     add("--device", type=device, default="cpu", help="cpu or cuda (default: %(default)s)")
@@ -118,7 +119,8 @@ def main(argv: list[str] | None = None) -> Counter:
     args = get_parser().parse_args(argv)
     torch.set_num_threads(args.threads)
     workload = Workload(args.arch, args.T, args.batch, True, args.size, device=args.device)
-    contestant = Contestant(VARIANTS["one_pass_compiled" if args.compile else "one_pass"], workload)
+    name = "one_pass" + "_sparse" * args.sparse + "_compiled" * args.compile
+    contestant = Contestant(VARIANTS[name], workload)
     mark_branches(contestant)
     spent = shares(contestant, repeats=args.repeats, device=args.device)
     total = sum(spent.values())

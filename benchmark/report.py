@@ -16,7 +16,8 @@ class Row(NamedTuple):
     """One contestant at one T.
 
     seconds: median of a step; saved, peak: bytes kept for backward and bytes allocated at most
-    during a step, both per sample, or None where the notion does not apply.
+    during a step, both per sample; firing: spikes per neuron and time step; None where the notion
+    does not apply.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Row(NamedTuple):
     seconds: float
     saved: float | None
     peak: float | None
+    firing: float | None = None
 
 
 def markdown(rows: list[Row], machine: dict, command: str) -> str:
@@ -36,6 +38,8 @@ def markdown(rows: list[Row], machine: dict, command: str) -> str:
     for branches, T in dict.fromkeys((row.branches, row.T) for row in rows):
         group = [row for row in rows if (row.branches, row.T) == (branches, T)]
         title = f"T = {T}, B = {group[0].batch}, {'with' if branches else 'without'} branches"
+        firing = next((row.firing for row in group if row.firing is not None), None)
+        title += "" if firing is None else f", mean firing rate {100 * firing:.1f} %"
         parts.append(f"### {title}\n\n" + table(group))
     return "\n\n".join(parts) + "\n"
 

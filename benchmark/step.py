@@ -28,7 +28,7 @@ from benchmark.measure import interleaved_seconds, machine, median, peak_bytes, 
 from benchmark.report import Row, markdown, write_report
 from model import MODELS
 
-DEFAULT_CONTESTANTS = ("two_stage", "bptt", "one_pass", "floor")
+DEFAULT_CONTESTANTS = ("two_stage", "bptt", "one_pass", "one_pass_sparse", "floor")
 BRANCHES = {"both": (False, True), "with": (True,), "without": (False,)}
 
 
@@ -89,7 +89,7 @@ def measure(names: list[str], workload: Workload, *, repeats: int, warmup: int) 
             )
         rows.append(
             Row(name, contestant.text, workload.branches, workload.T, workload.batch, median(own),
-                saved, peak)
+                saved, peak, contestant.firing_rate())
         )  # fmt: skip
     return rows
 

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmark import gpu, step
 from benchmark.contestant import VARIANTS, Contestant, Workload
 from benchmark.floor import ConvolutionFloor
-from benchmark.measure import interleaved_seconds, peak_bytes, saved_bytes
+from benchmark.measure import interleaved_seconds, peak_bytes, saved_bytes, stage_peaks
 from model import build_model
 
 TINY = ["--width", "4", "--batch", "2", "--size", "16", "--repeats", "1", "--warmup", "1"]
@@ -93,6 +93,17 @@ def test_peak_is_at_least_what_is_alive_at_one_time():
         torch.empty(100)
 
     assert peak_bytes(step_of_known_size, "cpu") == 6000
+
+
+def test_each_stage_has_its_own_peak():
+    held = []
+    stages = [
+        ("first", lambda: held.append(torch.empty(1000))),
+        ("second", lambda: torch.empty(500)),
+        ("first", held.clear),
+        ("second", lambda: held.append(torch.empty(750))),
+    ]
+    assert stage_peaks(iter(stages), "cpu") == {"first": 4000, "second": 6000}
 
 
 def test_steps_are_timed_in_turn():

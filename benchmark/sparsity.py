@@ -1,0 +1,126 @@
+"""Dense against sparse convolutions of spikes, for firing rates from silence to saturation.
+
+    python benchmark/sparsity.py                           resnet18, width 64, T 4, B 16, one core
+    python benchmark/sparsity.py --width 16 --firing 1 5 10 20
+    python benchmark/sparsity.py --output docs/benchmark
+
+Every convolution of the network that reads spikes runs forward on T*B maps of random spikes; both
+kinds in turn, medians. The dense one does not depend on the firing rate.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+if __name__ == "__main__":  # from any folder; and `profile.py` must not hide the standard library's
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmark.command import Parser, whole_number
+from benchmark.contestant import SEED, Workload
+from benchmark.floor import convolution_shapes
+from benchmark.measure import interleaved_seconds, machine, median
+from model import MODELS, build_model, spike_convolution
+from util.atomic_file import write_atomically
+
+FIRING = (1, 5, 10, 20, 30, 50, 100)  # percent
+
+
+def percent(text: str) -> float:
+    """An argparse type: a number from 0 to 100."""
+    value = float(text)
+    if not 0 <= value <= 100:
+        raise ValueError
+    return value
+
+
+def get_parser() -> Parser:
+    parser = Parser(__doc__)
+    add = parser.add_argument
+    add("--arch", choices=MODELS, default="resnet18", help="network (default: %(default)s)")
+    add("--width", type=whole_number, default=None,
+        help="channels of the first stage (default: the paper's)")  # fmt: skip
+    add("--T", type=whole_number, default=4, help="time steps (default: %(default)s)")
+    add("--batch", type=whole_number, default=16, help="samples B (default: %(default)s)")
+    add("--size", type=whole_number, default=32, help="pixels per side (default: %(default)s)")
+    add("--firing", type=percent, nargs="+", default=FIRING, metavar="PERCENT",
+        help=f"firing rates (default: {' '.join(map(str, FIRING))})")  # fmt: skip
+    add("--repeats", type=whole_number, default=5, help="timed rounds (default: %(default)s)")
+    add("--threads", type=whole_number, default=1, help="CPU threads (default: %(default)s)")
+    add("--output", type=Path, default=None, metavar="FOLDER", help="also write sparsity.md there")
+    return parser
+
+
+class Convolutions:
+    """All convolutions of a network but the stem, on random spikes."""
+
+    def __init__(self, workload: Workload, firing: float):
+        net = build_model(
+            workload.arch, num_classes=workload.num_classes, T=workload.T, width=workload.width,
+            branch_pool=None, method="rate",
+        )  # fmt: skip
+        self.cases: list[tuple[Tensor, Tensor, nn.Conv2d]] = []
+        _, *others = convolution_shapes(net, workload)
+        for conv, shape in others:
+            spikes = torch.rand(workload.T * workload.batch, *shape) < firing
+            spikes = spikes.to(torch.uint8).contiguous(memory_format=torch.channels_last)
+            conv.to(memory_format=torch.channels_last)
+            self.cases.append((spikes, spikes.float(), conv))
+
+    @torch.no_grad()
+    def dense(self) -> None:
+        for _, maps, c in self.cases:
+            F.conv2d(maps, c.weight, c.bias, c.stride, c.padding, c.dilation, c.groups)
+
+    @torch.no_grad()
+    def sparse(self) -> None:
+        for spikes, _, c in self.cases:
+            spike_convolution.convolve(
+                spikes, c.weight, c.bias, c.stride, c.padding, c.dilation, c.groups
+            )
+
+
+def measured(workload: Workload, firing: Sequence[float], repeats: int) -> str:
+    """A markdown table, a row per firing rate in percent."""
+    lines = ["| firing rate | dense, ms | sparse, ms | times faster |", "|--:|--:|--:|--:|"]
+    for percentage in firing:
+        torch.manual_seed(SEED)
+        own = Convolutions(workload, percentage / 100)
+        steps = [own.dense, own.sparse]
+        seconds = interleaved_seconds(steps, repeats=repeats, warmup=1, device="cpu")
+        dense, sparse = (1e3 * median(s) for s in seconds)
+        lines.append(f"| {percentage:g} % | {dense:.1f} | {sparse:.1f} | {dense / sparse:.2f} |")
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> str:
+    parser = get_parser()
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    if not spike_convolution.is_available():
+        parser.error("sparse convolutions could not be compiled here, for the reason given above")
+    arguments = sys.argv[1:] if argv is None else argv
+    command = shlex.join(["python", "benchmark/sparsity.py", *arguments])
+    described = ", ".join(f"{key} {value}" for key, value in machine("cpu").items())
+    workload = Workload(args.arch, args.T, args.batch, False, args.size, width=args.width)
+    width = "published width" if args.width is None else f"width {args.width}"
+    setting = (
+        f"{args.arch}, {width}, {args.size}x{args.size} pixels, T = {args.T}, B = {args.batch}"
+    )
+    table = measured(workload, args.firing, args.repeats)
+    text = f"    {command}\n\n{described}\n\n{setting}\n\n{table}\n"
+    print(text)
+    if args.output is not None:
+        args.output.mkdir(parents=True, exist_ok=True)
+        write_atomically(args.output / "sparsity.md", text.encode())
+    return text
+
+
+if __name__ == "__main__":
+    main()

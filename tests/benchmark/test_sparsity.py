@@ -1,0 +1,40 @@
+"""The benchmark of sparse convolutions on a tiny network."""
+
+import pytest
+import torch
+
+from benchmark import sparsity
+from benchmark.contestant import Workload
+
+TINY = ["--width", "4", "--batch", "2", "--size", "16", "--T", "2", "--repeats", "1"]
+
+
+@pytest.fixture(autouse=True)
+def threads():
+    """The command sets the number of threads of its process, which is the test's here."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_a_row_for_every_firing_rate(tmp_path, capsys):
+    text = sparsity.main([*TINY, "--firing", "0", "12.5", "--output", str(tmp_path / "new")])
+    assert [line.split()[1] for line in text.splitlines()[-2:]] == ["0", "12.5"]
+    assert (tmp_path / "new" / "sparsity.md").read_text() == text
+    assert text in capsys.readouterr().out
+
+
+def test_spikes_fire_as_often_as_asked_and_the_stem_reads_none():
+    own = sparsity.Convolutions(Workload("resnet18", 4, 8, False, 16, width=8), 0.25)
+    assert len(own.cases) == 16 + 3
+    for spikes, maps, conv in own.cases:
+        assert conv.in_channels >= 8 and maps.equal(spikes.float())
+        assert abs(float(maps.mean()) - 0.25) < 0.02
+
+
+@pytest.mark.parametrize("value", ["101", "-1", "often"])
+def test_wrong_firing_rates_are_refused(value, capsys):
+    with pytest.raises(SystemExit) as stop:
+        sparsity.main(["--firing", value])
+    assert stop.value.code == 2
+    assert value in capsys.readouterr().err
