@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmark.floor import ConvolutionFloor
 from model import Execution, RateModel, build_model
 from model.distillation import SelfDistillationLoss
-from model.rate_gradient import RatePair
+from model.rate_pair import RatePair
 from tests.support.two_stage import TwoStageNet
 
 ALP, BETA = 1.0, 0.3  # of the CIFAR recipe; they do not change the cost

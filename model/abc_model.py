@@ -13,7 +13,7 @@ from model.kernel import Execution
 from model.layer import Activation, ConvNormLIF, LIFLayer, average_pool
 from model.method import METHODS
 from model.online import Memory, OnlineStep
-from model.rate_gradient import RatePair
+from model.rate_pair import RatePair
 from model.recompute import recomputed
 
 

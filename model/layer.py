@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import functional, kernel, online, rate_gradient
+from model import functional, kernel, online, rate_gradient, rate_pair
 from model.batch_norm import average_of, statistics_in_training
 from model.functional import Neuron
 from model.online import OnlineStep, map_step
-from model.rate_gradient import Convolution, Normalisation, RatePair, map_pair
+from model.rate_gradient import Convolution, Normalisation
+from model.rate_pair import RatePair, map_pair
 
 Activation = Tensor | RatePair | OnlineStep
 
@@ -158,7 +159,7 @@ def _map(
 def add(x: Activation, y: Activation) -> Activation:
     """The sum of two activations of one kind and shape (commutes with the time mean)."""
     if isinstance(x, RatePair):
-        return rate_gradient.add(x, y)
+        return rate_pair.add(x, y)
     return online.add(x, y) if isinstance(x, OnlineStep) else x + y
 
 

@@ -24,8 +24,9 @@ if __package__ in (None, ""):  # started as a file: make the project's packages 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from experiment.dvs.config.config import get_parser
+from experiment.dvs.event_data import EventData
 from experiment.dvs.picture import draw_event_frames
-from experiment.dvs.process import EventData, load_event_data
+from experiment.dvs.process import load_event_data
 from experiment.dvs.source import SOURCES
 from experiment.options import make_request, network_arguments, training_recipe
 from experiment.run import run

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from experiment.dvs.process import EventData
+from experiment.dvs.event_data import EventData
 from util.atomic_file import write_atomically
 
 GAP = 2  # pixels between frames

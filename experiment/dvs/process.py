@@ -8,58 +8,30 @@ or data, says what is missing and where to get it, and integrates the recordings
 It can be interrupted and started again. The ten archives take about five minutes on one CPU core
 (30 ms for a recording of 200,000 events), and the frames 0.8 GB. The second simulates its
 recordings, and so does FashionDVS: see experiment/dvs/simulated.py.
-
-Shapes: B batch, T frames per sample, H x W pixels; the two channels are OFF and ON event counts.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from torch import Tensor
 from torch.nn import Identity
 
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from experiment.dvs.augment import training_transform
-from experiment.dvs.frames import IMAGE_SIZE, EventFrames
+from experiment.dvs.event_data import EventData
+from experiment.dvs.frames import EventFrames
+from experiment.dvs.picture import draw_event_frames
 from experiment.dvs.prepare import prepare
 from experiment.dvs.source import DATASETS, SOURCES, Source, source_folder
 from experiment.dvs.split import split_indices, stratified
 from experiment.flag_parser import FlagParser, number
 from util.loader import AugmentedDataset
 from util.sampler import mixed_seed
-
-
-@dataclass(frozen=True, eq=False)
-class EventData:
-    """An event data set ready for util.loader.make_loader, and what its batches need.
-
-    `train` is keyed by (epoch, index), `validation` and `test` by index; all give (frames
-    (T, 2, 48, 48) float32, label).
-    """
-
-    name: str
-    split: str  # one of experiment.dvs.source.SPLITS
-    T: int
-    train: AugmentedDataset
-    validation: EventFrames | None  # held out of the training set, not augmented
-    test: EventFrames  # not augmented
-    class_names: tuple[str, ...]
-    channels: int = 2
-    image_size: int = IMAGE_SIZE
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.class_names)
-
-    def to_input(self, frames: Tensor) -> Tensor:
-        """(B, T, 2, H, W) -> (T, B, 2, H, W), as the networks take it, on the batch's device."""
-        return frames.transpose(0, 1).contiguous()
 
 
 def load_event_data(
@@ -168,8 +140,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         data = load_event_data(args.dataset, args.data_path, T=args.T)
         if args.picture is not None:
-            from experiment.dvs.picture import draw_event_frames
-
             draw_event_frames(data, args.picture)
     except (ValueError, FileNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)

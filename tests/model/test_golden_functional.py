@@ -8,7 +8,7 @@ from model import functional, kernel, rate_gradient
 from model.distillation import SelfDistillationLoss
 from model.functional import Neuron
 from model.layer import ConvNorm
-from model.rate_gradient import RatePair
+from model.rate_pair import RatePair
 from model.teacher import reliable_teacher
 from tests.support import golden
 from tests.support.published_loss import published_loss

@@ -5,7 +5,7 @@ import torch
 
 from model.functional import Neuron
 from model.kernel import Execution
-from model.rate_gradient import RatePair
+from model.rate_pair import RatePair
 from model.resnet import BasicBlock
 from tests.support.kernel_case import Case, T
 

@@ -16,7 +16,7 @@ from model.layer import (
     average_pool,
     subsample,
 )
-from model.rate_gradient import RatePair
+from model.rate_pair import RatePair
 
 T, B = 4, 3
 

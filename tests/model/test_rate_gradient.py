@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from model import Execution, build_model
 from model.functional import Neuron
 from model.layer import ConvNorm, ConvNormLIF, LIFLayer, Linear
-from model.rate_gradient import RatePair, map_pair
+from model.rate_pair import RatePair, map_pair
 from model.recompute import recomputed
 from tests.support.data_parallel import run_rank, shard_gradients, small_network
 
@@ -54,12 +54,6 @@ def test_counts_of_spikes_lose_nothing():
         found.append(gradients(module, x))
     for own, expected in zip(*found, strict=True):
         torch.testing.assert_close(own, expected, rtol=1e-13, atol=1e-14)
-
-
-def test_a_rate_that_is_no_count_is_kept_whole():
-    x = map_pair(lambda maps: maps * 0.3, pair())
-    assert x.most == 0
-    assert map_pair(lambda maps: maps[:, :, ::2], pair(), keeps_counts=True).most == 1
 
 
 def kept_bytes(forward) -> int:
@@ -256,8 +250,7 @@ def test_bf16_backward_leaves_the_forward_alone_and_the_gradient_close():
 
 
 def test_linear_layers_commute_with_the_mean():
-    maps = pair()
-    x = map_pair(lambda m: m.flatten(1), maps)
+    x = map_pair(lambda maps: maps.flatten(1), pair())
     module = Linear(120, 5).double()
     out = module(x)
     torch.testing.assert_close(out.over_time().mean(0), out.rate)

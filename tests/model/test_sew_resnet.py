@@ -6,7 +6,7 @@ import torch
 from model import build_model
 from model.functional import Neuron
 from model.layer import LIFLayer
-from model.rate_gradient import RatePair
+from model.rate_pair import RatePair
 from model.sew_resnet import SEWBlock
 from tests.support.field import T, assert_equal_by_rates, assert_equal_through_time
 

@@ -12,7 +12,7 @@ from torch.utils import cpp_extension
 
 from model import Execution, build_model, spike_convolution
 from model.distillation import SelfDistillationLoss
-from model.rate_gradient import RatePair
+from model.rate_pair import RatePair
 from tests.support.spike_case import SpikeCase
 
 SIZES = [

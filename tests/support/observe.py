@@ -7,7 +7,7 @@ from unittest.mock import patch
 from torch import Tensor
 
 from model import RateModel, kernel
-from model.rate_gradient import RatePair
+from model.rate_pair import RatePair
 from util.checkpoint import from_reference
 
 

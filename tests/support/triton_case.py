@@ -33,15 +33,15 @@ def run_forward_case(case: Case) -> list:
 
 def run_backward_case(case: Case, from_batch: bool, fires: bool) -> list:
     """Problems of the backward kernels, with tiles that do not divide the maps."""
-    from model import kernel_triton
+    from model import kernel_triton_backward
 
-    kernel_triton.TILE_ROWS, kernel_triton.TILE_CHANNELS = 16, 4
-    kernel_triton.ROWS_PER_PROGRAM = 48
+    kernel_triton_backward.TILE_ROWS, kernel_triton_backward.TILE_CHANNELS = 16, 4
+    kernel_triton_backward.ROWS_PER_PROGRAM = 48
     problems = []
     for wants_sum in (True, False):
         problems += backward_problems(
-            case, kernel_triton.norm_lif_backward, from_batch=from_batch, wants_sum=wants_sum,
-            fires=fires,
+            case, kernel_triton_backward.norm_lif_backward, from_batch=from_batch,
+            wants_sum=wants_sum, fires=fires,
         )  # fmt: skip
     return problems
 
@@ -53,21 +53,21 @@ def compile_for_gpu(kernel: str, dtype: str) -> str:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from model import kernel_triton
+    from model import kernel_triton, kernel_triton_backward
 
     function = {
         "fire": kernel_triton._fire_kernel,
         "spikes": kernel_triton._fire_kernel,
         "norm": kernel_triton._norm_kernel,
-        "sum": kernel_triton._sum_kernel,
-        "apply": kernel_triton._apply_kernel,
+        "sum": kernel_triton_backward._sum_kernel,
+        "apply": kernel_triton_backward._apply_kernel,
     }[kernel]
     constants = {
         "T": 4, "current_steps": 4, "residual_steps": 4, "decay": 0.2, "threshold": 1.0,
         "v_reset": None, "detach_reset": True, "dtype": tl.float32, "block": kernel_triton.BLOCK,
-        "channels_inside": True, "from_batch": True, "tile_rows": kernel_triton.TILE_ROWS,
-        "tile_channels": kernel_triton.TILE_CHANNELS,
-        "rows_per_program": kernel_triton.ROWS_PER_PROGRAM,
+        "channels_inside": True, "from_batch": True, "tile_rows": kernel_triton_backward.TILE_ROWS,
+        "tile_channels": kernel_triton_backward.TILE_CHANNELS,
+        "rows_per_program": kernel_triton_backward.ROWS_PER_PROGRAM,
     }  # fmt: skip
     if kernel == "spikes":
         constants |= {"rate": None, "eligibility": None, "mean": None, "scale": None, "shift": None}
