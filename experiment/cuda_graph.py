@@ -3,7 +3,7 @@
 A step of a spiking network is thousands of small kernels, and on a fast GPU launching them takes
 longer than running them. A graph is launched as a whole. It repeats the recorded kernels on the
 recorded memory: inputs are copied to where the recording read them, and gradients appear where it
-wrote them.
+wrote them. That memory, a whole pass's, stays reserved for the graph.
 
 Source: PyTorch's documentation, "CUDA Graphs".
 """
@@ -11,6 +11,7 @@ Source: PyTorch's documentation, "CUDA Graphs".
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -26,8 +27,8 @@ class GraphedPass:
     """`run(inputs, labels)`, which fills the gradients of `net`, as a graph for one shape.
 
     The first call records; calls with another shape, such as an epoch's last batch, run as they
-    are. Buffers move once per call, whatever recording takes. What `run` returns is overwritten by
-    the next call.
+    are. Gradients must be None before a call: a replay would replace them. Buffers move once per
+    call, whatever recording takes. What `run` returns is overwritten by the next call.
 
     record: how a function without arguments becomes (replay, its result).
     """
@@ -40,6 +41,8 @@ class GraphedPass:
     ):
         self.run, self.net, self.record = run, net, record or record_on_gpu
         self.replay: Replay | None = None
+        self.inputs = self.labels = self.result = None
+        self.gradients: list[tuple[nn.Parameter, Tensor]] = []
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> Any:
         if self.replay is None:
@@ -67,7 +70,7 @@ class GraphedPass:
 
 def record_on_gpu(run: Callable[[], Any]) -> tuple[Replay, Any]:
     """Warm up, then record; returns what replays it and the tensors that a replay fills."""
-    stream = torch.cuda.Stream()
+    stream = _recording_stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP):
@@ -75,6 +78,12 @@ def record_on_gpu(run: Callable[[], Any]) -> tuple[Replay, Any]:
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     # Thread-local: the thread that pins the loader's memory may go on while this one records.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
         result = run()
     return graph.replay, result
+
+
+@cache
+def _recording_stream() -> torch.cuda.Stream:
+    """One for all recordings: libraries keep memory for every stream that they have seen."""
+    return torch.cuda.Stream()

@@ -75,10 +75,9 @@ def fit(
         device=group.device,
     )  # fmt: skip
     steps = -(-sampler.shard_length // batch_size)
-    loss_function = SelfDistillationLoss(
-        recipe.alp, recipe.beta, teacher=recipe.teacher,
-        average=group.mean if group.world_size > 1 else None,
-    )  # fmt: skip
+    progress = torch.zeros((), dtype=torch.float64, device=group.device)
+    loss_function = partial(make_loss(recipe, group), progress=progress)
+    graphed = graphed_pass(state, loss_function, recipe, group)
 
     def leave_if_asked() -> None:
         """Save and leave if a signal came; between two steps or two batches of an evaluation."""
@@ -90,13 +89,13 @@ def fit(
 
     while state.epoch < recipe.num_epoch:
         sampler.set_epoch(state.epoch, start=min(state.batch * batch_size, sampler.shard_length))
-        progress = state.epoch / recipe.num_epoch
+        progress.fill_(state.epoch / recipe.num_epoch)
         watch = Stopwatch(group)
         bar = StepBar(f"epoch {state.epoch}", steps, state.batch, show=group.is_first)
         with closing(bar):
             for images in train_one_epoch(
-                state, watch.timed(loader), partial(loss_function, progress=progress),
-                data.to_input, recipe.amp, group, recipe.accum, cuda_graph=recipe.cuda_graph,
+                state, watch.timed(loader), loss_function, data.to_input, recipe.amp, group,
+                recipe.accum, graphed,
             ):  # fmt: skip
                 watch.count(images)
                 bar.advance()
@@ -114,6 +113,12 @@ def fit(
             "timing": watch.report(),
         }
         finish_epoch(state, record, recorder, group)
+
+
+def make_loss(recipe: Recipe, group: Group) -> SelfDistillationLoss:
+    """The loss of a recipe, averaged over all processes."""
+    average = group.mean if group.world_size > 1 else None
+    return SelfDistillationLoss(recipe.alp, recipe.beta, teacher=recipe.teacher, average=average)
 
 
 def finish_epoch(
@@ -137,17 +142,16 @@ def train_one_epoch(
     amp: str,
     group: Group,
     accum: int = 1,
-    cuda_graph: bool = False,
+    graphed: GraphedPass | None = None,
 ) -> Iterator[int]:
     """One optimizer step per `accum` batches: forward, teacher and loss, backward, check, step.
 
-    cuda_graph: replay forward and backward as a CUDA graph; needs a GPU, one process, accum 1, and
-    a method that takes one pass.
+    graphed: the passes as a CUDA graph (`graphed_pass`), for accum 1.
     A generator: yields the number of images of each step when it is complete.
     """
+    assert graphed is None or accum == 1
     net = state.net.train()
     run = partial(accumulate_gradients, state, loss_function=loss_function, amp=amp)
-    graphed = GraphedPass(run, net) if cuda_graph else None
     batches = iter(batches)
     while parts := list(islice(batches, accum)):
         image_count = sum(len(labels) for _, labels in parts)
@@ -171,6 +175,21 @@ def train_one_epoch(
         state.optimizer.step()
         state.batch += 1
         yield image_count
+
+
+def graphed_pass(
+    state: TrainingState, loss_function: LossFunction, recipe: Recipe, group: Group
+) -> GraphedPass | None:
+    """What replays forward and backward of a step, if the recipe asks for it.
+
+    A graph holds one pass of one process, and none that runs layers again.
+    """
+    if not recipe.cuda_graph:
+        return None
+    method = state.net.method
+    assert recipe.accum == 1 and group.world_size == 1 and not (method.online or method.recomputes)
+    run = partial(accumulate_gradients, state, loss_function=loss_function, amp=recipe.amp)
+    return GraphedPass(run, state.net)
 
 
 def accumulate_gradients(

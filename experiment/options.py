@@ -23,7 +23,8 @@ from model import METHODS, MODELS, STEMS, TEACHERS, Execution
 
 # Flags that do not change what is computed: a run may be resumed with other values of them.
 CIRCUMSTANCES = ("data_path", "log_path", "resume", "evaluate", "num_workers", "val_batch_size",
-                 "device", "dist_timeout", "checkpoint_every", "keep_checkpoints")  # fmt: skip
+                 "device", "dist_timeout", "checkpoint_every", "keep_checkpoints",
+                 "cuda_graph")  # fmt: skip
 
 
 def branch_pool(text: str) -> int | str | None:
@@ -68,16 +69,19 @@ IDLE = (
     Idle(on_gpu, ("sparse",), "convolutions on a GPU are dense"),
     Idle(lambda args: not on_gpu(args), ("cuda_graph",), "it needs a GPU"),
     Idle(
-        lambda args: (
-            args.accum > 1 or METHODS[args.method].online or METHODS[args.method].recomputes
-        ),
+        lambda args: args.accum > 1 or METHODS[args.method].online,
         ("cuda_graph",),
         "a graph holds one pass, and --accum and some methods take a step in several",
     ),
     Idle(
-        lambda args: int(os.environ.get("WORLD_SIZE", "1")) > 1,
+        lambda args: METHODS[args.method].recomputes,
         ("cuda_graph",),
-        "several processes exchange gradients, which no graph records here",
+        "a graph cannot hold a pass that runs layers again",
+    ),
+    Idle(
+        lambda args: os.environ.get("WORLD_SIZE", "1") != "1",
+        ("cuda_graph",),
+        "a graph holds the pass of one process",
     ),
     Idle(
         lambda args: METHODS[args.method].online,
@@ -198,8 +202,8 @@ def add_training_flags(group: Any) -> None:
     add_switch(group, "compile", False,
         "neurons and norms through torch.compile; on a CPU it needs a C++ compiler")  # fmt: skip
     add_switch(group, "cuda_graph", False,
-        "on a GPU, record forward and backward as a CUDA graph, once per epoch, and replay "
-        "it")  # fmt: skip
+        "on a GPU, record forward and backward once as a CUDA graph and replay it; a pass's memory "
+        "stays reserved for it")  # fmt: skip
     add_switch(group, "sparse", False,
         "on a CPU, skip silent inputs in the convolutions of spikes, which are kept as bytes; same "
         "results up to rounding, needs a C++ compiler")  # fmt: skip

@@ -10,7 +10,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from experiment.training_state import TrainingState, refuse_other_arguments
+from experiment.training_state import (
+    TrainingState,
+    refuse_other_arguments,
+    with_later_switches,
+)
 from model import RateModel
 from util.checkpoint import CheckpointError, load_checkpoint, load_initial_weights
 from util.checkpoint_history import BEST, list_checkpoints, load_newest
@@ -55,8 +59,11 @@ def choose_start(
 def matching_run(log_path: Path, identity: dict[str, Any]) -> Path | None:
     """The newest run folder below `log_path` that was started with the same arguments."""
     configs = sorted(log_path.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
-    same = (path.parent for path in reversed(configs) if run_identity(path.parent) == identity)
-    return next(same, None)
+    for path in reversed(configs):
+        saved = run_identity(path.parent)
+        if isinstance(saved, dict) and with_later_switches(saved, identity) == identity:
+            return path.parent
+    return None
 
 
 def run_identity(folder: Path) -> dict[str, Any] | None:

@@ -90,8 +90,14 @@ class TrainingState:
         restore_random_state(state["random_state"])
 
 
+def with_later_switches(saved: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+    """Saved arguments, with the switches that the program did not have then: they were off."""
+    return {name: False for name, value in wanted.items() if isinstance(value, bool)} | saved
+
+
 def refuse_other_arguments(saved: dict[str, Any], wanted: dict[str, Any]) -> None:
     """ValueError that names every argument in which a checkpoint and a command differ."""
+    saved = with_later_switches(saved, wanted)
     differences = [
         f"{name} {saved.get(name)!r} (asked for: {wanted.get(name)!r})"
         for name in sorted(saved.keys() | wanted.keys())

@@ -87,7 +87,7 @@ class SelfDistillationLoss:
         self.temperature = TEACHERS[teacher].temperature or temperature
 
     def __call__(
-        self, heads: Sequence[Tensor], labels: Tensor, progress: float = 1.0
+        self, heads: Sequence[Tensor], labels: Tensor, progress: float | Tensor = 1.0
     ) -> DistillationLoss:
         """heads: N logits (B, K), the spiking network's last; labels (B,).
 

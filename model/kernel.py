@@ -57,6 +57,9 @@ class Execution(NamedTuple):
         return self._replace(backend=backend)
 
 
+DEFAULT_EXECUTION = Execution()
+
+
 def _implementation(backend: str) -> ModuleType:
     return BACKENDS[backend]
 

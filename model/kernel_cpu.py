@@ -141,7 +141,7 @@ def _fire(
     decay, threshold, v_reset, _ = neuron
     steps = spikes.shape[0]
     v, q = torch.empty_like(rate), torch.empty_like(rate)
-    compact = None if spikes.is_floating_point() else torch.empty_like(rate)
+    wide = None if spikes.is_floating_point() else torch.empty_like(rate)
     offset = v.new_tensor(-SURROGATE_SLOPE * threshold)
     sum_up = _ScalarSensitivity if v_reset is None and neuron.detach_reset else _Sensitivity
     sensitivity = sum_up(eligibility, neuron, steps)
@@ -149,7 +149,7 @@ def _fire(
         current = source.charge(v, block, t, decay)
         if mean is not None:
             _accumulate_(mean, current, t)
-        s = _spike_(v, threshold, spikes[t], compact)
+        s = _spike_(v, threshold, spikes[t], wide)
         _accumulate_(rate, s, t)
         torch.add(offset, v, alpha=SURROGATE_SLOPE, out=q).sigmoid_().sub_(0.5)
         sensitivity.add(v, q, s, t)

@@ -232,7 +232,8 @@ class MaxPool(nn.MaxPool2d):
         def pool_any(maps: Tensor) -> Tensor:
             if maps.is_floating_point():
                 return pool(maps)
-            return pool(maps.float()).to(maps.dtype)  # PyTorch does not pool bytes
+            # PyTorch 2.11 pools no bytes in channels_last layout on a CPU.
+            return pool(maps.float()).to(maps.dtype)
 
         pooled = _map(pool_any, x, keeps_counts=True)
         if isinstance(x, RatePair):

@@ -237,12 +237,13 @@ def convolution_backward(
 def fire(x: RatePair, neuron: Neuron, steps: int) -> RatePair:
     """LIF neurons on an input current pair; dr/dx is the eligibility (`functional.lif_rate`)."""
     assert x.pending is None
+    dtype = x.train.dtype if x.train.is_floating_point() else x.rate.dtype
     with torch.no_grad():
         out, rate, eligibility, _ = kernel.norm_lif_rate(
-            x.over_time(), None, None, None, steps, neuron,
+            x.over_time().to(dtype), None, None, None, steps, neuron,
             compact=x.execution.sparse, backend=x.execution.backend,
         )  # fmt: skip
-    rate = _EligibilityGradient.apply(rate, x.rate, eligibility.to(x.train.dtype))
+    rate = _EligibilityGradient.apply(rate, x.rate, eligibility.to(dtype))
     return RatePair(out.flatten(0, 1), rate, 1, x.execution)
 
 

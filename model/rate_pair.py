@@ -11,9 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model.kernel import Execution
+from model.kernel import DEFAULT_EXECUTION, Execution
 
-DEFAULT_EXECUTION = Execution()
 MAX_COUNT = 255  # spikes that one byte counts
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from model.abc_model import RateModel
 from model.functional import Neuron
-from model.kernel import Execution
+from model.kernel import DEFAULT_EXECUTION, Execution
 from model.method import METHODS
 from model.ms_resnet import MSResNet
 from model.preact_resnet import PreActResNet
@@ -15,7 +15,6 @@ from model.resnet import ResNet
 from model.sew_resnet import SEWResNet
 from model.vgg import VGG
 
-DEFAULT_EXECUTION = Execution()
 DEPTHS18, DEPTHS34 = (2, 2, 2, 2), (3, 4, 6, 3)
 STEMS = ("published", "small")
 

@@ -8,6 +8,8 @@
 // added to sums that stay in registers. 64 rows of weights at a time stay in the first-level cache
 // while a tile of output pixels goes by, whose sums stay in the second-level cache.
 //
+// Bytes other than 0 and 1 are not checked for: they would set bits of other channels.
+//
 // Names: N maps, Ci input and Co output channels, taps = kernel height * kernel width, words of 64
 // input channels, blocks of `width` output channels.
 
@@ -140,13 +142,17 @@ void convolve(const uint64_t* bits, const at::Tensor& weight, const scalar* bias
   const auto arranged = arrange_weights<scalar>(weight, g, width);
   const auto* weights = reinterpret_cast<const vector*>(arranged.template const_data_ptr<scalar>());
   const int64_t height = g.out_height(), pixels = g.out_width(), lines = g.N * height;
+  const int64_t threads = at::get_num_threads();
+  // Rows of output pixels in a tile: what the cache holds, or less to give every thread a tile.
   const int64_t row_bytes = pixels * VECTORS * VECTOR_BYTES;
-  const int64_t tile = std::max<int64_t>(1, TILE_BYTES / row_bytes);  // rows of output pixels
+  const int64_t share = (lines + threads - 1) / threads;
+  const int64_t tile = std::max<int64_t>(1, std::min(share, TILE_BYTES / row_bytes));
   const int64_t tiles = (lines + tile - 1) / tile;
+  const auto memory = at::empty({threads, tile * pixels * width}, weight.options());
+  auto* all_values = memory.template mutable_data_ptr<scalar>();
 
   at::parallel_for(0, tiles, 1, [&](int64_t begin, int64_t end) {
-    const auto memory = at::empty({tile * pixels * width}, weight.options());
-    auto* values = memory.template mutable_data_ptr<scalar>();
+    auto* values = all_values + at::get_thread_num() * tile * pixels * width;
     auto* sums = reinterpret_cast<vector*>(values);
     for (int64_t first = begin * tile; first < std::min(lines, end * tile); first += tile) {
       const int64_t last = std::min(lines, first + tile);
@@ -178,6 +184,12 @@ at::Tensor spike_convolution(const at::Tensor& spikes, const at::Tensor& weight,
   TORCH_CHECK(spikes.scalar_type() == at::kByte, "spikes must be bytes, got ", spikes.dtype());
   TORCH_CHECK(spikes.dim() == 4 && weight.dim() == 4 && spikes.size(1) == weight.size(1),
               "spikes ", spikes.sizes(), " do not fit a weight ", weight.sizes());
+  TORCH_CHECK(stride.size() == 2 && stride[0] > 0 && stride[1] > 0, "stride ", stride,
+              ": expected two numbers above 0");
+  TORCH_CHECK(padding.size() == 2 && padding[0] >= 0 && padding[1] >= 0, "padding ", padding,
+              ": expected two numbers from 0");
+  TORCH_CHECK(!bias || (bias->dim() == 1 && bias->size(0) == weight.size(0)),
+              "the bias does not fit a weight ", weight.sizes());
   const Geometry g{spikes.size(0),  spikes.size(1), spikes.size(2), spikes.size(3),
                    weight.size(0),  weight.size(2), weight.size(3), stride[0],
                    stride[1],       padding[0],     padding[1]};
@@ -187,9 +199,9 @@ at::Tensor spike_convolution(const at::Tensor& spikes, const at::Tensor& weight,
                        at::MemoryFormat::ChannelsLast);
   const auto packed = pack_spikes(spikes.contiguous(at::MemoryFormat::ChannelsLast), g);
   const auto* bits = reinterpret_cast<const uint64_t*>(packed.const_data_ptr<int64_t>());
-  const auto shift = bias ? bias->to(weight.scalar_type()).contiguous() : at::Tensor();
+  const auto offset = bias ? bias->to(weight.scalar_type()).contiguous() : at::Tensor();
   AT_DISPATCH_FLOATING_TYPES(weight.scalar_type(), "spike_convolution", [&] {
-    const auto* b = bias ? shift.const_data_ptr<scalar_t>() : nullptr;
+    const auto* b = bias ? offset.const_data_ptr<scalar_t>() : nullptr;
     auto* o = out.mutable_data_ptr<scalar_t>();
     const auto run = g.Co <= Vector<scalar_t>::lanes       ? convolve<scalar_t, 1>
                      : g.Co <= 2 * Vector<scalar_t>::lanes ? convolve<scalar_t, 2>

@@ -17,10 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+Progress = float | Tensor  # a number, or a tensor without dimensions
 SMOOTHING = 0.1  # probability that label smoothing spreads evenly over the classes
 
 
-def reliable_teacher(logits: Tensor, labels: Tensor, progress: float = 1) -> tuple[Tensor, Tensor]:
+def reliable_teacher(
+    logits: Tensor, labels: Tensor, progress: Progress = 1
+) -> tuple[Tensor, Tensor]:
     """Mean logits of the heads whose largest logit is the label's, sample by sample.
 
         teacher_b = mean of z_nb over { n : argmax z_nb = y_b };   weight_b = 1 if there is one
@@ -32,7 +35,7 @@ def reliable_teacher(logits: Tensor, labels: Tensor, progress: float = 1) -> tup
     return _weighted_mean(logits, _is_right(logits, labels).to(logits.dtype))
 
 
-def soft_teacher(logits: Tensor, labels: Tensor, progress: float) -> tuple[Tensor, Tensor]:
+def soft_teacher(logits: Tensor, labels: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
     """Heads that are wrong teach too, as far as they believe in the label. Not from the paper.
 
         w_nb = 1 if head n is right, else progress * p_nb(y_b)
@@ -48,24 +51,24 @@ def soft_teacher(logits: Tensor, labels: Tensor, progress: float) -> tuple[Tenso
     return _weighted_mean(logits, weight)
 
 
-def mean_teacher(logits: Tensor, labels: Tensor, progress: float = 1) -> tuple[Tensor, Tensor]:
+def mean_teacher(logits: Tensor, labels: Tensor, progress: Progress = 1) -> tuple[Tensor, Tensor]:
     """Mean logits of all heads, right or wrong."""
     return _for_all(logits.detach().mean(0))
 
 
-def final_teacher(logits: Tensor, labels: Tensor, progress: float = 1) -> tuple[Tensor, Tensor]:
+def final_teacher(logits: Tensor, labels: Tensor, progress: Progress = 1) -> tuple[Tensor, Tensor]:
     """The spiking network's own logits, as in plain self-distillation (arXiv 1905.08094)."""
     return _for_all(logits[-1].detach())
 
 
-def best_teacher(logits: Tensor, labels: Tensor, progress: float = 1) -> tuple[Tensor, Tensor]:
+def best_teacher(logits: Tensor, labels: Tensor, progress: Progress = 1) -> tuple[Tensor, Tensor]:
     """The logits of the head with the lowest cross-entropy, sample by sample."""
     best = _at_label(logits.detach().log_softmax(-1), labels).argmax(0)  # (B,)
     chosen = best[None, :, None].expand(1, *logits.shape[1:])
     return _for_all(logits.detach().gather(0, chosen)[0])
 
 
-def smoothed_label(logits: Tensor, labels: Tensor, progress: float = 1) -> tuple[Tensor, Tensor]:
+def smoothed_label(logits: Tensor, labels: Tensor, progress: Progress = 1) -> tuple[Tensor, Tensor]:
     """The label itself, smoothed: a teacher that knows nothing of the sample, as a control.
 
     softmax(teacher) = (1 - SMOOTHING) onehot(y) + SMOOTHING / K  (arXiv 1512.00567).
@@ -111,7 +114,7 @@ class Teacher(NamedTuple):
     """
 
     text: str
-    teach: Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
+    teach: Callable[[Tensor, Tensor, Progress], tuple[Tensor, Tensor]]
     temperature: float | None = None
 
 

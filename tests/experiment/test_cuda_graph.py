@@ -4,7 +4,8 @@
 gradients into the tensors of the recording, as a graph does.
 """
 
-import copy
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -13,10 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from experiment.cuda_graph import WARM_UP, GraphedPass
-from experiment.engine import train_one_epoch
+from experiment.engine import accumulate_gradients, graphed_pass, train_one_epoch
 from model import TEACHERS, build_model, functional, kernel
 from model.distillation import SelfDistillationLoss
-from tests.support.micro_training import ONE_PROCESS, micro_images, micro_state
+from tests.support.micro_training import ONE_PROCESS, micro_images, micro_recipe, micro_state
 from util.distributed import Group
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="records a CUDA graph")
@@ -56,52 +57,69 @@ def record_here(net, log):
     return record
 
 
-@pytest.fixture
-def graphs_here(monkeypatch):
-    """Every GraphedPass of the engine records here; returns what happened."""
-    log = []
-
-    def make(run, net):
-        return GraphedPass(run, net, record_here(net, log))
-
-    monkeypatch.setattr("experiment.engine.GraphedPass", make)
-    return log
+def train_epoch(state, group, *, graphed=None, convert=to_input):
+    """An epoch whose last batch is smaller."""
+    steps = train_one_epoch(
+        state, batches_of(11, 4), loss_of(), convert, "none", group, graphed=graphed
+    )
+    assert list(steps) == [4, 4, 3]
 
 
-def test_training_by_replay_equals_training(graphs_here):
-    """Weights, running statistics and metrics after an epoch whose last batch is smaller."""
-    states = [micro_state(method="esd") for _ in range(2)]
-    for graph, state in zip((False, True), states, strict=True):
-        loss_function = SelfDistillationLoss(0.7, 0.3)
-        steps = train_one_epoch(
-            state, batches_of(11, 4), loss_function, to_input, "none", ONE_PROCESS, cuda_graph=graph
-        )
-        assert list(steps) == [4, 4, 3]
-    plain, graphed = states
-    assert graphs_here == ["recorded", "replayed", "replayed"]
-    assert graphed.means.means() == plain.means.means()
+def loss_of():
+    return SelfDistillationLoss(0.7, 0.3, teacher="soft")
+
+
+def test_training_by_replay_equals_training():
+    """Weights, running statistics and metrics after two epochs; recorded once for both."""
+    log, states = [], [micro_state() for _ in range(2)]
+    plain, replayed = states
+    run = partial(accumulate_gradients, replayed, loss_function=loss_of(), amp="none")
+    graphed = GraphedPass(run, replayed.net, record_here(replayed.net, log))
+    for _ in range(2):
+        train_epoch(plain, ONE_PROCESS)
+        train_epoch(replayed, ONE_PROCESS, graphed=graphed)
+    assert log == ["recorded"] + 4 * ["replayed"]
+    assert replayed.means.means() == plain.means.means()
     for name, value in plain.net.state_dict().items():
-        torch.testing.assert_close(graphed.net.state_dict()[name], value, rtol=0, atol=0)
+        torch.testing.assert_close(replayed.net.state_dict()[name], value, rtol=0, atol=0)
 
 
-def test_recording_moves_nothing(graphs_here):
-    state = micro_state(method="esd")
+def test_recording_moves_nothing():
+    state, seen = micro_state(), []
     (images, labels), *_ = batches_of(4, 4)
-    before = copy.deepcopy(state.net.state_dict())
-    moved = []
+    tracked = int(state.net.stem.norm.num_batches_tracked)
 
     def run(inputs, labels):
-        heads = state.net(inputs)
-        loss = sum(head.square().mean() for head in heads)
-        loss.backward()
-        moved.append(int(state.net.stem.norm.num_batches_tracked))
-        return (loss.detach(),), torch.stack(heads).detach()
+        loss, heads = accumulate_gradients(state, inputs, labels, loss_of(), "none")
+        seen.append(int(state.net.stem.norm.num_batches_tracked))
+        return loss, heads
 
     state.net.train()
-    GraphedPass(run, state.net, record_here(state.net, graphs_here))(to_input(images), labels)
-    assert max(moved) > 1, "warming up does move the statistics"
-    tracked = int(before["stem.norm.num_batches_tracked"])
+    GraphedPass(run, state.net, record_here(state.net, []))(to_input(images), labels)
+    assert max(seen) > tracked + 1, "warming up does move the statistics"
     assert int(state.net.stem.norm.num_batches_tracked) == tracked + 1
+
+
+def test_a_recipe_without_a_graph_has_none():
+    group = Group(0, 1, torch.device("cpu"))
+    assert graphed_pass(micro_state(), loss_of(), micro_recipe(), group) is None
+    assert graphed_pass(micro_state(), loss_of(), micro_recipe(cuda_graph=True), group) is not None
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "world_size"),
+    [
+        ("esd", {"accum": 2}, 1),
+        ("sltt", {}, 1),
+        ("bptt_checkpointed", {}, 1),
+        ("esd", {}, 2),
+    ],
+)
+def test_what_no_graph_holds_is_refused(method, changes, world_size):
+    """The command line ignores --cuda_graph there, with a warning."""
+    group, recipe = Group(0, world_size, torch.device("cpu")), micro_recipe(cuda_graph=True)
+    with pytest.raises(AssertionError):
+        graphed_pass(micro_state(method=method), loss_of(), replace(recipe, **changes), group)
 
 
 class HostCopies(TorchDispatchMode):
@@ -139,19 +157,21 @@ def test_a_forward_pass_copies_nothing_between_host_and_gpu(method, monkeypatch)
 
 
 @needs_gpu
-def test_a_recorded_graph_trains_like_the_engine():
-    """On a GPU: an epoch by replay equals an epoch, in float64."""
-    device = torch.device("cuda")
-    group = Group(0, 1, device)
-    states = []
-    for graph in (False, True):
-        state = micro_state(method="esd")
-        state.net.to(device, torch.float64)
-        steps = train_one_epoch(
-            state, batches_of(11, 4), SelfDistillationLoss(0.7, 0.3), lambda x: x.double() / 64,
-            "none", group, cuda_graph=graph,
-        )  # fmt: skip
-        assert list(steps) == [4, 4, 3]
+@pytest.mark.parametrize("method", ["esd", "bptt"])
+def test_a_recorded_graph_trains_like_the_engine(method):
+    """On a GPU: epochs with evaluations between equal those without a graph, in float64."""
+    group = Group(0, 1, torch.device("cuda"))
+    states, memory = [], []
+    for cuda_graph in (False, True):
+        state = micro_state(method=method)
+        state.net.to(group.device, torch.float64)
+        graphed = graphed_pass(state, loss_of(), micro_recipe(cuda_graph=cuda_graph), group)
+        for _ in range(3):
+            train_epoch(state, group, graphed=graphed, convert=lambda x: x.double() / 64)
+            state.net.eval()
+            state.net(torch.randn(2, 2, 9, 7, dtype=torch.float64, device=group.device))
+            memory.append(torch.cuda.memory_allocated())
         states.append(state)
+    assert memory[-1] == memory[-2], "memory does not grow from epoch to epoch"
     for name, value in states[0].net.state_dict().items():
         torch.testing.assert_close(states[1].net.state_dict()[name], value)

@@ -137,7 +137,7 @@ def test_the_idle_rules_name_flags_that_exist():
 
 def test_what_the_layers_below_take():
     text = "--T 3 --width 2 --v_reset -0.5 --branch_pool global --no-detach_reset --method rate"
-    args = get_parser().parse_args([*text.split(), "--sparse", "--compile"])
+    args = get_parser().parse_args([*text.split(), "--sparse", "--compile", "--device", "cpu"])
     net = build_model(**network_arguments(args), num_classes=4)
     assert (net.execution.backend, net.execution.sparse) == ("compiled", True)
     assert (net.T, net.neuron.v_reset, net.neuron.detach_reset) == (3, -0.5, False)

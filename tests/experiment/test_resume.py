@@ -13,6 +13,7 @@ from benchmark.fault import micro_run
 from benchmark.fault.damage import ending
 from experiment import engine
 from experiment.recorder import Recorder, locked
+from experiment.resume import matching_run
 from util.checkpoint import load_checkpoint, save_checkpoint
 
 ARGUMENTS = (*micro_run.ARGUMENTS, "--num_epoch", "2")
@@ -200,6 +201,15 @@ def test_another_checkpoint_in_the_folder_of_a_run_must_be_a_state(copied):
     code, text = ending(command(copied.parent, "--resume", str(copied / "odd.pt")))
     assert code == 2
     assert "odd.pt does not fit: it is no state of a training run" in text
+
+
+def test_switches_that_the_program_has_got_since_were_off(copied):
+    path = copied / "config.json"
+    config = json.loads(path.read_text())
+    del config["identity"]["sparse"]
+    path.write_text(json.dumps(config))
+    assert matching_run(copied.parent, config["identity"] | {"sparse": False}) == copied
+    assert matching_run(copied.parent, config["identity"] | {"sparse": True}) is None
 
 
 def test_the_newest_of_equal_runs_goes_on(copied, tmp_path):

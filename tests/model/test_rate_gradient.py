@@ -78,6 +78,18 @@ def test_memory_kept_for_backward_does_not_grow_with_time():
     assert kept[0] == kept[1] == kept[2]
 
 
+def test_neurons_on_a_train_of_bytes_have_the_gradient_of_numbers():
+    found = []
+    for dtype in (torch.float64, torch.uint8):
+        x = pair()
+        out = LIFLayer(T, NEURON)(x._replace(train=x.train.to(dtype)))
+        backward(out)
+        found.append([out.train, out.rate, x.rate.grad])
+    for own, expected in zip(*found, strict=True):
+        assert own.equal(expected)
+    assert found[0][-1].count_nonzero() > 0
+
+
 @pytest.mark.parametrize("kind", [ConvNormLIF, LIFLayer])
 def test_second_derivatives_are_refused(kind):
     module, x = LIFLayer(T, NEURON) if kind is LIFLayer else layer(), pair()

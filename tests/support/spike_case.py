@@ -34,11 +34,14 @@ class SpikeCase:
         bias: bool = True,
         firing: float = 0.3,
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """spikes (N, Ci, H, W), bytes; weight (C, Ci, *kernel); bias (C,) or None."""
+        """spikes (N, Ci, H, W), bytes; weight (C, Ci, *kernel); bias (C,) or None.
+
+        Weights are fp32 numbers, whose sums are exact in float64.
+        """
         generator = torch.Generator().manual_seed(0)
         spikes = torch.rand(self.N, self.Ci, self.H, self.W, generator=generator) < firing
-        weight = torch.randn(self.C, self.Ci, *self.kernel, generator=generator, dtype=dtype)
-        shift = torch.randn(self.C, generator=generator, dtype=dtype) if bias else None
+        weight = torch.randn(self.C, self.Ci, *self.kernel, generator=generator).to(dtype)
+        shift = torch.randn(self.C, generator=generator).to(dtype) if bias else None
         layout = torch.channels_last if channels_last else torch.contiguous_format
         maps = (m.contiguous(memory_format=layout) for m in (spikes.to(torch.uint8), weight))
         return *maps, shift
