@@ -13,21 +13,23 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 if __name__ == "__main__":  # from any folder; and `profile.py` must not hide the standard library's
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmark.command import Parser, whole_number
-from benchmark.contestant import VARIANTS, Contestant, Workload
+from benchmark.contestant import ALP, BETA, VARIANTS, Contestant, Workload
 from benchmark.measure import interleaved_seconds, machine, median
 from benchmark.report import Row, table
 from benchmark.step import measure
 from experiment.cuda_graph import GraphedPass
 from model import MODELS, build_model, kernel
+from model.distillation import SelfDistillationLoss
 from model.functional import Neuron
 from tests.support.kernel_case import Case, backward_problems, cases, forward_problems
 from tests.support.two_stage import TwoStageNet
@@ -64,8 +66,9 @@ def on_gpu(function: Callable) -> Callable:
 def kernel_report() -> str:
     """Every case of the kernel tests on the GPU; spikes may flip where rounding decides."""
     found = []
-    for case in cases((torch.float32, torch.bfloat16)):
-        found += [(str(case), p) for p in forward_problems(case, on_gpu(kernel.norm_lif_rate))]
+    for case, compact in product(cases((torch.float32, torch.bfloat16)), (False, True)):
+        problems = forward_problems(case, on_gpu(kernel.norm_lif_rate), compact=compact)
+        found += [(str(case), problem) for problem in problems]
     for last in (True, False):
         run, options = on_gpu(kernel.norm_lif_backward), {"wants_sum": True, "fires": True}
         case = Case("soft", channels_last=last)
@@ -79,7 +82,7 @@ def kernel_report() -> str:
 
 
 def network_report() -> str:
-    """Largest relative difference of any gradient from two-stage training, in float64."""
+    """How far gradients are from two-stage training's, in float64; and those of a graph."""
     options = {"num_classes": 5, "T": 3, "width": 8, "branch_pool": None}
     torch.manual_seed(0)
     oracle = TwoStageNet("resnet18", **options).double().to(DEVICE).train()
@@ -87,14 +90,27 @@ def network_report() -> str:
     net.load_state_dict(from_reference(oracle.state_dict()))
     names = from_reference({name: name for name in oracle.state_dict()})
     x = torch.randn(4, 3, 32, 32, dtype=torch.float64, device=DEVICE)
-    for heads in (oracle.train_step_logits(x), net(x)):
-        sum(logits.square().sum() for logits in heads).backward()
-    expected = dict(oracle.named_parameters())
-    worst = max(
-        float((p.grad - expected[names[n]].grad).norm() / expected[names[n]].grad.norm())
-        for n, p in net.named_parameters()
+    labels = torch.randint(5, (4,), device=DEVICE)
+
+    def run(images: Tensor, labels: Tensor) -> None:
+        SelfDistillationLoss(ALP, BETA)(net(images), labels).total.backward()
+
+    SelfDistillationLoss(ALP, BETA)(oracle.train_step_logits(x), labels).total.backward()
+    parameters = dict(oracle.named_parameters())
+    expected = {n: parameters[names[n]].grad for n, _ in net.named_parameters()}
+    run(x, labels)
+    lines = [f"network in float64: gradients within {worst_error(net, expected):.1e} of two-stage"]
+    net.zero_grad()
+    GraphedPass(run, net)(x, labels)
+    lines.append(f"the same by a CUDA graph: within {worst_error(net, expected):.1e}")
+    return "\n".join(lines)
+
+
+def worst_error(net: nn.Module, expected: dict[str, Tensor]) -> float:
+    """The largest relative difference of a parameter's gradient from what is expected."""
+    return max(
+        float((p.grad - expected[n]).norm() / expected[n].norm()) for n, p in net.named_parameters()
     )
-    return f"network in float64: gradients within {worst:.1e} of two-stage training"
 
 
 def traffic_report(T: int, batch: int, repeats: int) -> str:

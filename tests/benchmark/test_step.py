@@ -139,12 +139,14 @@ def test_gpu_benchmark_needs_a_gpu(capsys):
 
 
 def test_gpu_benchmark_checks_what_it_times(monkeypatch):
-    """Its two checks, run on a CPU, pass; and report a wrong kernel."""
+    """Its checks, run on a CPU without a graph, pass; and report a wrong kernel."""
     monkeypatch.setattr(gpu, "DEVICE", "cpu")
+    monkeypatch.setattr("experiment.cuda_graph.record_on_gpu", lambda run: (run, run()))
     assert gpu.kernel_report() == "kernels: all within twice plain PyTorch's error"
-    assert "gradients within" in gpu.network_report()
-    worst = float(gpu.network_report().split()[5])
-    assert worst < 1e-9
+    network, graph = gpu.network_report().splitlines()
+    assert network.startswith("network in float64: gradients within ")
+    assert graph.startswith("the same by a CUDA graph: within ")
+    assert float(network.split()[5]) < 1e-9 and float(graph.split()[-1]) < 1e-9
 
     right = gpu.kernel.norm_lif_rate
 
