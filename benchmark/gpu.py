@@ -101,7 +101,7 @@ def network_report() -> str:
     run(x, labels)
     lines = [f"network in float64: gradients within {worst_error(net, expected):.1e} of two-stage"]
     net.zero_grad()
-    GraphedPass(run, net)(x, labels)
+    GraphedPass(run, net, len(labels))(x, labels)
     lines.append(f"the same by a CUDA graph: within {worst_error(net, expected):.1e}")
     return "\n".join(lines)
 
@@ -141,11 +141,14 @@ def traffic_report(T: int, batch: int, repeats: int) -> str:
 
 def graphed_step(contestant: Contestant) -> Callable[[], None]:
     """A contestant's step as `--cuda_graph` takes it: forward and backward replayed."""
-    replayed = GraphedPass(lambda *batch: contestant.loss(*batch).backward(), contestant.net)
+    images, labels = contestant.batch
+    replayed = GraphedPass(
+        lambda *batch: contestant.loss(*batch).backward(), contestant.net, len(labels)
+    )
 
     def step() -> None:
         contestant.optimizer.zero_grad(set_to_none=True)
-        replayed(*contestant.batch)
+        replayed(images, labels)
         contestant.optimizer.step()
 
     return step

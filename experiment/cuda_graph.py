@@ -24,9 +24,9 @@ Replay = Callable[[], None]
 
 
 class GraphedPass:
-    """`run(inputs, labels)`, which fills the gradients of `net`, as a graph for one shape.
+    """`run(inputs, labels)`, which fills the gradients of `net`, as a graph for `size` samples.
 
-    The first call records; calls with another shape, such as an epoch's last batch, run as they
+    The first call with so many samples records; others, such as an epoch's last batch, run as they
     are. Gradients must be None before a call: a replay would replace them. Buffers move once per
     call, whatever recording takes. What `run` returns is overwritten by the next call.
 
@@ -37,18 +37,20 @@ class GraphedPass:
         self,
         run: Callable[[Tensor, Tensor], Any],
         net: nn.Module,
+        size: int,
         record: Callable[[Callable[[], Any]], tuple[Replay, Any]] | None = None,
     ):
-        self.run, self.net, self.record = run, net, record or record_on_gpu
+        self.run, self.net, self.size = run, net, size
+        self.record = record or record_on_gpu
         self.replay: Replay | None = None
         self.inputs = self.labels = self.result = None
         self.gradients: list[tuple[nn.Parameter, Tensor]] = []
 
     def __call__(self, inputs: Tensor, labels: Tensor) -> Any:
+        if len(labels) != self.size:
+            return self.run(inputs, labels)
         if self.replay is None:
             self._record(inputs, labels)
-        if inputs.shape != self.inputs.shape:
-            return self.run(inputs, labels)
         self.inputs.copy_(inputs)
         self.labels.copy_(labels)
         self.replay()

@@ -189,7 +189,7 @@ def graphed_pass(
     method = state.net.method
     assert recipe.accum == 1 and group.world_size == 1 and not (method.online or method.recomputes)
     run = partial(accumulate_gradients, state, loss_function=loss_function, amp=recipe.amp)
-    return GraphedPass(run, state.net)
+    return GraphedPass(run, state.net, share_of_batch(recipe.train_batch_size, group))
 
 
 def accumulate_gradients(

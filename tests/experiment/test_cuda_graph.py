@@ -74,10 +74,13 @@ def test_training_by_replay_equals_training():
     log, states = [], [micro_state() for _ in range(2)]
     plain, replayed = states
     run = partial(accumulate_gradients, replayed, loss_function=loss_of(), amp="none")
-    graphed = GraphedPass(run, replayed.net, record_here(replayed.net, log))
-    for _ in range(2):
-        train_epoch(plain, ONE_PROCESS)
-        train_epoch(replayed, ONE_PROCESS, graphed=graphed)
+    graphed = GraphedPass(run, replayed.net, 4, record_here(replayed.net, log))
+    for state, graph in ((plain, None), (replayed, graphed)):
+        last = batches_of(11, 4)[-1:]  # as after a resume: the smaller batch comes first
+        assert list(train_one_epoch(state, last, loss_of(), to_input, "none", ONE_PROCESS,
+                                    graphed=graph)) == [3]  # fmt: skip
+        for _ in range(2):
+            train_epoch(state, ONE_PROCESS, graphed=graph)
     assert log == ["recorded"] + 4 * ["replayed"]
     assert replayed.means.means() == plain.means.means()
     for name, value in plain.net.state_dict().items():
@@ -95,7 +98,7 @@ def test_recording_moves_nothing():
         return loss, heads
 
     state.net.train()
-    GraphedPass(run, state.net, record_here(state.net, []))(to_input(images), labels)
+    GraphedPass(run, state.net, 4, record_here(state.net, []))(to_input(images), labels)
     assert max(seen) > tracked + 1, "warming up does move the statistics"
     assert int(state.net.stem.norm.num_batches_tracked) == tracked + 1
 
