@@ -11,14 +11,6 @@ from benchmark.measure import stage_peaks
 from model import METHODS
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    """The command sets the number of threads of its process, which is the test's here."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def kept(method: str, T: int) -> int:
     return cost.MethodStep(method, Workload("resnet18", T, 4, True, 16, width=4)).kept_bytes()
 

@@ -1,20 +1,11 @@
 """The benchmark of sparse convolutions on a tiny network."""
 
 import pytest
-import torch
 
 from benchmark import sparsity
 from benchmark.contestant import Workload
 
 TINY = ["--width", "4", "--batch", "2", "--size", "16", "--T", "2", "--repeats", "1"]
-
-
-@pytest.fixture(autouse=True)
-def threads():
-    """The command sets the number of threads of its process, which is the test's here."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def test_a_row_for_every_firing_rate(tmp_path, capsys):

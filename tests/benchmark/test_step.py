@@ -16,14 +16,6 @@ from model import build_model
 TINY = ["--width", "4", "--batch", "2", "--size", "16", "--repeats", "1", "--warmup", "1"]
 
 
-@pytest.fixture(autouse=True)
-def threads():
-    """The command sets the number of threads of its process, which is the test's here."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 def test_sweep_writes_table_json_and_picture(tmp_path, capsys):
     rows = step.main([*TINY, "--sweep", "1", "3", "--output", str(tmp_path / "new")])
     printed = capsys.readouterr().out
