@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from experiment.flag_parser import FlagParser, Idle, add_switch, number, optional
+from experiment.idle_flags import IDLE, in_effect
 from experiment.recipe import OPTIMIZERS, PRECISIONS, SCHEDULERS, Recipe
 from experiment.run import Request
 from model import METHODS, MODELS, STEMS, TEACHERS, Execution
@@ -30,70 +30,6 @@ CIRCUMSTANCES = ("data_path", "log_path", "resume", "evaluate", "num_workers", "
 def branch_pool(text: str) -> int | str | None:
     """ "default", "global" (None) or a window in pixels."""
     return text if text == "default" else optional(number(int, 1), "global")(text)
-
-
-def on_gpu(args: argparse.Namespace) -> bool:
-    """Whether training is going to run on a GPU."""
-    return args.device != "cpu" and torch.cuda.is_available()
-
-
-# The flags that only training reads.
-TRAINING_FLAGS = ("seed", "log_path", "resume", "checkpoint_every", "keep_checkpoints",
-                  "detach_reset", "train_batch_size", "num_epoch", "optim", "lr", "wd",
-                  "scheduler", "alp", "beta", "teacher", "val_fraction", "auto_aug", "cutout",
-                  "event_aug", "gpu_aug", "accum", "sync_bn", "compile", "sparse",
-                  "cuda_graph")  # fmt: skip
-
-IDLE = (
-    Idle(
-        lambda args: not METHODS[args.method].branches,
-        ("alp", "beta", "teacher", "branch_pool"),
-        "this --method has no branches",
-    ),
-    Idle(lambda args: args.beta == 0, ("teacher",), "--beta 0 leaves out what it teaches"),
-    Idle(
-        lambda args: not METHODS[args.method].by_rates,
-        ("compile", "sparse"),
-        "this --method has no rate-based layers",
-    ),
-    Idle(
-        lambda args: args.amp == "bf16-backward" and not METHODS[args.method].by_rates,
-        ("amp",),
-        "this --method has no rate-based layers",
-    ),
-    Idle(
-        lambda args: args.amp == "bf16",
-        ("sparse",),
-        "convolutions in bfloat16 (--amp bf16) are dense",
-    ),
-    Idle(on_gpu, ("sparse",), "convolutions on a GPU are dense"),
-    Idle(lambda args: not on_gpu(args), ("cuda_graph",), "it needs a GPU"),
-    Idle(
-        lambda args: args.accum > 1 or METHODS[args.method].online,
-        ("cuda_graph",),
-        "a graph holds one pass, and --accum and some methods take a step in several",
-    ),
-    Idle(
-        lambda args: METHODS[args.method].recomputes,
-        ("cuda_graph",),
-        "a graph cannot hold a pass that runs layers again",
-    ),
-    Idle(
-        lambda args: os.environ.get("WORLD_SIZE", "1") != "1",
-        ("cuda_graph",),
-        "a graph holds the pass of one process",
-    ),
-    Idle(
-        lambda args: METHODS[args.method].online,
-        ("detach_reset",),
-        "this --method differentiates no reset",
-    ),
-    Idle(
-        lambda args: args.evaluate is not None,
-        TRAINING_FLAGS,
-        "--evaluate trains nothing",
-    ),
-)
 
 
 def make_parser(
@@ -211,12 +147,6 @@ def add_training_flags(group: Any) -> None:
         metavar="FRACTION",
         help="part of the training set held out to select the best epoch, above 0 and below 1; "
         "default: 'none', it is chosen on the test set, as published")  # fmt: skip
-
-
-def in_effect(args: argparse.Namespace, switch: str) -> bool:
-    """Whether a switch is on and no rule says that it has no effect."""
-    idle = any(rule.applies(args) for rule in IDLE if switch in rule.flags)
-    return getattr(args, switch) and not idle
 
 
 def network_arguments(args: argparse.Namespace) -> dict[str, Any]:

@@ -8,8 +8,6 @@ import pytest
 from experiment.cifar.config.config import PAPER, get_parser
 from experiment.options import (
     CIRCUMSTANCES,
-    IDLE,
-    TRAINING_FLAGS,
     make_request,
     network_arguments,
     training_recipe,
@@ -104,35 +102,6 @@ def test_wrong_values_are_refused_in_one_sentence(text, capsys):
     assert printed.err.startswith("error: ")
     assert printed.err.count("\n") == 1
     assert text.split()[0].partition("=")[0] in printed.err
-
-
-@pytest.mark.parametrize(
-    ("text", "idle"),
-    [
-        ("--method rate --alp 1.0", "--alp: this --method"),
-        ("--method bptt --beta 0.3 --branch_pool 4", "--branch_pool, --beta"),
-        ("--evaluate x.pt --lr 0.1 --resume auto", "--evaluate trains nothing"),
-        ("--evaluate x.pt --checkpoint_every 5", "--checkpoint_every: --evaluate"),
-        ("--evaluate x.pt --sparse --accum 2", "--sparse, --accum: --evaluate"),
-        ("--method bptt --sparse --compile", "--sparse, --compile: this --method has no rate"),
-        ("--device cpu --cuda_graph", "--cuda_graph: it needs a GPU"),
-        ("--accum 2 --cuda_graph", "--cuda_graph: a graph holds one pass"),
-        ("--amp bf16 --sparse", "--sparse: convolutions in bfloat16"),
-        ("--dataset Digits --data_path data", "--data_path: this --dataset needs no files"),
-    ],
-)
-def test_flags_without_effect_are_named(text, idle, capsys):
-    get_parser().parse_args(text.split())
-    warning = capsys.readouterr().err
-    assert warning.startswith("warning: no effect of ")
-    for part in idle.replace(": ", ", ").split(", "):
-        assert part in warning
-
-
-def test_the_idle_rules_name_flags_that_exist():
-    names = {action.dest for action in flags()} | {"event_aug"}  # of experiment/dvs
-    assert set(TRAINING_FLAGS) <= names
-    assert all(set(rule.flags) <= names for rule in IDLE)
 
 
 def test_what_the_layers_below_take():

@@ -1,0 +1,57 @@
+"""A flag without effect is named in one line, and does nothing."""
+
+import pytest
+
+from experiment.cifar.config.config import get_parser
+from experiment.idle_flags import IDLE, TRAINING_FLAGS, in_effect
+
+
+def flags():
+    return [action for action in get_parser()._actions if action.dest != "help"]
+
+
+@pytest.mark.parametrize(
+    ("text", "idle"),
+    [
+        ("--method rate --alp 1.0", "--alp: this --method"),
+        ("--method bptt --beta 0.3 --branch_pool 4", "--branch_pool, --beta"),
+        ("--evaluate x.pt --lr 0.1 --resume auto", "--evaluate trains nothing"),
+        ("--evaluate x.pt --checkpoint_every 5", "--checkpoint_every: --evaluate"),
+        ("--evaluate x.pt --sparse --accum 2", "--sparse, --accum: --evaluate"),
+        ("--method bptt --sparse --compile", "--sparse, --compile: this --method has no rate"),
+        ("--device cpu --cuda_graph", "--cuda_graph: it needs a GPU"),
+        ("--accum 2 --cuda_graph", "--cuda_graph: a graph holds one pass"),
+        ("--amp bf16 --sparse", "--sparse: convolutions in bfloat16"),
+        ("--dataset Digits --data_path data", "--data_path: this --dataset needs no files"),
+    ],
+)
+def test_flags_without_effect_are_named(text, idle, capsys):
+    get_parser().parse_args(text.split())
+    warning = capsys.readouterr().err
+    assert warning.startswith("warning: no effect of ")
+    for part in idle.replace(": ", ", ").split(", "):
+        assert part in warning
+
+
+def test_the_idle_rules_name_flags_that_exist():
+    names = {action.dest for action in flags()} | {"event_aug"}  # of experiment/dvs
+    assert set(TRAINING_FLAGS) <= names
+    assert all(set(rule.flags) <= names for rule in IDLE)
+
+
+def test_a_switch_is_in_effect_unless_a_rule_says_otherwise(monkeypatch):
+    def switched_on(text, switch):
+        return in_effect(get_parser().parse_args([*text.split(), "--device", "cpu"]), switch)
+
+    assert switched_on("--sparse", "sparse")
+    assert not switched_on("", "sparse")
+    assert not switched_on("--sparse --amp bf16", "sparse")
+    assert not switched_on("--cuda_graph", "cuda_graph")
+
+
+@pytest.mark.parametrize("processes", ["8", "", "many"])
+def test_a_graph_is_for_one_process(processes, monkeypatch, capsys):
+    """Whatever the variable holds; what it must hold is said elsewhere."""
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    get_parser().parse_args(["--cuda_graph"])
+    assert "--cuda_graph: a graph holds the pass of one process" in capsys.readouterr().err
