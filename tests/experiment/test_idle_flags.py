@@ -39,7 +39,7 @@ def test_the_idle_rules_name_flags_that_exist():
     assert all(set(rule.flags) <= names for rule in IDLE)
 
 
-def test_a_switch_is_in_effect_unless_a_rule_says_otherwise(monkeypatch):
+def test_a_switch_is_in_effect_unless_a_rule_says_otherwise():
     def switched_on(text, switch):
         return in_effect(get_parser().parse_args([*text.split(), "--device", "cpu"]), switch)
 
