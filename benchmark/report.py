@@ -93,15 +93,16 @@ def picture(rows: list[Row]) -> bytes:
     )
     settings = list(dict.fromkeys(row.branches for row in rows))
     figure, axes = pyplot.subplots(
-        len(settings), len(panels), figsize=(5 * len(panels), 4 * len(settings)), squeeze=False
-    )
+        len(settings), len(panels), figsize=(5 * len(panels), 1 + 4 * len(settings)),
+        squeeze=False, layout="constrained",
+    )  # fmt: skip
     for branches, line_of_axes in zip(settings, axes, strict=True):
         for (field, unit, label), axis in zip(panels, line_of_axes, strict=True):
             _draw(axis, [r for r in rows if r.branches == branches], field, unit)
             axis.set(xlabel="time steps T", ylabel=label, ylim=(0, None))
+            axis.set_xticks(sorted({row.T for row in rows}))
             axis.set_title("with branches" if branches else "without branches")
-    axes[0][0].legend()
-    figure.tight_layout()
+    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     pyplot.close(figure)
