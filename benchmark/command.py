@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import NoReturn
 
 import torch
+
+from util.atomic_file import write_atomically
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,6 +23,16 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message}", file=sys.stderr)
         raise SystemExit(2)
+
+    def write(self, folder: Path | None, name: str, text: str) -> None:
+        """Write what --output asks for into its folder, which is made if needed."""
+        if folder is None:
+            return
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / name, text.encode())
+        except OSError as error:
+            self.error(f"--output {folder}: {error}")
 
 
 def whole_number(text: str) -> int:

@@ -33,7 +33,6 @@ from model.distillation import SelfDistillationLoss
 from model.functional import Neuron
 from tests.support.kernel_case import Case, backward_problems, cases, forward_problems
 from tests.support.two_stage import TwoStageNet
-from util.atomic_file import write_atomically
 from util.checkpoint import from_reference
 
 STEPS = ("two_stage", "two_stage_bf16", "bptt", "one_pass", "one_pass_bf16_backward",
@@ -193,9 +192,7 @@ def main(argv: list[str] | None = None) -> str:
         print(f"\n{parts[-1]}", flush=True)
     print(f"\n{time.perf_counter() - start:.0f} s")
     text = "\n\n".join(parts) + "\n"
-    if args.output is not None:
-        args.output.mkdir(parents=True, exist_ok=True)
-        write_atomically(args.output / "gpu.md", text.encode())
+    parser.write(args.output, "gpu.md", text)
     return text
 
 

@@ -10,6 +10,7 @@ kinds in turn, medians. The dense one does not depend on the firing rate.
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import sys
 from collections.abc import Sequence
@@ -27,7 +28,6 @@ from benchmark.contestant import SEED, Workload
 from benchmark.floor import convolution_shapes
 from benchmark.measure import interleaved_seconds, machine, median
 from model import build_model, spike_convolution
-from util.atomic_file import write_atomically
 
 ALL_SPIKES = ("resnet18", "resnet19")  # whose convolutions behind the stem all read spikes
 FIRING = (1, 5, 10, 20, 30, 50, 100)  # percent
@@ -35,9 +35,12 @@ FIRING = (1, 5, 10, 20, 30, 50, 100)  # percent
 
 def percent(text: str) -> float:
     """An argparse type: a number from 0 to 100."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 100:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 100, got {text!r}")
     return value
 
 
@@ -117,9 +120,7 @@ def main(argv: list[str] | None = None) -> str:
     table = measured(workload, args.firing, args.repeats)
     text = f"    {command}\n\n{described}\n\n{setting}\n\n{table}\n"
     print(text)
-    if args.output is not None:
-        args.output.mkdir(parents=True, exist_ok=True)
-        write_atomically(args.output / "sparsity.md", text.encode())
+    parser.write(args.output, "sparsity.md", text)
     return text
 
 

@@ -23,9 +23,17 @@ def test_spikes_fire_as_often_as_asked_and_the_stem_reads_none():
         assert abs(float(maps.mean()) - 0.25) < 0.02
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit) as stop:
+        sparsity.main([*TINY, "--firing", "5", "--output", str(tmp_path / "file" / "folder")])
+    assert stop.value.code == 2
+    assert f"--output {tmp_path}/file/folder: " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("value", ["101", "-1", "often"])
 def test_wrong_firing_rates_are_refused(value, capsys):
     with pytest.raises(SystemExit) as stop:
         sparsity.main(["--firing", value])
     assert stop.value.code == 2
-    assert value in capsys.readouterr().err
+    assert f"expected a number from 0 to 100, got '{value}'" in capsys.readouterr().err
