@@ -24,15 +24,25 @@ class Parser(argparse.ArgumentParser):
         print(f"{self.prog}: {message}", file=sys.stderr)
         raise SystemExit(2)
 
-    def write(self, folder: Path | None, name: str, text: str) -> None:
-        """Write what --output asks for into its folder, which is made if needed."""
+    def make_folder(self, folder: Path | None) -> None:
+        """Make the folder of --output, if there is one, before anything is measured for it."""
         if folder is None:
             return
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / name, text.encode())
         except OSError as error:
             self.error(f"--output {folder}: {error}")
+
+    def write(self, folder: Path | None, files: dict[str, bytes]) -> None:
+        """Write files into the folder of --output, if there is one, and name them."""
+        if folder is None:
+            return
+        for name, content in files.items():
+            try:
+                write_atomically(folder / name, content)
+            except OSError as error:
+                self.error(f"--output {folder}: {error}")
+            print(f"wrote {folder / name}")
 
 
 def whole_number(text: str) -> int:

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from benchmark.command import Parser, device, whole_number
 from benchmark.contestant import ALP, BETA, LEARNING_RATE, SEED, Workload
-from benchmark.cost_report import Cost, markdown, write_cost
+from benchmark.cost_report import Cost, cost_files
 from benchmark.measure import interleaved_seconds, machine, median, saved_bytes, stage_peaks
 from model import METHODS, MODELS, Execution, build_model
 from model.distillation import SelfDistillationLoss
@@ -100,6 +100,7 @@ def costs_of(
         seconds = interleaved_seconds(
             [own.step], repeats=repeats, warmup=warmup, device=workload.device
         )
+        own.optimizer.zero_grad(set_to_none=True)  # else the step would free gradients first
         peaks = stage_peaks(own.stages(), workload.device)
         yield Cost(
             method, workload.T, workload.batch, median(seconds[0]), own.kept_bytes(),
@@ -145,6 +146,7 @@ def get_parser() -> Parser:
 def main(argv: list[str] | None = None) -> list[Cost]:
     parser = get_parser()
     args = parser.parse_args(argv)
+    parser.make_folder(args.output)
     workloads = [
         Workload(args.arch, T, args.batch, True, args.size, args.in_channels, args.num_classes,
                  args.width, args.device)
@@ -160,12 +162,9 @@ def main(argv: list[str] | None = None) -> list[Cost]:
             f"{method}: {', '.join(f'T {r.T} {r.seconds:.3f} s' for r in rows[-len(workloads) :])}"
         )
     conditions = {**machine(args.device), "threads": args.threads, "arch": args.arch}
-    try:
-        for path in write_cost(args.output, rows, conditions, command):
-            print(f"wrote {path}")
-    except OSError as error:
-        parser.error(f"--output {args.output}: {error}")
-    print(markdown(rows, conditions, command))
+    files = cost_files(rows, conditions, command)
+    print(files["cost.md"].decode())
+    parser.write(args.output, files)
     return rows
 
 

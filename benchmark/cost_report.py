@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -12,7 +11,6 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from benchmark.report import MEBIBYTE
-from util.atomic_file import write_atomically
 
 
 class Cost(NamedTuple):
@@ -57,8 +55,8 @@ QUANTITIES = {  # property of Cost: what it is, for a person
     "forward_peak_per_sample": "peak of the forward pass, MiB per sample",
 }
 STYLES = {  # method: label, colour, line
-    "esd": ("esd (the paper)", "#1565c0", "-"),
-    "esd_sparse": ("esd, sparse", "#c62828", "-"),
+    "esd": ("esd, one pass", "#1565c0", "-"),
+    "esd_sparse": ("esd, one pass, sparse", "#c62828", "-"),
     "rate": ("rate", "#42a5f5", "--"),
     "rate_sparse": ("rate, sparse", "#ef9a9a", "--"),
     "bptt": ("bptt", "#8d6e63", "-"),
@@ -124,14 +122,10 @@ def as_json(rows: list[Cost], conditions: dict, command: str) -> str:
     return json.dumps(record, indent=1) + "\n"
 
 
-def write_cost(folder: Path, rows: list[Cost], conditions: dict, command: str) -> list[Path]:
-    """Write cost.md, cost.json and cost.png into a folder, which is made if needed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {
+def cost_files(rows: list[Cost], conditions: dict, command: str) -> dict[str, bytes]:
+    """cost.md, cost.json and cost.png."""
+    return {
         "cost.md": markdown(rows, conditions, command).encode(),
         "cost.json": as_json(rows, conditions, command).encode(),
         "cost.png": picture(rows, conditions),
     }
-    for name, content in files.items():
-        write_atomically(folder / name, content)
-    return [folder / name for name in files]

@@ -1,6 +1,7 @@
 """Draw figure.PNG: the method as a picture, and beside it what one training step costs.
 
-    python benchmark/cost.py --output docs/benchmark
+    python benchmark/cost.py --methods esd esd_sparse rate bptt bptt_checkpointed sltt ottt \\
+      --output docs/benchmark
     python benchmark/figure.py --measured docs/benchmark/cost.json --output figure.PNG
 
 The curves are read from the file that the first command wrote; nothing is drawn from memory.

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from pathlib import Path
 from typing import NamedTuple
-
-from util.atomic_file import write_atomically
 
 MEBIBYTE = 2**20
 
@@ -117,14 +114,10 @@ def _draw(axis, rows: list[Row], field: str, unit: float) -> None:
             axis.plot([r.T for r in own], values, marker="o", label=own[0].text)
 
 
-def write_report(folder: Path, rows: list[Row], machine: dict, command: str) -> list[Path]:
-    """Write step.md, step.json and step.png into a folder, which is made if needed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {
+def report_files(rows: list[Row], machine: dict, command: str) -> dict[str, bytes]:
+    """step.md, step.json and step.png."""
+    return {
         "step.md": markdown(rows, machine, command).encode(),
         "step.json": as_json(rows, machine, command).encode(),
         "step.png": picture(rows),
     }
-    for name, content in files.items():
-        write_atomically(folder / name, content)
-    return [folder / name for name in files]

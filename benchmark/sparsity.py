@@ -106,6 +106,7 @@ def measured(workload: Workload, firing: Sequence[float], repeats: int) -> str:
 def main(argv: list[str] | None = None) -> str:
     parser = get_parser()
     args = parser.parse_args(argv)
+    parser.make_folder(args.output)
     torch.set_num_threads(args.threads)
     if not spike_convolution.is_available():
         parser.error("sparse convolutions could not be compiled here, for the reason given above")
@@ -120,7 +121,7 @@ def main(argv: list[str] | None = None) -> str:
     table = measured(workload, args.firing, args.repeats)
     text = f"    {command}\n\n{described}\n\n{setting}\n\n{table}\n"
     print(text)
-    parser.write(args.output, "sparsity.md", text)
+    parser.write(args.output, {"sparsity.md": text.encode()})
     return text
 
 

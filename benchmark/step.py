@@ -25,7 +25,7 @@ import torch
 from benchmark.command import Parser, device, whole_number
 from benchmark.contestant import VARIANTS, Contestant, Workload
 from benchmark.measure import interleaved_seconds, machine, median, peak_bytes, saved_bytes
-from benchmark.report import Row, markdown, write_report
+from benchmark.report import Row, report_files
 from model import MODELS
 
 DEFAULT_CONTESTANTS = ("two_stage", "bptt", "one_pass", "one_pass_sparse", "floor")
@@ -80,6 +80,8 @@ def measure(names: list[str], workload: Workload, *, repeats: int, warmup: int) 
         saved = None
         if contestant.forward is not None:
             saved = saved_bytes(contestant.forward, contestant.parameters) / workload.batch
+        if contestant.optimizer is not None:
+            contestant.optimizer.zero_grad(set_to_none=True)  # else the step would free gradients
         peak = peak_bytes(contestant.step, workload.device) / workload.batch
         if contestant.work is not None:
             operations, moved = contestant.work
@@ -107,6 +109,8 @@ def measure_apart(
 def main(argv: list[str] | None = None) -> list[Row]:
     parser = get_parser()
     args = parser.parse_args(argv)
+    output = args.output if args.sweep else None
+    parser.make_folder(output)
     torch.set_num_threads(args.threads)
     names = list(args.contestants or DEFAULT_CONTESTANTS)
     if args.compile and "one_pass_compiled" not in names:
@@ -122,13 +126,9 @@ def main(argv: list[str] | None = None) -> list[Row]:
             rows += measure_apart(
                 names, workload, threads=args.threads, repeats=args.repeats, warmup=args.warmup
             )
-    try:
-        if args.sweep:
-            for path in write_report(args.output, rows, machine(args.device), command):
-                print(f"wrote {path}")
-    except OSError as error:
-        parser.error(f"--output {args.output}: {error}")
-    print(markdown(rows, machine(args.device), command))
+    files = report_files(rows, machine(args.device), command)
+    print(files["step.md"].decode())
+    parser.write(output, files)
     return rows
 
 

@@ -1,9 +1,9 @@
 """A pass of training as a CUDA graph: recorded once, then replayed by one launch.
 
-A step of a spiking network is thousands of small kernels, and on a fast GPU launching them takes
-longer than running them. A graph is launched as a whole. It repeats the recorded kernels on the
-recorded memory: inputs are copied to where the recording read them, and gradients appear where it
-wrote them. That memory, a whole pass's, stays reserved for the graph.
+A step of a spiking network is over a thousand small kernels, and on a fast GPU launching them can
+take longer than running them. A graph is launched as a whole. It repeats the recorded kernels on
+the recorded memory: inputs are copied to where the recording read them, and gradients appear where
+it wrote them. That memory, a whole pass's, stays reserved for the graph.
 
 Source: PyTorch's documentation, "CUDA Graphs".
 """

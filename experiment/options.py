@@ -21,7 +21,8 @@ from experiment.recipe import OPTIMIZERS, PRECISIONS, SCHEDULERS, Recipe
 from experiment.run import Request
 from model import METHODS, MODELS, STEMS, TEACHERS, Execution
 
-# Flags that do not change what is computed: a run may be resumed with other values of them.
+# Flags that do not change what is computed: a run may be resumed with other values of them. A graph
+# replays the same kernels; --compile and --sparse bring others, which round otherwise.
 CIRCUMSTANCES = ("data_path", "log_path", "resume", "evaluate", "num_workers", "val_batch_size",
                  "device", "dist_timeout", "checkpoint_every", "keep_checkpoints",
                  "cuda_graph")  # fmt: skip
@@ -141,8 +142,8 @@ def add_training_flags(group: Any) -> None:
         "on a GPU, record forward and backward once as a CUDA graph and replay it; a pass's memory "
         "stays reserved for it")  # fmt: skip
     add_switch(group, "sparse", False,
-        "on a CPU, skip silent inputs in the convolutions of spikes, which are kept as bytes; same "
-        "results up to rounding, needs a C++ compiler")  # fmt: skip
+        "on a CPU, skip silent inputs in the training's convolutions of spikes, which are kept as "
+        "bytes; each is the same up to rounding; needs a C++ compiler")  # fmt: skip
     add("--val_fraction", type=optional(number(float, 0, 1, open_low=True), "none"), default=None,
         metavar="FRACTION",
         help="part of the training set held out to select the best epoch, above 0 and below 1; "

@@ -61,7 +61,7 @@ def matching_run(log_path: Path, identity: dict[str, Any]) -> Path | None:
     configs = sorted(log_path.glob("*/config.json"), key=lambda path: path.stat().st_mtime)
     for path in reversed(configs):
         saved = run_identity(path.parent)
-        if isinstance(saved, dict) and with_later_switches(saved, identity) == identity:
+        if isinstance(saved, dict) and with_later_switches(saved) == with_later_switches(identity):
             return path.parent
     return None
 

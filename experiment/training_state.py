@@ -14,6 +14,8 @@ from model import RateModel
 from util.misc import WeightedMeans
 from util.util import random_state, restore_random_state
 
+LATER_SWITCHES = ("sparse",)  # of which the first runs know nothing; off unless asked for
+
 
 class TrainingState:
     """A network with its optimizer and schedule, and how far its training has come.
@@ -90,14 +92,14 @@ class TrainingState:
         restore_random_state(state["random_state"])
 
 
-def with_later_switches(saved: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
+def with_later_switches(saved: dict[str, Any]) -> dict[str, Any]:
     """Saved arguments, with the switches that the program did not have then: they were off."""
-    return {name: False for name, value in wanted.items() if isinstance(value, bool)} | saved
+    return dict.fromkeys(LATER_SWITCHES, False) | saved
 
 
 def refuse_other_arguments(saved: dict[str, Any], wanted: dict[str, Any]) -> None:
     """ValueError that names every argument in which a checkpoint and a command differ."""
-    saved = with_later_switches(saved, wanted)
+    saved, wanted = with_later_switches(saved), with_later_switches(wanted)
     differences = [
         f"{name} {saved.get(name)!r} (asked for: {wanted.get(name)!r})"
         for name in sorted(saved.keys() | wanted.keys())

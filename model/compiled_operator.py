@@ -39,7 +39,7 @@ def load(source: Path) -> str | None:
                 torch.ops.load_library(library)
                 return None
             except OSError:  # made by another system that shares this folder
-                library.unlink()
+                library.unlink(missing_ok=True)
         _compile(source, library)
         torch.ops.load_library(library)
     except FAILURES as error:
@@ -51,11 +51,9 @@ def library_of(source: Path) -> Path:
     """Where the library for this source, PyTorch, compiler and processor is kept."""
     from torch.utils.cpp_extension import get_default_build_root
 
-    version = subprocess.run(
-        [*_compiler(), "--version"], check=True, capture_output=True, timeout=TIMEOUT
-    ).stdout.decode(errors="replace")
+    version = _run([*_compiler(), "--version"])
     system = platform.machine(), *platform.libc_ver()
-    parts = source.read_text(), torch.__version__, version, *system, *_flags()
+    parts = source.read_text(), torch.__version__, *_compiler(), version, *system, *_flags()
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     root = os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root()
     return Path(root) / f"{source.stem}_{key}.so"
@@ -77,7 +75,7 @@ def _flags() -> list[str]:
 def _compile(source: Path, library: Path) -> None:
     """Compile into a file that takes its name when it is whole.
 
-    Where two processes do so at once, the first file stays, which the other may have loaded.
+    Where two processes do so at once, the first file stays, since its maker may have loaded it.
     """
     from torch.utils.cpp_extension import include_paths, library_paths
 
@@ -89,14 +87,22 @@ def _compile(source: Path, library: Path) -> None:
         command += [f"-I{path}" for path in include_paths("cpu")]
         command += [f"-L{path}" for path in library_paths("cpu")]
         command += ["-lc10", "-ltorch_cpu", "-ltorch"]
-        english = {**os.environ, "LC_ALL": "C"}
-        subprocess.run(command, check=True, capture_output=True, timeout=TIMEOUT, env=english)
+        _run(command)
         with open(unfinished, "rb") as written:
             os.fsync(written.fileno())
         try:
             os.link(unfinished, library)
         except FileExistsError:
             return
+        except OSError:  # a file system without links
+            os.replace(unfinished, library)
+
+
+def _run(command: list[str]) -> str:
+    """What a command prints, in English. Raises: one of FAILURES."""
+    english = {**os.environ, "LC_ALL": "C"}
+    options = {"check": True, "capture_output": True, "timeout": TIMEOUT, "env": english}
+    return subprocess.run(command, **options).stdout.decode(errors="replace")
 
 
 def _reason(error: Exception) -> str:

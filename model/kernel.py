@@ -26,7 +26,7 @@ ENVIRONMENT_VARIABLE = "SPIKING_KERNEL"
 
 
 class Execution(NamedTuple):
-    """How a network is computed; what it computes stays the same up to rounding.
+    """How a network is computed; every layer stays the same up to rounding.
 
     backend: a key of BACKENDS.
     convolution_backward: dtype of the backward of the spiking layers' convolutions; None is that

@@ -59,7 +59,7 @@ def is_available() -> bool:
 def _load() -> bool:
     reason = compiled_operator.load(SOURCE)
     if reason is not None:
-        print(f"spikes are kept as bytes, but their convolutions are dense and slower: {reason}")
+        print(f"convolutions of spikes are dense, and slower than on numbers: {reason}")
         return False
     _register_fake()
     return True

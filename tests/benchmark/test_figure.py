@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmark.cost_report import Cost, write_cost
+from benchmark.cost_report import Cost, cost_files
 from benchmark.figure import main
 from model import METHODS
 
@@ -18,7 +18,8 @@ def measured(path: Path) -> Path:
     ]
     machine = {"processor": "some processor"}
     path.parent.mkdir(exist_ok=True)
-    write_cost(path.parent, rows, {**machine, "arch": "resnet18"}, "command")
+    files = cost_files(rows, {**machine, "arch": "resnet18"}, "command")
+    path.write_bytes(files["cost.json"])
     return path
 
 

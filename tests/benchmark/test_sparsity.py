@@ -4,10 +4,12 @@ import pytest
 
 from benchmark import sparsity
 from benchmark.contestant import Workload
+from tests.support.compiler import needs_compiler
 
 TINY = ["--width", "4", "--batch", "2", "--size", "16", "--T", "2", "--repeats", "1"]
 
 
+@needs_compiler
 def test_a_row_for_every_firing_rate(tmp_path, capsys):
     text = sparsity.main([*TINY, "--firing", "0", "12.5", "--output", str(tmp_path / "new")])
     assert [line.split()[1] for line in text.splitlines()[-2:]] == ["0", "12.5"]

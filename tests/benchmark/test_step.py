@@ -11,7 +11,9 @@ from benchmark import gpu, step
 from benchmark.contestant import VARIANTS, Contestant, Workload
 from benchmark.floor import ConvolutionFloor
 from benchmark.measure import interleaved_seconds, peak_bytes, saved_bytes, stage_peaks
+from experiment.cuda_graph import GraphedPass
 from model import build_model
+from tests.support.recording import record_here
 
 TINY = ["--width", "4", "--batch", "2", "--size", "16", "--repeats", "1", "--warmup", "1"]
 
@@ -130,10 +132,14 @@ def test_gpu_benchmark_needs_a_gpu(capsys):
     assert "there is no GPU here that torch can use" in capsys.readouterr().err
 
 
+def graphed_here(run, net, size):
+    return GraphedPass(run, net, size, record_here(net, []))
+
+
 def test_gpu_benchmark_checks_what_it_times(monkeypatch):
     """Its checks, run on a CPU without a graph, pass; and report a wrong kernel."""
     monkeypatch.setattr(gpu, "DEVICE", "cpu")
-    monkeypatch.setattr("experiment.cuda_graph.record_on_gpu", lambda run: (run, run()))
+    monkeypatch.setattr(gpu, "GraphedPass", graphed_here)
     assert gpu.kernel_report() == "kernels: all within twice plain PyTorch's error"
     network, graph = gpu.network_report().splitlines()
     assert network.startswith("network in float64: gradients within ")

@@ -1,7 +1,6 @@
 """What a graphed pass does around its recording; the recording itself needs a GPU.
 
-`record_here` stands in for it: a replay runs the function again and writes what it returns and the
-gradients into the tensors of the recording, as a graph does.
+`record_here` stands in for it.
 """
 
 from dataclasses import replace
@@ -13,11 +12,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from experiment.cuda_graph import WARM_UP, GraphedPass
+from experiment.cuda_graph import GraphedPass
 from experiment.engine import accumulate_gradients, graphed_pass, train_one_epoch
 from model import TEACHERS, build_model, functional, kernel
 from model.distillation import SelfDistillationLoss
 from tests.support.micro_training import ONE_PROCESS, micro_images, micro_recipe, micro_state
+from tests.support.recording import record_here
 from util.distributed import Group
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="records a CUDA graph")
@@ -29,32 +29,6 @@ def batches_of(count, size):
 
 def to_input(images):
     return images.float() / 64
-
-
-def record_here(net, log):
-    def record(run):
-        for _ in range(WARM_UP):
-            run()
-        before = [buffer.clone() for buffer in net.buffers()]
-        kept = run()  # recording computes nothing on a GPU: undo what it did here
-        for buffer, value in zip(net.buffers(), before, strict=True):
-            buffer.copy_(value)
-        gradients = [p.grad for p in net.parameters()]
-        log.append("recorded")
-
-        def replay():
-            log.append("replayed")
-            result = run()
-            for mine, p in zip(gradients, net.parameters(), strict=True):
-                mine.copy_(p.grad)
-                p.grad = None  # a graph knows nothing of the attribute
-            tensors = [*kept[0], kept[1]], [*result[0], result[1]]
-            for mine, new in zip(*tensors, strict=True):
-                mine.copy_(new)
-
-        return replay, kept
-
-    return record
 
 
 def train_epoch(state, group, *, graphed=None, convert=to_input):
@@ -150,9 +124,11 @@ def test_a_forward_pass_copies_nothing_between_host_and_gpu(method, monkeypatch)
             net = build_model("resnet18", **options)
             x, labels = torch.randn(4, 3, 16, 16), torch.randint(5, (4,))
         for teacher in TEACHERS:
+            progress = torch.zeros((), dtype=torch.float64, device="cuda")
             with HostCopies() as copies:
                 loss_function = SelfDistillationLoss(1.0, 0.3, teacher=teacher)
-                assert loss_function(net(x), labels, progress=0.5).total.device.type == "cuda"
+                loss = loss_function(net(x), labels, progress=progress).total
+                assert (loss.device.type, loss.dtype) == ("cuda", torch.float32)
             assert copies.found == []
         with HostCopies() as copies:
             x.new_tensor(0.5)

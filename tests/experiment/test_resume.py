@@ -12,8 +12,10 @@ import torch
 from benchmark.fault import micro_run
 from benchmark.fault.damage import ending
 from experiment import engine
+from experiment.cifar.config.config import get_parser
 from experiment.recorder import Recorder, locked
 from experiment.resume import matching_run
+from experiment.training_state import LATER_SWITCHES
 from util.checkpoint import load_checkpoint, save_checkpoint
 
 ARGUMENTS = (*micro_run.ARGUMENTS, "--num_epoch", "2")
@@ -210,6 +212,8 @@ def test_switches_that_the_program_has_got_since_were_off(copied):
     path.write_text(json.dumps(config))
     assert matching_run(copied.parent, config["identity"] | {"sparse": False}) == copied
     assert matching_run(copied.parent, config["identity"] | {"sparse": True}) is None
+    for name in LATER_SWITCHES:
+        assert get_parser().get_default(name) is False
 
 
 def test_the_newest_of_equal_runs_goes_on(copied, tmp_path):

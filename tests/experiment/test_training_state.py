@@ -80,6 +80,15 @@ def test_other_arguments_are_named_and_nothing_is_loaded():
     assert digest(state.state_dict()) == before
 
 
+def test_switches_that_a_saved_run_does_not_know_were_off():
+    state, older = new_state(), new_state()
+    state.arguments = {**older.arguments, "sparse": False}
+    state.load_state_dict(older.state_dict())
+    state.arguments = {**older.arguments, "sparse": True}
+    with pytest.raises(ValueError, match=r"sparse False \(asked for: True\)"):
+        state.load_state_dict(older.state_dict())
+
+
 def test_another_kind_of_file_is_refused():
     with pytest.raises(ValueError, match="no state of a training run"):
         new_state().load_state_dict({"model": {}})

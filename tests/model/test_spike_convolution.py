@@ -3,17 +3,17 @@
 Shapes: N maps, Ci and C channels, H height, W width.
 """
 
-import shutil
-
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils.cpp_extension import get_cxx_compiler
 
 from model import Execution, build_model, spike_convolution
 from model.distillation import SelfDistillationLoss
 from model.rate_pair import RatePair
+from tests.support.compiler import needs_compiler
 from tests.support.spike_case import SpikeCase
+
+pytestmark = needs_compiler
 
 SIZES = [
     SpikeCase(N=3, Ci=5, H=7, W=9, C=6, kernel=(3, 3), stride=(1, 1), padding=(1, 1)),
@@ -41,8 +41,6 @@ ARCHS = [
 @pytest.fixture(scope="module", autouse=True)
 def operator():
     """The tests below would pass on the dense convolution too: it must not be what they see."""
-    if shutil.which(get_cxx_compiler()) is None:
-        pytest.skip("there is no C++ compiler here")
     assert spike_convolution.is_available()
 
 

@@ -36,7 +36,7 @@ class SpikeCase:
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """spikes (N, Ci, H, W), bytes; weight (C, Ci, *kernel); bias (C,) or None.
 
-        Weights are fp32 numbers, whose sums are exact in float64.
+        Weights are fp32 numbers, whose sums are all but exact in float64.
         """
         generator = torch.Generator().manual_seed(0)
         spikes = torch.rand(self.N, self.Ci, self.H, self.W, generator=generator) < firing
