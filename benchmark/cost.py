@@ -31,7 +31,7 @@ from torch import Tensor
 
 from benchmark.command import Parser, device, whole_number
 from benchmark.contestant import ALP, BETA, LEARNING_RATE, SEED, Workload
-from benchmark.cost_report import Cost, cost_files
+from benchmark.cost_report import Cost, cost_files, markdown
 from benchmark.measure import interleaved_seconds, machine, median, saved_bytes, stage_peaks
 from model import METHODS, MODELS, Execution, build_model
 from model.distillation import SelfDistillationLoss
@@ -162,9 +162,8 @@ def main(argv: list[str] | None = None) -> list[Cost]:
             f"{method}: {', '.join(f'T {r.T} {r.seconds:.3f} s' for r in rows[-len(workloads) :])}"
         )
     conditions = {**machine(args.device), "threads": args.threads, "arch": args.arch}
-    files = cost_files(rows, conditions, command)
-    print(files["cost.md"].decode())
-    parser.write(args.output, files)
+    print(markdown(rows, conditions, command))
+    parser.write(args.output, cost_files(rows, conditions, command))
     return rows
 
 

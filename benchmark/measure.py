@@ -87,11 +87,10 @@ def stage_peaks(stages: Iterable[tuple[str, Callable[[], None]]], device: str) -
     for event in events:
         if event.name() == STAGE:
             stage_number += 1
-            peaks[names[stage_number]] = max(peaks[names[stage_number]], current)
         elif event.name() == "[memory]":
             current += event.nbytes()
-            if stage_number >= 0:
-                peaks[names[stage_number]] = max(peaks[names[stage_number]], current)
+        if stage_number >= 0:
+            peaks[names[stage_number]] = max(peaks[names[stage_number]], current)
     return peaks
 
 

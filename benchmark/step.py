@@ -25,7 +25,7 @@ import torch
 from benchmark.command import Parser, device, whole_number
 from benchmark.contestant import VARIANTS, Contestant, Workload
 from benchmark.measure import interleaved_seconds, machine, median, peak_bytes, saved_bytes
-from benchmark.report import Row, report_files
+from benchmark.report import Row, markdown, report_files
 from model import MODELS
 
 DEFAULT_CONTESTANTS = ("two_stage", "bptt", "one_pass", "one_pass_sparse", "floor")
@@ -126,9 +126,10 @@ def main(argv: list[str] | None = None) -> list[Row]:
             rows += measure_apart(
                 names, workload, threads=args.threads, repeats=args.repeats, warmup=args.warmup
             )
-    files = report_files(rows, machine(args.device), command)
-    print(files["step.md"].decode())
-    parser.write(output, files)
+    conditions = machine(args.device)
+    print(markdown(rows, conditions, command))
+    if output is not None:
+        parser.write(output, report_files(rows, conditions, command))
     return rows
 
 
