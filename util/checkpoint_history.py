@@ -5,7 +5,8 @@ good file, whichever system call it is killed at: the new bytes are complete on 
 anything moves, names are shifted towards a free one so that none is overwritten, last.pt gets a
 second name (a hard link) instead of losing its own, the new file replaces it in one rename, and
 only then are surplus files deleted. So a damaged last.pt never pushes the last good file out
-before a good one has taken its place.
+before a good one has taken its place. A save that is killed before the deletion leaves one file too
+many; the next one that ends deletes what all of them have left.
 """
 
 import os
