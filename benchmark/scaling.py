@@ -32,6 +32,7 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmark.command import Parser, device, whole_number
 from benchmark.measure import machine, median, synchronise
 from experiment.engine import train_one_epoch
+from experiment.gradient_pass import gradient_pass
 from experiment.recipe import PRECISIONS, Recipe
 from experiment.training_state import TrainingState
 from model import MODELS, build_model
@@ -98,10 +99,9 @@ def measure(args: argparse.Namespace, group: Group) -> dict[str, Any]:
         gradients = count_gradients(state.forward)
         average = counting.mean
     seconds: list[float] = []
-    steps = train_one_epoch(
-        state, noise(args, group), SelfDistillationLoss(0.7, 0.3, average=average), lambda x: x,
-        args.amp, counting,
-    )  # fmt: skip
+    loss_function = SelfDistillationLoss(recipe.alp, recipe.beta, average=average)
+    run = gradient_pass(state, loss_function, recipe, group)
+    steps = train_one_epoch(state, noise(args, group), run, lambda x: x, counting)
     for _ in range(WARMUP):
         next(steps)
     counting.bytes = 0

@@ -85,9 +85,7 @@ class Convolutions:
     @torch.no_grad()
     def sparse(self) -> None:
         for spikes, _, c in self.cases:
-            spike_convolution.convolve(
-                spikes, c.weight, c.bias, c.stride, c.padding, c.dilation, c.groups
-            )
+            spike_convolution.convolve(spikes, c.weight, c.bias, c.stride, c.padding)
 
 
 def measured(workload: Workload, firing: Sequence[float], repeats: int) -> str:

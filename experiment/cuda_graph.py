@@ -30,12 +30,13 @@ class GraphedPass:
     are. Gradients must be None before a call: a replay would replace them. Buffers move once per
     call, whatever recording takes. What `run` returns is overwritten by the next call.
 
-    record: how a function without arguments becomes (replay, its result).
+    record: how a function without arguments becomes (replay, its result). Options of a call are
+    handed to `run`; those of the recording hold for every replay.
     """
 
     def __init__(
         self,
-        run: Callable[[Tensor, Tensor], Any],
+        run: Callable[..., Any],
         net: nn.Module,
         size: int,
         record: Callable[[Callable[[], Any]], tuple[Replay, Any]] | None = None,
@@ -44,13 +45,15 @@ class GraphedPass:
         self.record = record or record_on_gpu
         self.replay: Replay | None = None
         self.inputs = self.labels = self.result = None
+        self.options: dict[str, Any] = {}
         self.gradients: list[tuple[nn.Parameter, Tensor]] = []
 
-    def __call__(self, inputs: Tensor, labels: Tensor) -> Any:
+    def __call__(self, inputs: Tensor, labels: Tensor, **options: Any) -> Any:
         if len(labels) != self.size:
-            return self.run(inputs, labels)
+            return self.run(inputs, labels, **options)
         if self.replay is None:
-            self._record(inputs, labels)
+            self._record(inputs, labels, options)
+        assert options == self.options
         self.inputs.copy_(inputs)
         self.labels.copy_(labels)
         self.replay()
@@ -58,8 +61,8 @@ class GraphedPass:
             parameter.grad = gradient
         return self.result
 
-    def _record(self, inputs: Tensor, labels: Tensor) -> None:
-        self.inputs, self.labels = inputs.clone(), labels.clone()
+    def _record(self, inputs: Tensor, labels: Tensor, options: dict[str, Any]) -> None:
+        self.inputs, self.labels, self.options = inputs.clone(), labels.clone(), options
         with unchanged_buffers(self.net):
             self.replay, self.result = self.record(self._run_from_no_gradient)
         parameters = self.net.parameters()
@@ -67,7 +70,7 @@ class GraphedPass:
 
     def _run_from_no_gradient(self) -> Any:
         self.net.zero_grad(set_to_none=True)
-        return self.run(self.inputs, self.labels)
+        return self.run(self.inputs, self.labels, **self.options)
 
 
 def record_on_gpu(run: Callable[[], Any]) -> tuple[Replay, Any]:

@@ -1,26 +1,21 @@
-"""The one training loop: `fit` calls `train_one_epoch` and `evaluate` once per epoch.
-
-Shapes: B batch, C channels, H x W pixels, K classes, N heads.
-"""
+"""The one training loop: `fit` calls `train_one_epoch` and `evaluate` once per epoch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
-from functools import partial, reduce
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from functools import partial
 from itertools import islice
-from operator import add
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset
 
-from experiment.cuda_graph import GraphedPass
-from experiment.evaluation import at_least_fp32, autocast, evaluate
+from experiment.evaluation import evaluate
 from experiment.failure import NonFiniteError, Stopped
+from experiment.gradient_pass import GradientPass, gradient_pass, sum_of
 from experiment.progress_bar import StepBar
 from experiment.recipe import Recipe
 from experiment.recorder import Recorder
@@ -33,8 +28,6 @@ from util.loader import make_loader
 from util.misc import top_k_correct
 from util.sampler import EpochSampler
 from util.signals import StopRequest
-
-LossFunction = Callable[[Sequence[Tensor], Tensor], DistillationLoss]  # of heads and labels
 
 
 class Data(Protocol):
@@ -77,7 +70,7 @@ def fit(
     steps = -(-sampler.shard_length // batch_size)
     progress = torch.zeros((), dtype=torch.float64, device=group.device)
     loss_function = partial(make_loss(recipe, group), progress=progress)
-    graphed = graphed_pass(state, loss_function, recipe, group)
+    run = gradient_pass(state, loss_function, recipe, group)
 
     def leave_if_asked() -> None:
         """Save and leave if a signal came; between two steps or two batches of an evaluation."""
@@ -94,9 +87,8 @@ def fit(
         bar = StepBar(f"epoch {state.epoch}", steps, state.batch, show=group.is_first)
         with closing(bar):
             for images in train_one_epoch(
-                state, watch.timed(loader), loss_function, data.to_input, recipe.amp, group,
-                recipe.accum, graphed,
-            ):  # fmt: skip
+                state, watch.timed(loader), run, data.to_input, group, recipe.accum
+            ):
                 watch.count(images)
                 bar.advance()
                 leave_if_asked()
@@ -137,21 +129,16 @@ def finish_epoch(
 def train_one_epoch(
     state: TrainingState,
     batches: Iterable[tuple[Tensor, Tensor]],
-    loss_function: LossFunction,
+    run: GradientPass,
     to_input: Callable[[Tensor], Tensor],
-    amp: str,
     group: Group,
     accum: int = 1,
-    graphed: GraphedPass | None = None,
 ) -> Iterator[int]:
     """One optimizer step per `accum` batches: forward, teacher and loss, backward, check, step.
 
-    graphed: the passes as a CUDA graph (`graphed_pass`), for accum 1.
     A generator: yields the number of images of each step when it is complete.
     """
-    assert graphed is None or accum == 1
     net = state.net.train()
-    run = partial(accumulate_gradients, state, loss_function=loss_function, amp=amp)
     batches = iter(batches)
     while parts := list(islice(batches, accum)):
         image_count = sum(len(labels) for _, labels in parts)
@@ -160,11 +147,8 @@ def train_one_epoch(
         for number, (images, labels) in enumerate(parts, 1):
             labels = labels.to(group.device, non_blocking=True)
             inputs = to_input(images.to(group.device, non_blocking=True))
-            if graphed is not None:
-                loss, heads = graphed(inputs, labels)
-            else:
-                share, last = len(labels) / image_count, number == len(parts)
-                loss, heads = run(inputs, labels, share=share, exchange=last)
+            share, last = len(labels) / image_count, number == len(parts)
+            loss, heads = run(inputs, labels, share=share, exchange=last)
             losses.append(loss)
             correct = top_k_correct(heads, labels, ks=(1,))[1]
             state.means.update(
@@ -175,61 +159,6 @@ def train_one_epoch(
         state.optimizer.step()
         state.batch += 1
         yield image_count
-
-
-def graphed_pass(
-    state: TrainingState, loss_function: LossFunction, recipe: Recipe, group: Group
-) -> GraphedPass | None:
-    """What replays forward and backward of a step, if the recipe asks for it.
-
-    A graph holds one pass of one process, and none that runs layers again.
-    """
-    if not recipe.cuda_graph:
-        return None
-    method = state.net.method
-    assert recipe.accum == 1 and group.world_size == 1 and not (method.online or method.recomputes)
-    run = partial(accumulate_gradients, state, loss_function=loss_function, amp=recipe.amp)
-    return GraphedPass(run, state.net, share_of_batch(recipe.train_batch_size, group))
-
-
-def accumulate_gradients(
-    state: TrainingState,
-    inputs: Tensor,
-    labels: Tensor,
-    loss_function: LossFunction,
-    amp: str,
-    *,
-    share: float = 1.0,
-    exchange: bool = True,
-) -> tuple[DistillationLoss, Tensor]:
-    """Forward and backward over one batch, in the passes that the method asks for.
-
-    share: weight of this batch's loss in the step; exchange: whether processes average the
-    gradients at the end. Returns: the loss, detached, and the logits (N, B, K).
-    """
-    passes = state.net.passes
-    losses, logits = [], []
-    for number, arguments in enumerate(state.net.training_passes(inputs), 1):
-        with gradient_exchange(state.forward, exchange and number == passes):
-            with autocast(inputs.device, amp):
-                heads = state.forward(*arguments)
-            heads = [at_least_fp32(z) for z in heads]
-            loss = loss_function(heads, labels)
-            (loss.total * (share / (state.net.T * passes))).backward()
-        losses.append(DistillationLoss(*(term.detach() / passes for term in loss)))
-        logits.append(torch.stack(heads).detach())
-    return sum_of(losses), sum(logits) / passes
-
-
-def sum_of(losses: Sequence[DistillationLoss]) -> DistillationLoss:
-    """Term by term."""
-    return DistillationLoss(*(reduce(add, terms) for terms in zip(*losses, strict=True)))
-
-
-def gradient_exchange(network: torch.nn.Module, wanted: bool) -> AbstractContextManager:
-    """Whether backward passes in here end with the average of the gradients over processes."""
-    split = isinstance(network, DistributedDataParallel) and not wanted
-    return network.no_sync() if split else nullcontext()
 
 
 def refuse_non_finite(loss: DistillationLoss, net: RateModel, group: Group, place: str) -> None:

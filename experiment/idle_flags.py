@@ -68,6 +68,11 @@ IDLE = (
         "this --method differentiates no reset",
     ),
     Idle(
+        lambda args: METHODS[args.method].by_rates and args.v_reset is not None,
+        ("detach_reset",),
+        "rate gradients have the whole derivative of a hard reset (--v_reset)",
+    ),
+    Idle(
         lambda args: args.evaluate is not None,
         TRAINING_FLAGS,
         "--evaluate trains nothing",

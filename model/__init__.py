@@ -1,10 +1,17 @@
 """Spiking networks, rate-based backpropagation and self-distillation.
 
-Read in this order: functional (the equations), rate_pair (an activation), rate_gradient (one pass,
-gradients at the rate), kernel (which of kernel_cpu, kernel_triton and kernel_compiled runs),
-spike_convolution (skips silent inputs), batch_norm, online (one time step at a time), layer,
-branch, teacher, distillation, method (what trains how), abc_model, resnet, preact_resnet,
-ms_resnet, sew_resnet, vgg, registry. For inference: folded, fold.
+Read in this order:
+
+equations   functional
+method      rate_pair (an activation), rate_gradient (one pass, gradients at the rate), batch_norm,
+            teacher, distillation; method (all ways to train), online (one time step at a time),
+            recompute
+networks    layer, branch, stage, input, abc_model, resnet, preact_resnet, ms_resnet, sew_resnet,
+            vgg, registry
+inference   folded, fold
+speed       kernel (which one runs), kernel_op, map_rows, kernel_cpu, kernel_cpu_eligibility,
+            kernel_compiled, kernel_triton, kernel_triton_backward; convolution, spike_convolution,
+            compiled_operator
 """
 
 from model.abc_model import RateModel

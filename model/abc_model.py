@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.functional import Neuron
+from model.input import check_images
 from model.kernel import Execution
 from model.layer import Activation, ConvNormLIF, LIFLayer, average_pool
 from model.method import METHODS
@@ -24,6 +25,9 @@ class RateModel(nn.Module):
     or none).
 
     pooled: side of the pooled map that the classifier reads.
+
+    Args, of every network (`registry.build_model` checks them): in_channels C; T time steps;
+    neuron, the LIF neurons' constants; method, a key of METHODS; execution, how it is computed.
 
     Shapes: T time steps, B batch, C channels, H x W pixels, K classes, N heads.
     """
@@ -53,11 +57,14 @@ class RateModel(nn.Module):
         with a memory, x is what one time step of online training sees, see `training_passes`.
         Returns: in train mode the list of N logits (B, K), the spiking network's own last; in eval
         mode the latter's mean over time (B, K).
-        Raises: ValueError if x has another shape.
+        Raises: ValueError if x has another shape or is not of floating-point numbers; for a memory
+        where the method is not online.
         """
         if not self.training:
             return self.time_logits(x).mean(0)
         if memory is not None:
+            if not self.method.online:
+                raise ValueError("a memory is for online methods (sltt, ottt): call net(x) alone")
             return [self._step_logits(x, memory)]
         return self.head_logits(x)
 
@@ -70,7 +77,7 @@ class RateModel(nn.Module):
         if not self.method.online:
             yield (x,)
             return
-        self._check_input(x)
+        check_images(x, self.in_channels, self.T)
         memory: Memory = {}
         for t in range(self.T):
             yield (x if x.dim() == 4 else x[t]), memory
@@ -90,14 +97,19 @@ class RateModel(nn.Module):
 
     def time_logits(self, x: Tensor) -> Tensor:
         """Logits of every time step, (T, B, K), in eval mode; x as in `forward`."""
-        assert not self.training, "time_logits belongs to eval mode"
-        _, last = self._run(x, ())
-        return self.classify(last).unflatten(0, (self.T, -1))
+        return self._logits_in_eval(x, ())[1]
 
     def all_logits(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
         """In eval mode the branches' logits (B, K) and the network's own of all steps (T, B, K)."""
-        assert not self.training, "all_logits belongs to eval mode"
-        heads, last = self._run(x, self.branches)
+        return self._logits_in_eval(x, self.branches)
+
+    def _logits_in_eval(
+        self, x: Tensor, branches: Iterable[nn.Module]
+    ) -> tuple[list[Tensor], Tensor]:
+        """Logits of the branches (B, K), and the network's own of every time step (T, B, K)."""
+        if self.training:
+            raise ValueError("logits of every time step belong to eval mode: call net.eval() first")
+        heads, last = self._run(x, branches)
         return heads, self.classify(last).unflatten(0, (self.T, -1))
 
     def spiking_layers(self) -> Iterator[tuple[str, nn.Module]]:
@@ -128,29 +140,20 @@ class RateModel(nn.Module):
 
     def _step_logits(self, x: Tensor, memory: Memory) -> Tensor:
         """Logits (B, K) of the next time step of online training for its input (B, C, H, W)."""
-        activation = self.stem(OnlineStep(x, None, memory, self.method.traces))
+        check_images(x, self.in_channels)
+        trace_decay = self.neuron.decay if self.method.traces else None
+        activation = self.stem(OnlineStep(x, None, memory, trace_decay))
         for stage in self.stages:
             activation = stage(activation)
         return self.classify(activation).value
 
     def _encode(self, x: Tensor) -> Activation:
         """The pair of rate-based training, or the plain (T*B, C, H, W)."""
-        self._check_input(x)
+        check_images(x, self.in_channels, self.T)
         if self.training and self.method.by_rates:
             train, rate = (x, x) if x.dim() == 4 else (x.flatten(0, 1), x.mean(0))
             return RatePair(train, rate, execution=self.execution)
         return x.repeat(self.T, 1, 1, 1) if x.dim() == 4 else x.flatten(0, 1)
-
-    def _check_input(self, x: Tensor) -> None:
-        if x.dim() not in (4, 5):
-            raise ValueError(
-                "expected images (B, C, H, W) or frames (T, B, C, H, W), "
-                f"got shape {tuple(x.shape)}"
-            )
-        if x.shape[-3] != self.in_channels:
-            raise ValueError(f"expected {self.in_channels} input channels, got {x.shape[-3]}")
-        if x.dim() == 5 and x.shape[0] != self.T:
-            raise ValueError(f"expected frames of T = {self.T} time steps, got {x.shape[0]}")
 
     def _rate(self, activation: Activation) -> Tensor:
         """The time mean (B, ...) of an activation."""

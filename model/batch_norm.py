@@ -14,15 +14,13 @@ Source: batch norm, arXiv 1502.03167; statistics over spikes, arXiv 2410.11488, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from model import functional, kernel
-
-Average = Callable[[Tensor], Tensor]
+from model.functional import Average
 
 
 class Processes(Protocol):

@@ -6,14 +6,17 @@ Source: arXiv 2510.06254, section on reliability-decoupled distillation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.teacher import TEACHERS, any_head_right
+from model.functional import Average
+from model.teacher import TEACHERS, any_head_right, reliable_teacher
+
+__all__ = ["DistillationLoss", "SelfDistillationLoss", "reliable_teacher", "soft_loss"]
 
 
 def soft_loss(
@@ -21,7 +24,7 @@ def soft_loss(
     teacher: Tensor,
     weight: Tensor,
     temperature: float,
-    average: Callable[[Tensor], Tensor] | None = None,
+    average: Average | None = None,
 ) -> Tensor:
     """tau^2 KL(softmax(teacher/tau) || softmax(z/tau)), the weighted mean of the samples' terms.
 
@@ -73,7 +76,7 @@ class SelfDistillationLoss:
         temperature: float = 3.0,
         *,
         teacher: str = "reliable",
-        average: Callable[[Tensor], Tensor] | None = None,
+        average: Average | None = None,
     ):
         if teacher not in TEACHERS:
             raise ValueError(f"unknown teacher {teacher!r}: choose one of {', '.join(TEACHERS)}")

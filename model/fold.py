@@ -26,10 +26,12 @@ def fold(net: RateModel) -> FoldedNetwork:
 
     Raises: ValueError for a network of blocks that are not known here.
     """
+    if not isinstance(net.stem, ConvNorm):
+        raise ValueError(f"cannot fold the stem ({type(net.stem).__name__}): expected a ConvNorm")
     stem = nn.Sequential()
     stem.add_module("conv", fold_convolution(net.stem))
     if isinstance(net.stem, Stem):
-        stem.add_module("pool", fold_layer(net.stem.pool, ""))
+        stem.add_module("pool", fold_layer(net.stem.pool, "stem.pool"))
     stages = nn.ModuleList(
         nn.ModuleList(fold_layer(block, f"stages.{i}.{j}") for j, block in enumerate(stage))
         for i, stage in enumerate(net.stages)

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from model.functional import Neuron, reset
+from model.functional import Neuron, accumulation_dtype, reset
+from model.input import check_images
 from model.layer import average_pool
 
 Fire = Callable[["Neurons", Tensor], Tensor]
@@ -33,10 +34,15 @@ class Neurons(nn.Module):
         return fire(self, current)
 
     def advance(self, u: Tensor | None, current: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One time step of `functional.lif_rate`: u_{t-1} (None: rest), x_t -> v_t, s_t, u_t."""
-        v = current if u is None else self.neuron.decay * u + current
+        """One time step of `functional.lif_rate`: u_{t-1} (None: rest), x_t -> v_t, s_t, u_t.
+
+        Potentials are never below fp32; spikes have the current's dtype.
+        """
+        x = current.to(accumulation_dtype(current.dtype))
+        v = x if u is None else self.neuron.decay * u + x
         spikes = (v >= self.neuron.threshold).to(v.dtype)
-        return v, spikes, reset(v, spikes, self.neuron.threshold, self.neuron.v_reset)
+        u = reset(v, spikes, self.neuron.threshold, self.neuron.v_reset)
+        return v, spikes.to(current.dtype), u
 
     def extra_repr(self) -> str:
         return f"{self.label}, {self.neuron}"
@@ -109,7 +115,7 @@ class FoldedNetwork(nn.Module):
         currents (T*B, ...) to outputs, for example one that looks on (`observed`).
         Raises: ValueError if x has another shape.
         """
-        self._check(x, frame=False)
+        check_images(x, self.in_channels, self.T)
         x = self.stem(x).repeat(self.T, 1, 1, 1) if x.dim() == 4 else self.stem(x.flatten(0, 1))
         return self.after_stem(x, fire or self.over_time).unflatten(0, (self.T, -1))
 
@@ -141,7 +147,7 @@ class FoldedNetwork(nn.Module):
         Returns: logits of this step (B, K), and the membrane potentials after it.
         Raises: ValueError for another shape, or potentials that do not fit the frame.
         """
-        self._check(frame, frame=True)
+        check_images(frame, self.in_channels)
         before: Iterator[Tensor] = iter(potentials)
         after: list[Tensor] = []
 
@@ -157,20 +163,17 @@ class FoldedNetwork(nn.Module):
             after.append(u)
             return spikes
 
-        return self.after_stem(self.stem(frame), fire), after
+        logits = self.after_stem(self.stem(frame), fire)
+        if len(potentials) > len(after):
+            raise ValueError(
+                f"got {len(potentials)} potentials for {len(after)} spiking layers: pass what the "
+                "previous step of the same network returned"
+            )
+        return logits, after
 
     def neurons(self) -> list[Neurons]:
         """The spiking layers in forward order."""
         return [module for module in self.modules() if isinstance(module, Neurons)]
-
-    def _check(self, x: Tensor, *, frame: bool) -> None:
-        expected = "a frame (B, C, H, W)" if frame else "images (B, C, H, W) or (T, B, C, H, W)"
-        if x.dim() != 4 and (frame or x.dim() != 5):
-            raise ValueError(f"expected {expected}, got shape {tuple(x.shape)}")
-        if x.shape[-3] != self.in_channels:
-            raise ValueError(f"expected {self.in_channels} input channels, got {x.shape[-3]}")
-        if x.dim() == 5 and x.shape[0] != self.T:
-            raise ValueError(f"expected frames of T = {self.T} time steps, got {x.shape[0]}")
 
 
 class Stream:

@@ -7,7 +7,7 @@ through Rate-based Backpropagation" (arXiv 2410.11488).
 Shapes: T time steps, B batch, C channels, ... any further dimensions. Maps over time are laid out
 (T*B, C, ...) with index t*B + b where a convolution reads them, (T, B, ...) where time is looped.
 Units: membrane potential, threshold and input current share one arbitrary unit; a firing rate is
-in spikes per time step, between 0 and 1.
+in spikes per time step: between 0 and 1, or more where spike trains are added up.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from torch import Tensor
 
 SURROGATE_SLOPE = 4.0
 
+Average = Callable[[Tensor], Tensor]  # the mean of a tensor over processes that share a batch
+
 
 class Neuron(NamedTuple):
     """Constants of a leaky integrate-and-fire neuron, in the argument order of `lif_rate`.
@@ -27,7 +29,8 @@ class Neuron(NamedTuple):
     decay: share of the membrane potential kept from one time step to the next, in [0, 1].
     threshold: membrane potential at which the neuron fires (equality fires).
     v_reset: potential after a spike (hard reset), or None to subtract the threshold (soft reset).
-    detach_reset: whether gradients ignore the reset (matters for the soft reset only).
+    detach_reset: whether gradients ignore the reset. The eligibility follows it for the soft reset
+        alone, as published, and has the whole derivative of a hard one; BPTT follows it for both.
     """
 
     decay: float = 0.2
@@ -144,7 +147,7 @@ def lif_through_time(x: Tensor, neuron: Neuron) -> Tensor:
 
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Membrane potentials, eligibilities, statistics and means are never kept below fp32."""
+    """Membrane potentials, eligibilities, statistics and means are never computed below fp32."""
     return torch.promote_types(dtype, torch.float32)
 
 
@@ -166,7 +169,7 @@ def rate_batch_norm_backward(
     mean: Tensor,
     inverse_std: Tensor,
     gamma: Tensor,
-    average: Callable[[Tensor], Tensor] | None = None,
+    average: Average | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradient of gamma * yhat + beta, yhat = (y - mean) * inverse_std, at the mean over time y.
 
@@ -187,7 +190,8 @@ def rate_batch_norm_backward(
     normalised = (y - per_channel(mean, y)) * inverse_std_map
     grad_gamma = (grad * normalised).sum(dims)
     grad_beta = grad.sum(dims)
-    means = y.mean(dims), grad_beta / count, grad_gamma / count
+    mean_y = y.mean(dims, dtype=accumulation_dtype(y.dtype))
+    means = mean_y, grad_beta / count, grad_gamma / count
     if average is not None:
         means = average(torch.stack([value.to(grad_beta.dtype) for value in means])).unbind()
     mean_y, mean_grad, mean_product = (per_channel(value, y) for value in means)
@@ -249,8 +253,8 @@ def spike_dtype(current: Tensor, compact: bool) -> torch.dtype:
 
 def norm_rate(
     current: Tensor,
-    scale: Tensor,
-    shift: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
     residual: Tensor | None,
     overwrite: bool = False,
     residual_scale: Tensor | None = None,
@@ -278,7 +282,7 @@ def norm_lif_backward(
     inverse_std: Tensor,
     from_batch: bool,
     wants_sum: bool,
-    average: Callable[[Tensor], Tensor] | None = None,
+    average: Average | None = None,
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     """Backward of `norm_lif_rate` (of `norm_rate` where eligibility is None) at the rates.
 

@@ -5,14 +5,14 @@ auto       hand-written kernels, by device: blocked and in place on a CPU (`kern
 compiled   `functional` through torch.compile (`kernel_compiled`); needs a C++ compiler on a CPU
 reference  `functional` itself, the truth that the others are tested against
 
-`build_model(..., execution=Execution(...))` chooses for a network. Where that says auto, the
-environment variable SPIKING_KERNEL, if set, decides when the network is built.
+`build_model(..., execution=Execution(...))` chooses for the rate-based training of a network. Where
+that says auto, the environment variable SPIKING_KERNEL, if set, decides when the network is built.
+Inference takes auto in any case; BPTT and online training are plain PyTorch.
 """
 
 from __future__ import annotations
 
 import os
-from types import ModuleType
 from typing import NamedTuple
 
 import torch
@@ -23,6 +23,7 @@ from model.functional import Fired, Neuron
 
 BACKENDS = {"auto": kernel_op, "compiled": kernel_compiled, "reference": functional}
 ENVIRONMENT_VARIABLE = "SPIKING_KERNEL"
+FLOATING_POINT = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 
 class Execution(NamedTuple):
@@ -42,7 +43,7 @@ class Execution(NamedTuple):
     def resolved(self) -> Execution:
         """With the environment variable in place of auto.
 
-        Raises: ValueError for an unknown backend or a dtype without a fraction.
+        Raises: ValueError for an unknown backend or a dtype that is none of FLOATING_POINT.
         """
         backend, source = self.backend, "backend"
         if backend == "auto" and ENVIRONMENT_VARIABLE in os.environ:
@@ -50,18 +51,13 @@ class Execution(NamedTuple):
         if backend not in BACKENDS:
             raise ValueError(f"unknown {source} {backend!r}: choose one of {', '.join(BACKENDS)}")
         dtype = self.convolution_backward
-        if dtype is not None and not dtype.is_floating_point:
-            raise ValueError(
-                f"convolution_backward must be a floating-point dtype or None, got {dtype}"
-            )
+        if dtype is not None and dtype not in FLOATING_POINT:
+            names = ", ".join(str(name) for name in FLOATING_POINT)
+            raise ValueError(f"convolution_backward must be None or one of {names}, got {dtype!r}")
         return self._replace(backend=backend)
 
 
 DEFAULT_EXECUTION = Execution()
-
-
-def _implementation(backend: str) -> ModuleType:
-    return BACKENDS[backend]
 
 
 def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -85,15 +81,15 @@ def norm_lif_rate(
     backend: str = "auto",
 ) -> Fired:
     """`functional.norm_lif_rate`."""
-    run = _implementation(backend).norm_lif_rate
+    run = BACKENDS[backend].norm_lif_rate
     affines = residual_scale, residual_shift
     return run(current, scale, shift, residual, steps, neuron, overwrite, *affines, compact)
 
 
 def norm_rate(
     current: Tensor,
-    scale: Tensor,
-    shift: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
     residual: Tensor | None,
     overwrite: bool = False,
     residual_scale: Tensor | None = None,
@@ -101,13 +97,13 @@ def norm_rate(
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor]:
     """`functional.norm_rate`."""
-    run = _implementation(backend).norm_rate
+    run = BACKENDS[backend].norm_rate
     return run(current, scale, shift, residual, overwrite, residual_scale, residual_shift)
 
 
-def lif_spikes(x: Tensor, steps: int, neuron: Neuron, backend: str = "auto") -> Tensor:
+def lif_spikes(x: Tensor, steps: int, neuron: Neuron) -> Tensor:
     """`functional.lif_spikes`."""
-    return _implementation(backend).lif_spikes(x, steps, neuron)
+    return kernel_op.lif_spikes(x, steps, neuron)
 
 
 def norm_lif_backward(
@@ -122,5 +118,5 @@ def norm_lif_backward(
     backend: str = "auto",
 ) -> tuple[Tensor | None, Tensor, Tensor, Tensor]:
     """`functional.norm_lif_backward`; but for the reference, mean must be the mean of y."""
-    run = _implementation(backend).norm_lif_backward
+    run = BACKENDS[backend].norm_lif_backward
     return run(grad, eligibility, y, gamma, mean, inverse_std, from_batch, wants_sum)

@@ -101,11 +101,6 @@ def _norm(sources, steps, overwrite):
     return _written(currents, inputs, overwrite), mean
 
 
-def _spikes(currents, steps, neuron):
-    inputs = _inputs(currents, None, None, None, None, None, steps)
-    return _written(currents, functional.lif_steps(inputs, neuron)[0], False)
-
-
 def _written(
     currents: Sequence[Tensor], results: Sequence[Tensor], overwrite: bool, compact: bool = False
 ) -> Tensor | None:
@@ -162,15 +157,6 @@ def norm_rate(
     sources = _sources(layout, x, residual, scale, shift, residual_scale, residual_shift)
     out, mean = _run(_norm, sources, steps, overwrite)
     return layout.unflatten(x if overwrite else out), layout.unflatten(mean[None])[0]
-
-
-def lif_spikes(x: Tensor, steps: int, neuron: Neuron) -> Tensor:
-    """`functional.lif_spikes`."""
-    if _is_uncompiled(x):
-        return kernel_op.lif_spikes(x, steps, neuron)
-    layout = MapRows(x)
-    spikes = _run(_spikes, list(layout.flatten(x).unbind(0)), steps, neuron)
-    return layout.unflatten(spikes)
 
 
 # Batch norm's backward is fused already, by ATen on a CPU and by our two sweeps on a GPU.

@@ -9,13 +9,13 @@ the spikes, and three maps (B, ...) for the backward pass.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import accumulate
 
 import torch
 from torch import Tensor
 
 from model import functional
 from model.functional import SURROGATE_SLOPE, Fired, Neuron, accumulation_dtype
+from model.kernel_cpu_eligibility import eligibility_sum
 from model.map_rows import MapRows
 
 BLOCK_ELEMENTS = 1 << 16  # neurons per block: the work buffers then stay in the second-level cache
@@ -96,13 +96,13 @@ class _Source:
         shifts = [values for values in (shift, residual_shift) if values is not None]
         self.shift = per_channel(sum(shifts)) if shifts else None
 
-    def charge(self, v: Tensor, block: slice, t: int, decay: float) -> Tensor:
+    def charge(self, v: Tensor, block: slice, t: int, decay: float | None) -> Tensor:
         """v = decay v + current_t + residual_t, normalised, in place; returns block of current_t.
 
-        At t = 0 v is only written.
+        At t = 0, and where decay is None, v is only written.
         """
         base = None if self.shift is None else _block_of(self.shift, block)
-        if t:
+        if t and decay is not None:
             base = v.mul_(decay) if base is None else torch.add(base, v, alpha=decay, out=v)
         current = self.current[t if self.current.shape[0] > 1 else 0, block]
         _add(base, current, self.scale, block, out=v)
@@ -134,17 +134,13 @@ def _fire(
     eligibility: Tensor,
     mean: Tensor | None,
 ) -> None:
-    """`functional.lif_rate` for one block, in place: fills spikes (T, n, m) and sums (n, m).
-
-    The surrogate gradient slope q (1 - q) is taken as slope (1/4 - (q - 1/2)^2), the same function.
-    """
+    """`functional.lif_rate` for one block, in place: fills spikes (T, n, m) and sums (n, m)."""
     decay, threshold, v_reset, _ = neuron
     steps = spikes.shape[0]
     v, q = torch.empty_like(rate), torch.empty_like(rate)
     wide = None if spikes.is_floating_point() else torch.empty_like(rate)
     offset = v.new_tensor(-SURROGATE_SLOPE * threshold)
-    sum_up = _ScalarSensitivity if v_reset is None and neuron.detach_reset else _Sensitivity
-    sensitivity = sum_up(eligibility, neuron, steps)
+    sensitivity = eligibility_sum(eligibility, neuron, steps)
     for t in range(steps):
         current = source.charge(v, block, t, decay)
         if mean is not None:
@@ -169,44 +165,6 @@ def _spike_(v: Tensor, threshold: float, out: Tensor, wide: Tensor | None) -> Te
         return torch.ge(v, threshold, out=out)
     torch.ge(v, threshold, out=out.view(torch.bool))
     return wide.copy_(out)
-
-
-class _ScalarSensitivity:
-    """e = 1/T sum_t f_t g_t, filled in step by step, where f does not depend on the neuron.
-
-    The sum of f_t is known before; what is left to be summed for each neuron is f_t (q - 1/2)^2.
-    """
-
-    def __init__(self, eligibility: Tensor, neuron: Neuron, steps: int):
-        self.eligibility = eligibility
-        f = list(accumulate(range(steps - 1), lambda f, _: 1 + neuron.decay * f, initial=1.0))
-        self.weights = [SURROGATE_SLOPE / steps * f_t for f_t in f]
-        self.total = eligibility.new_tensor(sum(self.weights) / 4)
-
-    def add(self, v: Tensor, centred: Tensor, spikes: Tensor, t: int) -> None:
-        """Add the term of time step t, given q - 1/2 of its potentials."""
-        base = self.eligibility if t else self.total
-        torch.addcmul(base, centred, centred, value=-self.weights[t], out=self.eligibility)
-
-
-class _Sensitivity:
-    """The same where f is one map per time step; uses up q - 1/2."""
-
-    def __init__(self, eligibility: Tensor, neuron: Neuron, steps: int):
-        self.eligibility, self.neuron, self.steps = eligibility, neuron, steps
-        self.quarter = eligibility.new_tensor(0.25)
-        self.f: Tensor | float = 1.0
-
-    def add(self, v: Tensor, centred: Tensor, spikes: Tensor, t: int) -> None:
-        """As above; v are the potentials before the reset."""
-        g = torch.addcmul(self.quarter, centred, centred, value=-1, out=centred)
-        g *= SURROGATE_SLOPE
-        if t:
-            self.eligibility.addcmul_(g, self.f, value=1 / self.steps)
-        else:
-            torch.mul(g, 1 / self.steps, out=self.eligibility)
-        if t + 1 < self.steps:
-            self.f = functional.next_sensitivity(self.f, v, g, spikes, self.neuron)
 
 
 def _accumulate_(total: Tensor, maps: Tensor, t: int) -> None:
@@ -246,7 +204,7 @@ def norm_rate(
     for block in _blocks(x):
         v = mean.new_empty(mean[block].shape, dtype=dtype)
         for t in range(steps):
-            current_block = source.charge(v, block, t, 0.0)
+            current_block = source.charge(v, block, t, None)
             if not constant:
                 _accumulate_(mean[block], current_block, t)
             out[t, block] = v

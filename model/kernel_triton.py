@@ -32,16 +32,22 @@ def _normalised(x, scale, shift, channel, mask):
 
 
 @triton.jit
+def _at(maps, t, N):
+    """Where time step t begins; in 64 bits, since T*N may not fit 32."""
+    return maps + tl.cast(t, tl.int64) * N
+
+
+@triton.jit
 def _input(
     current, scale, shift, residual, residual_scale, residual_shift,
     t, offset, channel, mask, N,
     current_steps: tl.constexpr, residual_steps: tl.constexpr, dtype: tl.constexpr,
 ):  # fmt: skip
     """(current_t, normalised current_t + residual_t) of a block; sources with one step repeat."""
-    raw = tl.load(current + (t % current_steps) * N + offset, mask=mask, other=0.0).to(dtype)
+    raw = tl.load(_at(current, t % current_steps, N) + offset, mask=mask, other=0.0).to(dtype)
     x = _normalised(raw, scale, shift, channel, mask)
     if residual is not None:
-        r = tl.load(residual + (t % residual_steps) * N + offset, mask=mask, other=0.0).to(dtype)
+        r = tl.load(_at(residual, t % residual_steps, N) + offset, mask=mask, other=0.0).to(dtype)
         x += _normalised(r, residual_scale, residual_shift, channel, mask)
     return raw, x
 
@@ -79,7 +85,7 @@ def _fire_kernel(
         v = v * decay + x
         spike = v >= threshold
         s = tl.where(spike, 1.0, 0.0).to(dtype)
-        tl.store(spikes + t * N + offset, s.to(spikes.dtype.element_ty), mask=mask)
+        tl.store(_at(spikes, t, N) + offset, s.to(spikes.dtype.element_ty), mask=mask)
         if rate is not None:
             sigmoid = 1.0 / (1.0 + tl.exp(-SLOPE * (v - threshold)))
             g = SLOPE * sigmoid * (1.0 - sigmoid)
@@ -119,7 +125,7 @@ def _norm_kernel(
             t, offset, channel, mask, N, current_steps, residual_steps, dtype,
         )  # fmt: skip
         mean_sum += raw
-        tl.store(out + t * N + offset, x.to(out.dtype.element_ty), mask=mask)
+        tl.store(_at(out, t, N) + offset, x.to(out.dtype.element_ty), mask=mask)
     if mean is not None:
         tl.store(mean + offset, mean_sum / T, mask=mask)
 

@@ -95,6 +95,7 @@ def _apply_kernel(
 
 
 def triton_dtype(dtype: torch.dtype) -> tl.dtype:
+    """That of the sums: float64 for float64 maps, else float32."""
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from model import functional, kernel, online, rate_gradient, rate_pair
 from model.batch_norm import average_of, statistics_in_training
+from model.convolution import Convolution
 from model.functional import Neuron
 from model.online import OnlineStep, map_step
-from model.rate_gradient import Convolution, Normalisation
+from model.rate_gradient import Normalisation
 from model.rate_pair import RatePair, map_pair
 
 Activation = Tensor | RatePair | OnlineStep
@@ -211,7 +212,7 @@ def average_pool(x: Activation, side: int = 1) -> Activation:
 
 
 class AveragePool(nn.AvgPool2d):
-    """Average over windows x windows pixels (commutes with the time mean)."""
+    """Average over window x window pixels (commutes with the time mean)."""
 
     def forward(self, x: Activation) -> Activation:
         """(T*B, C, H, W) -> (T*B, C, H//window, W//window)."""
@@ -222,7 +223,8 @@ class MaxPool(nn.MaxPool2d):
     """Max pooling, which does not commute with the time mean.
 
     Where a pair varies over time, its rate is the maximum of the mean, as in the published rate
-    pass; it then differs from the mean of the train until the next neurons fire.
+    pass; it then differs from the mean of the train until the next neurons fire. Online, the trace
+    is that of the maxima.
     """
 
     def forward(self, x: Activation) -> Activation:
@@ -235,6 +237,8 @@ class MaxPool(nn.MaxPool2d):
             # PyTorch 2.11 pools no bytes in channels_last layout on a CPU.
             return pool(maps.float()).to(maps.dtype)
 
+        if isinstance(x, OnlineStep):
+            return online.pool_maximum(x, self, pool_any)
         pooled = _map(pool_any, x, keeps_counts=True)
         if isinstance(x, RatePair):
             return pooled._replace(rate_is_mean=x.rate_is_mean and x.steps == 1)

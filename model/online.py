@@ -22,14 +22,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import functional
+from model.convolution import Convolution, convolution_backward
 from model.functional import Neuron
-from model.rate_gradient import Convolution, convolution_backward
 
 
 class Past(NamedTuple):
-    """What a layer of neurons remembers: potential after reset and trace (None: no traces)."""
+    """What a layer remembers of the time steps before.
 
-    potential: Tensor
+    potential: (B, ...), after the reset; None of a layer that is no layer of neurons.
+    trace: (B, ...), of its output; None without traces.
+    """
+
+    potential: Tensor | None
     trace: Tensor | None
 
 
@@ -42,14 +46,14 @@ class OnlineStep(NamedTuple):
     value: (B, ...), in the graph of this time step.
     trace: (B, ...), the decaying sum of value so far, outside the graph; None where weights see
         the value itself.
-    memory: the past of every layer of neurons; layers that fire replace theirs.
-    traces: whether neurons keep traces.
+    memory: the past of the layers that have one; each replaces its own.
+    trace_decay: share of a trace that is kept from one time step to the next; None: no traces.
     """
 
     value: Tensor
     trace: Tensor | None
     memory: Memory
-    traces: bool
+    trace_decay: float | None
 
 
 def fire(x: OnlineStep, layer: nn.Module, neuron: Neuron) -> OnlineStep:
@@ -59,13 +63,17 @@ def fire(x: OnlineStep, layer: nn.Module, neuron: Neuron) -> OnlineStep:
     spikes, potential = functional.lif_step(
         current, 0.0 if past is None else past.potential, neuron
     )
-    spikes, trace = spikes.to(x.value.dtype), None
-    if x.traces:
-        trace = spikes.detach()
-        if past is not None:
-            trace = trace + neuron.decay * past.trace
+    spikes = spikes.to(x.value.dtype)
+    trace = _next_trace(spikes, past, x.trace_decay)
     x.memory[layer] = Past(potential.detach(), trace)
     return x._replace(value=spikes, trace=trace)
+
+
+def _next_trace(value: Tensor, past: Past | None, decay: float | None) -> Tensor | None:
+    """abar_t = decay abar_{t-1} + a_t of a layer's output a_t; None without traces."""
+    if decay is None:
+        return None
+    return value.detach() if past is None else value.detach() + decay * past.trace
 
 
 def convolve(x: OnlineStep, convolution: Convolution) -> OnlineStep:
@@ -86,9 +94,21 @@ def linear(x: OnlineStep, weight: Tensor, bias: Tensor | None) -> OnlineStep:
 
 
 def map_step(operation: Callable[[Tensor], Tensor], x: OnlineStep) -> OnlineStep:
-    """Apply an operation without weights to value and trace."""
+    """Apply a linear operation without weights (a norm's map, pooling) to value and trace."""
     trace = None if x.trace is None else operation(x.trace)
     return x._replace(value=operation(x.value), trace=trace)
+
+
+def pool_maximum(
+    x: OnlineStep, layer: nn.Module, operation: Callable[[Tensor], Tensor]
+) -> OnlineStep:
+    """Max pooling by `layer`: not linear, so its output has a trace of its own."""
+    value = operation(x.value)
+    if x.trace is None:
+        return x._replace(value=value)
+    trace = _next_trace(value, x.memory.get(layer), x.trace_decay)
+    x.memory[layer] = Past(None, trace)
+    return x._replace(value=value, trace=trace)
 
 
 def add(x: OnlineStep, y: OnlineStep) -> OnlineStep:

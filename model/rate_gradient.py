@@ -17,20 +17,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model import functional, kernel, spike_convolution
-from model.functional import Neuron
+from model import functional, kernel
+from model.convolution import Convolution, convolution_backward, convolve
+from model.functional import Average, Neuron
 from model.rate_pair import MAX_COUNT, RatePair
-
-
-class Convolution(NamedTuple):
-    """Parameters of a 2-d convolution: weight (C, Ci/groups, k, k), bias (C,) or None, geometry."""
-
-    weight: Tensor
-    bias: Tensor | None
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    groups: int
 
 
 class Normalisation(NamedTuple):
@@ -45,7 +35,7 @@ class Normalisation(NamedTuple):
     mean: Tensor
     inverse_std: Tensor
     from_batch: bool
-    average: Callable[[Tensor], Tensor] | None = None
+    average: Average | None = None
 
 
 def conv_norm(
@@ -69,7 +59,7 @@ def conv_norm(
     assert x.pending is None and not (postpone and (residual or neuron))
     backend, backward_dtype, sparse = x.execution
     with torch.no_grad():
-        current = _convolve(x, convolution)
+        current = convolve(x.train, convolution, are_spikes=x.max_count == 1)
         norm = normalise(current, steps // x.steps)
         scale = norm.gamma * norm.inverse_std
         shift = norm.beta - norm.mean * scale
@@ -117,18 +107,9 @@ def conv_norm(
     )
 
 
-def _convolve(x: RatePair, convolution: Convolution) -> Tensor:
-    """The convolution of the train: of bytes that are spikes without the silent ones."""
-    if x.train.is_floating_point():
-        return torch.nn.functional.conv2d(x.train, *convolution)
-    if x.most == 1:
-        return spike_convolution.convolve(x.train, *convolution)
-    return torch.nn.functional.conv2d(x.train.to(convolution.weight.dtype), *convolution)
-
-
 def _count_steps(x: RatePair, steps: int) -> int | None:
     """`steps` if the rate of x is a count over them that one byte holds."""
-    return steps if 0 < x.most * steps <= MAX_COUNT else None
+    return steps if 0 < x.max_count * steps <= MAX_COUNT else None
 
 
 def _refuse_second_derivative() -> None:
@@ -154,11 +135,11 @@ class _Plan(NamedTuple):
     count_steps: int | None
     kept_dtype: torch.dtype
     backward_dtype: torch.dtype
-    average: Callable[[Tensor], Tensor] | None
+    average: Average | None
 
 
 class _ConvNormGradient(torch.autograd.Function):
-    """Gives a firing rate, computed outside the graph, its gradient.
+    """Gives a rate, computed outside the graph, its gradient.
 
     g       = grad_rate * eligibility                             (B, C, H', W'); without neurons:
                                                                   g = grad_rate
@@ -218,20 +199,6 @@ class _ConvNormGradient(torch.autograd.Function):
         if g_bias is not None:
             g_bias = g_bias.to(weight.dtype)
         return None, g_x, g, g_weight, g_bias, g_gamma, g_beta, *(None,) * 5
-
-
-def convolution_backward(
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    geometry: tuple[tuple[int, int], tuple[int, int], tuple[int, int], int],
-    needs: tuple[bool, bool, bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of a convolution with respect to (x, weight, bias), where needed."""
-    stride, padding, dilation, groups = geometry
-    return torch.ops.aten.convolution_backward(
-        grad, x, weight, [weight.shape[0]], stride, padding, dilation, False, [0, 0], groups, needs
-    )
 
 
 def fire(x: RatePair, neuron: Neuron, steps: int) -> RatePair:

@@ -22,8 +22,8 @@ class RatePair(NamedTuple):
     train: (T*B, ...) with index t*B + b, or (B, ...) if constant in time; outside the graph;
         bytes where execution is sparse and values are counts of spikes.
     rate:  (B, ...), the mean of train over time; in the graph.
-    most: the greatest number of spikes that a value of train may count (1 for a spike train), so
-        that rate is a count over T; 0 where values are no counts.
+    max_count: the greatest number of spikes that a value of train may count (1 for a spike train),
+        so that rate is a count over T; 0 where values are no counts.
     execution: how the layers that read it compute.
     pending: scale and shift (C,) that are still to be applied to train, not to rate; only a
         residual may have them, and the layer that adds it applies them as it goes.
@@ -33,7 +33,7 @@ class RatePair(NamedTuple):
 
     train: Tensor
     rate: Tensor
-    most: int = 0
+    max_count: int = 0
     execution: Execution = DEFAULT_EXECUTION
     pending: tuple[Tensor, Tensor] | None = None
     rate_is_mean: bool = True
@@ -61,21 +61,23 @@ def map_pair(
         train = train.to(x.rate.dtype)
     with torch.no_grad():
         train = operation(train)
-    return x._replace(train=train, rate=operation(x.rate), most=x.most if keeps_counts else 0)
+    return x._replace(
+        train=train, rate=operation(x.rate), max_count=x.max_count if keeps_counts else 0
+    )
 
 
 def add(x: RatePair, y: RatePair) -> RatePair:
     """The sum of two pairs of one shape; counts of spikes add up to counts."""
     assert x.pending is None and y.pending is None
-    most = x.most + y.most if x.most and y.most else 0
+    max_count = x.max_count + y.max_count if x.max_count and y.max_count else 0
     train = x.over_time()
-    if most > MAX_COUNT and not train.is_floating_point():
+    if max_count > MAX_COUNT and not train.is_floating_point():
         train = train.to(x.rate.dtype)
     with torch.no_grad():
         train = (train + y.over_time()).flatten(0, 1)
     return x._replace(
         train=train,
         rate=x.rate + y.rate,
-        most=most,
+        max_count=max_count,
         rate_is_mean=x.rate_is_mean and y.rate_is_mean,
     )

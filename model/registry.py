@@ -97,7 +97,7 @@ def build_model(
     if branch_pool is not None:
         counts["branch_pool"] = branch_pool
     for name, value in counts.items():
-        if not isinstance(value, int) or value < 1:
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
     options = dict(architecture.options)
     if architecture.large_stem:
@@ -118,10 +118,16 @@ def build_model(
 def _checked_neuron(
     decay: float, thresh: float, v_reset: float | None, detach_reset: bool
 ) -> Neuron:
+    numbers = {"decay": decay, "thresh": thresh} | ({} if v_reset is None else {"v_reset": v_reset})
+    for name, value in numbers.items():
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise ValueError(f"{name} must be a number, got {value!r}")
+    if not isinstance(detach_reset, bool):
+        raise ValueError(f"detach_reset must be True or False, got {detach_reset!r}")
     if not 0 <= decay <= 1:
         raise ValueError(f"decay must lie in [0, 1], got {decay}")
     if not 0 < thresh < float("inf"):
         raise ValueError(f"thresh must be a finite number > 0, got {thresh}")
-    if v_reset is not None and not v_reset < thresh:
-        raise ValueError(f"v_reset must be None or below thresh {thresh}, got {v_reset}")
+    if v_reset is not None and not -float("inf") < v_reset < thresh:
+        raise ValueError(f"v_reset must be None or finite and below thresh {thresh}, got {v_reset}")
     return Neuron(decay, thresh, v_reset, detach_reset)

@@ -2,7 +2,7 @@
 
 A spike is 0 or 1, so that a convolution only adds up the weights of the inputs that fire; where
 few do, that takes less time than a dense convolution. The work is done by `spike_convolution.cpp`.
-Where that cannot be compiled a line says so, once, and convolutions are dense.
+Where that cannot be compiled a line says so, once, and `can_skip` is False.
 """
 
 from __future__ import annotations
@@ -11,12 +11,35 @@ from functools import cache
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from model import compiled_operator
 
 SOURCE = Path(__file__).with_suffix(".cpp")
+
+
+def can_skip(
+    spikes: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, int],
+    padding: tuple[int, int],
+    dilation: tuple[int, int],
+    groups: int,
+) -> bool:
+    """Whether `convolve` takes these; arguments as of `torch.nn.functional.conv2d`.
+
+    Not on other devices than a CPU, with groups or dilation, under autocast, in other dtypes than
+    fp32 and fp64, or without a compiler.
+    """
+    return (
+        spikes.device.type == "cpu"
+        and dilation == (1, 1)
+        and groups == 1
+        and weight.dtype in (torch.float32, torch.float64)
+        and not torch.is_autocast_enabled("cpu")
+        and is_available()
+    )
 
 
 def convolve(
@@ -25,26 +48,12 @@ def convolve(
     bias: Tensor | None,
     stride: tuple[int, int],
     padding: tuple[int, int],
-    dilation: tuple[int, int],
-    groups: int,
 ) -> Tensor:
-    """`conv2d` of spikes, outside the graph.
+    """`conv2d` of spikes, outside the graph, where `can_skip` says so.
 
-    Args: spikes (N, Ci, H, W), bytes that are 0 or 1; the others as of
-    `torch.nn.functional.conv2d`. Returns: (N, C, H', W') in the weight's dtype.
-    Dense where the silent inputs cannot be skipped: on other devices than a CPU, with groups or
-    dilation, under autocast, in other dtypes than fp32 and fp64, or without a compiler.
+    Args: spikes (N, Ci, H, W), bytes that are 0 or 1; weight (C, Ci, k, k), bias (C,) or None.
+    Returns: (N, C, H', W') in the weight's dtype.
     """
-    fits = (
-        spikes.device.type == "cpu"
-        and dilation == (1, 1)
-        and groups == 1
-        and weight.dtype in (torch.float32, torch.float64)
-        and not torch.is_autocast_enabled("cpu")
-        and is_available()
-    )
-    if not fits:
-        return F.conv2d(spikes.to(weight.dtype), weight, bias, stride, padding, dilation, groups)
     run = torch.ops.spiking_cpu.spike_convolution
     return run(spikes, weight.detach(), None if bias is None else bias.detach(), stride, padding)
 

@@ -26,13 +26,15 @@ def reliable_teacher(
 ) -> tuple[Tensor, Tensor]:
     """Mean logits of the heads whose largest logit is the label's, sample by sample.
 
-        teacher_b = mean of z_nb over { n : argmax z_nb = y_b };   weight_b = 1 if there is one
+        teacher_b = mean of z_nb over { n : argmax z_nb = y_b };   reliable_b = there is one
 
     Args, for every teacher: logits (N, B, K); labels (B,); progress: share of the training that is
     done, 0 to 1.
-    Returns, from every teacher: logits (B, K), zero where the weight is; weight (B,).
+    Returns, from every teacher: logits (B, K), zero where the weight is; weight (B,), from this
+    one whether the sample is reliable, bool.
     """
-    return _weighted_mean(logits, _is_right(logits, labels).to(logits.dtype))
+    right = _is_right(logits, labels)
+    return _weighted_mean(logits, right.to(logits.dtype))[0], right.any(0)
 
 
 def soft_teacher(logits: Tensor, labels: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:

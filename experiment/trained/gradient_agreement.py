@@ -45,8 +45,13 @@ def cosine(a: Tensor, b: Tensor) -> float:
 
 
 def copy_of(trained: Trained, method: str) -> RateModel:
-    """A network with the trained weights, without branches, that trains by `method`."""
+    """A network with the trained weights, without branches, that trains by `method`.
+
+    Rate gradients have the whole derivative of a hard reset, so BPTT must not detach it either.
+    """
     arguments: dict[str, Any] = {name: trained.arguments[name] for name in NETWORK_ARGUMENTS}
+    if arguments["v_reset"] is not None:
+        arguments["detach_reset"] = False
     net = build_model(**arguments, method=method, num_classes=len(trained.data.class_names),
                       in_channels=trained.net.in_channels)  # fmt: skip
     weights = trained.net.state_dict()

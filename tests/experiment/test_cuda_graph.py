@@ -13,7 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from experiment.cuda_graph import GraphedPass
-from experiment.engine import accumulate_gradients, graphed_pass, train_one_epoch
+from experiment.engine import train_one_epoch
+from experiment.gradient_pass import accumulate_gradients, gradient_pass
 from model import TEACHERS, build_model, functional, kernel
 from model.distillation import SelfDistillationLoss
 from tests.support.micro_training import ONE_PROCESS, micro_images, micro_recipe, micro_state
@@ -31,12 +32,9 @@ def to_input(images):
     return images.float() / 64
 
 
-def train_epoch(state, group, *, graphed=None, convert=to_input):
+def train_epoch(state, run, group=ONE_PROCESS, convert=to_input):
     """An epoch whose last batch is smaller."""
-    steps = train_one_epoch(
-        state, batches_of(11, 4), loss_of(), convert, "none", group, graphed=graphed
-    )
-    assert list(steps) == [4, 4, 3]
+    assert list(train_one_epoch(state, batches_of(11, 4), run, convert, group)) == [4, 4, 3]
 
 
 def loss_of():
@@ -47,14 +45,13 @@ def test_training_by_replay_equals_training():
     """Weights, running statistics and metrics after two epochs; recorded once for both."""
     log, states = [], [micro_state() for _ in range(2)]
     plain, replayed = states
-    run = partial(accumulate_gradients, replayed, loss_function=loss_of(), amp="none")
-    graphed = GraphedPass(run, replayed.net, 4, record_here(replayed.net, log))
-    for state, graph in ((plain, None), (replayed, graphed)):
+    passes = [partial(accumulate_gradients, state, loss_of(), "none") for state in states]
+    passes[1] = GraphedPass(passes[1], replayed.net, 4, record_here(replayed.net, log))
+    for state, run in zip(states, passes, strict=True):
         last = batches_of(11, 4)[-1:]  # as after a resume: the smaller batch comes first
-        assert list(train_one_epoch(state, last, loss_of(), to_input, "none", ONE_PROCESS,
-                                    graphed=graph)) == [3]  # fmt: skip
+        assert list(train_one_epoch(state, last, run, to_input, ONE_PROCESS)) == [3]
         for _ in range(2):
-            train_epoch(state, ONE_PROCESS, graphed=graph)
+            train_epoch(state, run)
     assert log == ["recorded"] + 4 * ["replayed"]
     assert replayed.means.means() == plain.means.means()
     for name, value in plain.net.state_dict().items():
@@ -67,7 +64,7 @@ def test_recording_moves_nothing():
     tracked = int(state.net.stem.norm.num_batches_tracked)
 
     def run(inputs, labels):
-        loss, heads = accumulate_gradients(state, inputs, labels, loss_of(), "none")
+        loss, heads = accumulate_gradients(state, loss_of(), "none", inputs, labels)
         seen.append(int(state.net.stem.norm.num_batches_tracked))
         return loss, heads
 
@@ -77,10 +74,11 @@ def test_recording_moves_nothing():
     assert int(state.net.stem.norm.num_batches_tracked) == tracked + 1
 
 
-def test_a_recipe_without_a_graph_has_none():
+def test_a_recipe_has_a_graph_if_it_says_so():
     group = Group(0, 1, torch.device("cpu"))
-    assert graphed_pass(micro_state(), loss_of(), micro_recipe(), group) is None
-    assert graphed_pass(micro_state(), loss_of(), micro_recipe(cuda_graph=True), group) is not None
+    for wanted in (False, True):
+        run = gradient_pass(micro_state(), loss_of(), micro_recipe(cuda_graph=wanted), group)
+        assert isinstance(run, GraphedPass) is wanted
 
 
 @pytest.mark.parametrize(
@@ -96,7 +94,7 @@ def test_what_no_graph_holds_is_refused(method, changes, world_size):
     """The command line ignores --cuda_graph there, with a warning."""
     group, recipe = Group(0, world_size, torch.device("cpu")), micro_recipe(cuda_graph=True)
     with pytest.raises(AssertionError):
-        graphed_pass(micro_state(method=method), loss_of(), replace(recipe, **changes), group)
+        gradient_pass(micro_state(method=method), loss_of(), replace(recipe, **changes), group)
 
 
 class HostCopies(TorchDispatchMode):
@@ -144,9 +142,9 @@ def test_a_recorded_graph_trains_like_the_engine(method):
     for cuda_graph in (False, True):
         state = micro_state(method=method)
         state.net.to(group.device, torch.float64)
-        graphed = graphed_pass(state, loss_of(), micro_recipe(cuda_graph=cuda_graph), group)
+        run = gradient_pass(state, loss_of(), micro_recipe(cuda_graph=cuda_graph), group)
         for _ in range(3):
-            train_epoch(state, group, graphed=graphed, convert=lambda x: x.double() / 64)
+            train_epoch(state, run, group, convert=lambda x: x.double() / 64)
             state.net.eval()
             state.net(torch.randn(2, 2, 9, 7, dtype=torch.float64, device=group.device))
             memory.append(torch.cuda.memory_allocated())

@@ -15,6 +15,7 @@ from torch.utils.data import TensorDataset
 from experiment import engine, evaluation
 from experiment.cifar.main import main as cifar_main
 from experiment.failure import NonFiniteError
+from experiment.gradient_pass import gradient_pass
 from experiment.recipe import Recipe
 from experiment.training_state import TrainingState
 from model import RateModel, build_model
@@ -79,7 +80,8 @@ def train_steps(
         parts += zip(images.chunk(accum), labels.chunk(accum), strict=True)
     average = group.mean if group.world_size > 1 else None
     loss = SelfDistillationLoss(RECIPE.alp, beta, average=average)
-    steps = engine.train_one_epoch(state, parts, loss, lambda x: x, "none", group, accum)
+    run = gradient_pass(state, loss, RECIPE, group)
+    steps = engine.train_one_epoch(state, parts, run, lambda x: x, group, accum)
     assert sum(1 for _ in steps) == 2
     own_reliable = state.means.means()["reliable"]
     state.means.gather(group.sum, keep=True)
@@ -180,9 +182,10 @@ def poisoned_steps(group: Group) -> dict:
     if group.rank == group.world_size - 1:
         batches[1][0][0, 0, 3, 3] = math.nan
     loss = SelfDistillationLoss(0.5, 0.3, average=group.mean)
+    run = gradient_pass(state, loss, RECIPE, group)
     steps, weights = 0, {}
     try:
-        for _ in engine.train_one_epoch(state, batches, loss, lambda x: x, "none", group):
+        for _ in engine.train_one_epoch(state, batches, run, lambda x: x, group):
             steps += 1
             weights = {name: p.detach().clone() for name, p in net.named_parameters()}
     except NonFiniteError as error:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from experiment.engine import fit, train_one_epoch
 from experiment.failure import NonFiniteError, Stopped
+from experiment.gradient_pass import gradient_pass
 from experiment.recorder import Recorder
 from model import METHODS
 from model.distillation import SelfDistillationLoss
@@ -26,6 +27,8 @@ from tests.support.micro_training import (
 )
 from util.signals import StopRequest
 
+LOSS = SelfDistillationLoss(0.7, 0.3)
+
 
 def batches_of(count, size, seed=5):
     return list(DataLoader(micro_images(count, seed=seed), batch_size=size))
@@ -35,9 +38,9 @@ def weights_of(net):
     return {name: value.clone() for name, value in net.named_parameters()}
 
 
-def step_through(state, batches, to_input=lambda images: images.float() / 64):
-    loss_function = SelfDistillationLoss(0.7, 0.3)
-    return train_one_epoch(state, batches, loss_function, to_input, "none", ONE_PROCESS)
+def step_through(state, batches, loss_function=LOSS):
+    run = gradient_pass(state, loss_function, micro_recipe(), ONE_PROCESS)
+    return train_one_epoch(state, batches, run, micro_data().to_input, ONE_PROCESS)
 
 
 def loss_by_hand(heads, labels, alp, beta, tau=3.0):
@@ -87,11 +90,10 @@ def test_means_are_those_of_the_samples():
     losses = []
 
     def remembering(heads, labels):
-        losses.append((SelfDistillationLoss(0.7, 0.3)(heads, labels), len(labels)))
+        losses.append((LOSS(heads, labels), len(labels)))
         return losses[-1][0]
 
-    to_input = micro_data().to_input
-    list(train_one_epoch(state, batches_of(11, 4), remembering, to_input, "none", ONE_PROCESS))
+    list(step_through(state, batches_of(11, 4), remembering))
     mean = sum(loss.total.item() * count for loss, count in losses) / 11
     assert state.means.means()["total"] == pytest.approx(mean, rel=1e-6)
 

@@ -21,6 +21,7 @@ def flags():
         ("--method bptt --sparse --compile", "--sparse, --compile: this --method has no rate"),
         ("--device cpu --cuda_graph", "--cuda_graph: it needs a GPU"),
         ("--accum 2 --cuda_graph", "--cuda_graph: a graph holds one pass"),
+        ("--v_reset 0 --detach_reset", "--detach_reset: rate gradients have the whole derivative"),
         ("--amp bf16 --sparse", "--sparse: convolutions in bfloat16"),
         ("--dataset Digits --data_path data", "--data_path: this --dataset needs no files"),
     ],

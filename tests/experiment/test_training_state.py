@@ -5,6 +5,7 @@ import torch
 
 from benchmark.fault.micro_run import digest
 from experiment.engine import train_one_epoch
+from experiment.gradient_pass import gradient_pass
 from model.distillation import SelfDistillationLoss
 from tests.support.micro_training import ONE_PROCESS, micro_data, micro_images, micro_recipe
 from tests.support.micro_training import micro_state as new_state
@@ -12,8 +13,8 @@ from util.checkpoint import load_checkpoint, save_checkpoint
 
 
 def train(state, batches):
-    loss_function, to_input = SelfDistillationLoss(0.7, 0.3), micro_data().to_input
-    for _ in train_one_epoch(state, batches, loss_function, to_input, "none", ONE_PROCESS):
+    run = gradient_pass(state, SelfDistillationLoss(0.7, 0.3), micro_recipe(), ONE_PROCESS)
+    for _ in train_one_epoch(state, batches, run, micro_data().to_input, ONE_PROCESS):
         pass
 
 

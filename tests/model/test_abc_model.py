@@ -74,3 +74,12 @@ def test_spiking_layers_fire_zeros_and_ones() -> None:
 def test_inputs_that_do_not_fit_are_refused(shape: tuple, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         tiny()(torch.randn(shape))
+
+
+def test_what_belongs_to_another_mode_is_refused() -> None:
+    net, x = tiny(), torch.randn(B, 3, 12, 12)
+    with pytest.raises(ValueError, match="a memory is for online methods"):
+        net(x, {})
+    for logits in (net.time_logits, net.all_logits):
+        with pytest.raises(ValueError, match="belong to eval mode"):
+            logits(x)

@@ -14,15 +14,18 @@ import torch.nn.functional as F
 from torch.utils import cpp_extension
 
 from model import compiled_operator, spike_convolution
+from model.convolution import Convolution, convolve
 from tests.support.compiler import needs_compiler
 
 ROOT = Path(__file__).parents[2]
 SOURCE = spike_convolution.SOURCE
 USE = """
 import torch
-from model.spike_convolution import convolve, is_available
+from model.convolution import Convolution, convolve
+from model.spike_convolution import is_available
 spikes, weight = torch.ones(1, 2, 3, 3, dtype=torch.uint8), torch.ones(4, 2, 1, 1)
-print("available", is_available(), convolve(spikes, weight, None, (1, 1), (0, 0), (1, 1), 1).sum())
+convolution = Convolution(weight, None, (1, 1), (0, 0), (1, 1), 1)
+print("available", is_available(), convolve(spikes, convolution, are_spikes=True).sum())
 """
 
 
@@ -77,8 +80,9 @@ def test_without_a_compiler_convolutions_are_dense(
     """One line says why; the result is right."""
     monkeypatch.setattr(cpp_extension, "get_cxx_compiler", lambda: compiler)
     spikes, weight = torch.ones(1, 2, 4, 4, dtype=torch.uint8), torch.randn(3, 2, 3, 3)
+    convolution = Convolution(weight, None, (1, 1), (1, 1), (1, 1), 1)
     for _ in range(2):
-        out = spike_convolution.convolve(spikes, weight, None, (1, 1), (1, 1), (1, 1), 1)
+        out = convolve(spikes, convolution, are_spikes=True)
         assert out.equal(F.conv2d(spikes.float(), weight, None, 1, 1))
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith("convolutions of spikes are dense, and slower than on numbers: ")

@@ -4,8 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.distillation import SelfDistillationLoss
-from model.teacher import reliable_teacher
+from model.distillation import SelfDistillationLoss, reliable_teacher
 
 N, B, K = 3, 7, 5
 
@@ -53,6 +52,7 @@ def test_teacher_is_the_mean_of_the_heads_that_are_right(batch) -> None:
     logits, labels = batch
     teacher, reliable = reliable_teacher(logits.requires_grad_(), labels)
     assert not teacher.requires_grad
+    assert (reliable.dtype, reliable.shape) == (torch.bool, (B,))
     assert not reliable[0] and reliable[1]
     torch.testing.assert_close(teacher[0], torch.zeros(K, dtype=torch.float64))
     torch.testing.assert_close(teacher[1], logits[:, 1].mean(0))

@@ -24,3 +24,6 @@ def test_an_unknown_block_is_refused():
     net.stages[1][0] = nn.Identity()
     with pytest.raises(ValueError, match=r"cannot fold stages\.1\.0 \(Identity\)"):
         fold(net)
+    net.stem = nn.Conv2d(3, 2, 3)
+    with pytest.raises(ValueError, match=r"cannot fold the stem \(Conv2d\)"):
+        fold(net)

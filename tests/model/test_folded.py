@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from model import build_model
+from model import build_model, functional
 from model.fold import fold
-from model.folded import FoldedNetwork, Stream, observed
+from model.folded import FoldedNetwork, Neurons, Stream, observed
+from model.functional import Neuron
 from tests.support.trained_run import stir
 
 ARCHS = (
@@ -102,6 +103,19 @@ def test_step_keeps_no_state_and_refuses_potentials_of_another_batch():
         folded.step(x[1][:1], potentials)
     with pytest.raises(ValueError, match=r"potentials of stages\.0\.0\.unit1 have shape None"):
         folded.step(x[1], potentials[:1])
+    with pytest.raises(ValueError, match="got 18 potentials for 17 spiking layers"):
+        folded.step(x[1], [*potentials, potentials[-1]])
+
+
+@torch.no_grad()
+def test_potentials_are_never_below_fp32():
+    neurons = Neurons("layer", Neuron(decay=0.5))
+    current = torch.randn(3, 40, 5, 7).to(torch.bfloat16)
+    _, spikes, u = neurons.advance(None, current[0])
+    assert (spikes.dtype, u.dtype) == (torch.bfloat16, torch.float32)
+    folded = fold(make("resnet18"))
+    expected = functional.lif_spikes(current, 3, neurons.neuron)
+    assert torch.equal(folded.over_time(neurons, current.flatten(0, 1)), expected.flatten(0, 1))
 
 
 @pytest.mark.parametrize("shape, message", [
@@ -113,5 +127,5 @@ def test_wrong_shapes_are_refused_in_a_sentence(shape, message):
     with pytest.raises(ValueError, match=message):
         folded(torch.zeros(shape, dtype=torch.float64))
     if len(shape) != 4:
-        with pytest.raises(ValueError, match="expected a frame"):
+        with pytest.raises(ValueError, match="expected images"):
             folded.step(torch.zeros(shape, dtype=torch.float64))

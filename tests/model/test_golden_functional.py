@@ -5,11 +5,10 @@ import torch
 import torch.nn.functional as F
 
 from model import functional, kernel, rate_gradient
-from model.distillation import SelfDistillationLoss
+from model.distillation import SelfDistillationLoss, reliable_teacher
 from model.functional import Neuron
 from model.layer import ConvNorm
 from model.rate_pair import RatePair
-from model.teacher import reliable_teacher
 from tests.support import golden
 from tests.support.published_loss import published_loss
 
@@ -87,6 +86,18 @@ def test_batch_statistics_normalise_the_spike_train(name, batch_statistics):
     eps = BN_CASES[name]["eps"]
     out = F.batch_norm(x, *batch_statistics(x), expected["gamma"], expected["beta"], eps=eps)
     assert_close(out.view_as(expected["spike_out"]), expected["spike_out"], 1e-11)
+
+
+def test_batch_norm_backward_centres_bfloat16_in_fp32():
+    """A mean over many values, far from zero, is no number of eight bits."""
+    generator = torch.Generator().manual_seed(2)
+    y = (torch.randn(4, 3, 9, 7, generator=generator) + 10).to(torch.bfloat16)
+    grad = torch.randn(4, 3, 9, 7, generator=generator)
+    mean, variance = functional.batch_statistics(y.float())
+    arguments = mean, torch.rsqrt(variance), torch.ones(3)
+    own, *_ = functional.rate_batch_norm_backward(grad, y, *arguments)
+    expected, *_ = functional.rate_batch_norm_backward(grad, y.float(), *arguments)
+    torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", BN_CASES)

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from model import Execution, build_model
-from model.distillation import SelfDistillationLoss
-from model.teacher import reliable_teacher
+from model.distillation import SelfDistillationLoss, reliable_teacher
 from tests.support import golden
 from tests.support.golden_case import (
     Subject,

@@ -43,8 +43,9 @@ def test_environment_variable_decides_where_nothing_else_does(monkeypatch):
 def test_unknown_choices_are_refused(monkeypatch):
     with pytest.raises(ValueError, match="unknown backend 'fast': choose one of auto, compiled"):
         build(backend="fast")
-    with pytest.raises(ValueError, match=r"floating-point dtype or None, got torch\.int8"):
-        build(convolution_backward=torch.int8)
+    for wrong in (torch.int8, torch.float8_e4m3fn, "bfloat16"):
+        with pytest.raises(ValueError, match=r"must be None or one of torch\.bfloat16, .*, got "):
+            build(convolution_backward=wrong)
     monkeypatch.setenv("SPIKING_KERNEL", "quick")
     with pytest.raises(ValueError, match="unknown SPIKING_KERNEL 'quick'"):
         build()

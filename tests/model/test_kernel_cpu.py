@@ -47,6 +47,15 @@ def test_backward(dtype, channels_last, from_batch, fires):
         assert backward_problems(case, run, wants_sum=wants_sum, **options) == []
 
 
+def test_without_neurons_no_time_step_reads_another():
+    current = torch.zeros(2, 1, 3, 2, 2)
+    current[0, 0, 1] = torch.inf
+    ones, zeros = torch.ones(3), torch.zeros(3)
+    for run in (kernel_cpu.norm_rate, functional.norm_rate):
+        out, _ = run(current.clone(), ones, zeros, None)
+        assert torch.equal(out, current)
+
+
 def test_overwriting_reuses_the_memory_of_the_current():
     current = torch.randn(3, 2, 5, 4, 4)
     fired = kernel_cpu.norm_lif_rate(current, None, None, None, 3, Neuron(), overwrite=True)

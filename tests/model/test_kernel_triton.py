@@ -5,6 +5,7 @@ process of their own. Neither needs a GPU.
 """
 
 import os
+import re
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from unittest.mock import patch
@@ -46,5 +47,13 @@ def test_backward(channels_last, from_batch, fires, interpreter):
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("kernel", ["fire", "spikes", "norm", "sum", "apply"])
 def test_compiles_for_an_h100_without_one(kernel, dtype):
-    assembly = compile_for_gpu(kernel, dtype)
-    assert ".target sm_90" in assembly
+    assert ".target sm_90" in compile_for_gpu(kernel, dtype)["ptx"]
+
+
+@pytest.mark.parametrize("kernel", ["fire", "spikes", "norm"])
+def test_maps_of_all_time_steps_are_addressed_in_64_bits(kernel):
+    """T*B*C*H*W may not fit 32."""
+    lines = compile_for_gpu(kernel, "fp32")["ttir"].splitlines()
+    additions = [line for line in lines if "tt.addptr" in line]
+    assert len(additions) > 8
+    assert all(re.search(r"\bi64\b|xi64>", line.rpartition(",")[2]) for line in additions)

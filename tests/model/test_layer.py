@@ -71,9 +71,9 @@ def test_a_sum_of_spike_trains_counts_spikes() -> None:
     x, y = fire(pair(5, 6, 7)), fire(pair(5, 6, 7))
     total = add(add(x, y), x)
     assert_consistent(total)
-    assert total.most == 3
+    assert total.max_count == 3
     assert set(total.train.unique().tolist()) == {0.0, 1.0, 2.0, 3.0}
-    assert add(x, pair(5, 6, 7)).most == 0
+    assert add(x, pair(5, 6, 7)).max_count == 0
 
 
 def test_max_pool_takes_the_maximum_of_the_mean() -> None:

@@ -7,7 +7,7 @@ from spikingjelly.activation_based import functional, layer, neuron, surrogate
 from torch import Tensor, nn
 
 from model import build_model
-from model.layer import AveragePool, ConvNormLIF, Linear, average_pool
+from model.layer import AveragePool, ConvNormLIF, Linear, MaxPool, average_pool
 from model.online import OnlineStep
 from tests.model.test_bptt import CLASSES, WIDTH, assert_close
 from tests.support.observe import reference_names
@@ -70,7 +70,7 @@ def test_ottt_equals_spikingjelly() -> None:
     labels = torch.arange(B)
     memory: dict = {}
     for frame in frames:
-        logits = ours(OnlineStep(frame, None, memory, traces=True)).value
+        logits = ours(OnlineStep(frame, None, memory, NEURON["decay"])).value
         F.cross_entropy(logits, labels).backward()
         wanted = theirs(frame)
         wanted = wanted[0] if isinstance(wanted, list) else wanted
@@ -196,6 +196,18 @@ def test_forward_of_all_steps_is_the_mean_of_the_passes(method: str) -> None:
     assert net.passes == len(steps) == T
 
 
+def test_the_trace_of_a_maximum_is_the_decaying_sum_of_maxima() -> None:
+    """Not the maximum of the trace, which differs where the largest spike moves."""
+    pool, decay = MaxPool(2), 0.5
+    frames = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]], [[[0.0, 1.0], [0.0, 0.0]]]])
+    memory, trace = {}, torch.zeros(1, 1, 2, 2)
+    for frame, expected in zip(frames, (1.0, 1.5), strict=True):
+        trace = decay * trace + frame[None]
+        out = pool(OnlineStep(frame[None], trace, memory, decay))
+        assert (out.value.item(), out.trace.item()) == (1.0, expected)
+    assert pool(OnlineStep(frame[None], None, memory, None)).trace is None
+
+
 def test_the_graph_of_a_step_ends_at_the_step_before() -> None:
     net, frames, labels = online_network("ottt")
     passes = net.training_passes(frames)
@@ -210,7 +222,7 @@ def test_autocast_keeps_gradients_near_those_of_full_precision(method: str) -> N
     torch.manual_seed(0)
     stack = _Stack()
     frame, memory = torch.randn(B, 2, 9, 7), {}
-    traces = method == "ottt"
+    traces = 0.5 if method == "ottt" else None
     with torch.autocast("cpu", torch.bfloat16):
         logits = stack(OnlineStep(frame, None, memory, traces)).value
         logits = stack(OnlineStep(frame, None, memory, traces)).value

@@ -23,11 +23,11 @@ T, B = 3, 2
 NEURON = Neuron(threshold=0.5)
 
 
-def pair(channels: int = 4, *, most: int = 1) -> RatePair:
+def pair(channels: int = 4, *, max_count: int = 1) -> RatePair:
     """Spikes (T*B, channels, 6, 5) and their rate, a leaf."""
     generator = torch.Generator().manual_seed(1)
     train = (torch.rand(T * B, channels, 6, 5, generator=generator) < 0.4).double()
-    return RatePair(train, train.unflatten(0, (T, B)).mean(0).requires_grad_(), most)
+    return RatePair(train, train.unflatten(0, (T, B)).mean(0).requires_grad_(), max_count)
 
 
 def layer(kind=ConvNormLIF, *, bias: bool = True) -> ConvNorm:
@@ -48,8 +48,8 @@ def gradients(module: nn.Module, x: RatePair) -> list[Tensor]:
 def test_counts_of_spikes_lose_nothing():
     """Keeping the input rate in one byte gives the gradients of keeping it whole."""
     found = []
-    for most in (1, 0):
-        module, x = layer(), pair(most=most)
+    for max_count in (1, 0):
+        module, x = layer(), pair(max_count=max_count)
         backward(module(x))
         found.append(gradients(module, x))
     for own, expected in zip(*found, strict=True):

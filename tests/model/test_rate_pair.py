@@ -34,13 +34,13 @@ def test_an_operation_acts_on_both_parts_and_is_differentiated_at_the_rate():
     x = pair()
     out = map_pair(lambda maps: 0.3 * maps.flatten(1), x)
     assert_mean(out)
-    assert out.most == 0 and not out.train.requires_grad
+    assert out.max_count == 0 and not out.train.requires_grad
     out.rate.sum().backward()
     assert x.rate.grad.eq(0.3).all()
 
 
 def test_values_that_are_only_selected_stay_counts():
-    assert map_pair(lambda maps: maps[:, :, ::2], pair(), keeps_counts=True).most == 1
+    assert map_pair(lambda maps: maps[:, :, ::2], pair(), keeps_counts=True).max_count == 1
 
 
 def test_bytes_stay_bytes_while_they_count_spikes():
@@ -57,17 +57,17 @@ def test_sums_are_counts_of_the_spikes_of_both(constant, dtype):
     x, y = (pair(constant=c, dtype=dtype, seed=i) for i, c in enumerate(constant))
     out = add(x, y)
     assert_mean(out)
-    assert (out.most, out.train.dtype) == (2, dtype)
+    assert (out.max_count, out.train.dtype) == (2, dtype)
     assert int(out.train.max()) == 2
 
 
 def test_a_sum_with_values_that_are_no_counts_is_none():
     x = pair(dtype=torch.uint8)
-    out = add(x, pair()._replace(most=0, rate_is_mean=False))
-    assert out.most == 0 and out.train.is_floating_point() and not out.rate_is_mean
+    out = add(x, pair()._replace(max_count=0, rate_is_mean=False))
+    assert out.max_count == 0 and out.train.is_floating_point() and not out.rate_is_mean
 
 
 def test_a_sum_that_no_byte_holds_is_no_byte():
     x = pair(dtype=torch.uint8)
-    x = x._replace(train=200 * x.train, rate=200 * x.rate, most=200)
+    x = x._replace(train=200 * x.train, rate=200 * x.rate, max_count=200)
     assert_mean(add(x, x))

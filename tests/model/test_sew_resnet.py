@@ -44,7 +44,7 @@ def test_a_block_counts_its_spikes_and_keeps_its_input_in_bytes() -> None:
     x = fire(RatePair(current, current.unflatten(0, (T, B)).mean(0).requires_grad_()))
     blocks = [SEWBlock(4, 4, 1, steps=T, neuron=neuron) for _ in range(2)]
     out = blocks[1](blocks[0](x))
-    assert out.most == 3
+    assert out.max_count == 3
     assert out.train.max() == 3
     torch.testing.assert_close(out.rate, out.train.unflatten(0, (T, B)).mean(0))
     kept = []

@@ -51,7 +51,7 @@ def test_equals_the_dense_convolution(case, channels_last, dtype):
     """Its error against float64 is at most twice that of the dense one, plus some roundings."""
     for bias in (True, False):
         spikes, weight, shift = case.arguments(dtype, channels_last=channels_last, bias=bias)
-        geometry = case.stride, case.padding, (1, 1), 1
+        geometry = case.stride, case.padding
         own = spike_convolution.convolve(spikes, weight, shift, *geometry)
         plain = F.conv2d(spikes.to(dtype), weight, shift, *geometry)
         wide = None if shift is None else shift.double()
@@ -67,7 +67,7 @@ def test_equals_the_dense_convolution(case, channels_last, dtype):
 @pytest.mark.parametrize("firing", [0.0, 1.0])
 def test_silent_and_saturated_inputs(firing):
     spikes, weight, bias = SIZES[0].arguments(torch.float64, firing=firing)
-    out = spike_convolution.convolve(spikes, weight, bias, (1, 1), (1, 1), (1, 1), 1)
+    out = spike_convolution.convolve(spikes, weight, bias, (1, 1), (1, 1))
     torch.testing.assert_close(out, F.conv2d(spikes.double(), weight, bias, 1, 1))
 
 
@@ -78,14 +78,11 @@ def test_tiles_and_threads(threads):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        out = spike_convolution.convolve(spikes, weight, bias, (1, 1), (1, 1), (1, 1), 1)
+        out = spike_convolution.convolve(spikes, weight, bias, (1, 1), (1, 1))
     finally:
         torch.set_num_threads(before)
     torch.testing.assert_close(out, F.conv2d(spikes.double(), weight, bias, 1, 1))
-    alone = [
-        spike_convolution.convolve(one[None], weight, bias, (1, 1), (1, 1), (1, 1), 1)
-        for one in spikes
-    ]
+    alone = [spike_convolution.convolve(one[None], weight, bias, (1, 1), (1, 1)) for one in spikes]
     assert out.equal(torch.cat(alone))
 
 
@@ -94,7 +91,7 @@ def test_weights_and_spikes_of_any_layout():
     spikes, weight, _ = SIZES[2].arguments(torch.float64)
     weight = weight.transpose(0, 1).contiguous().transpose(0, 1)
     part = spikes[:, :, ::2, ::2]
-    out = spike_convolution.convolve(part, weight, None, (1, 1), (0, 0), (1, 1), 1)
+    out = spike_convolution.convolve(part, weight, None, (1, 1), (0, 0))
     torch.testing.assert_close(out, F.conv2d(part.double(), weight))
 
 
@@ -122,19 +119,21 @@ def test_operator_refuses_what_does_not_fit():
 
 
 @pytest.mark.parametrize(("dilation", "groups"), [((2, 2), 1), ((1, 1), 5)])
-def test_other_convolutions_are_dense(dilation, groups):
+def test_other_convolutions_cannot_skip(dilation, groups):
     spikes, weight, _ = SIZES[0].arguments(torch.float64)
     weight = weight[:5, : 5 // groups]
-    out = spike_convolution.convolve(spikes, weight, None, (1, 1), (1, 1), dilation, groups)
-    expected = F.conv2d(spikes.double(), weight, None, 1, 1, dilation, groups)
-    torch.testing.assert_close(out, expected)
+    geometry = (1, 1), (1, 1), dilation, groups
+    assert not spike_convolution.can_skip(spikes, weight, None, *geometry)
 
 
-def test_autocast_decides_the_dtype():
+def test_what_can_skip():
     spikes, weight, bias = SIZES[0].arguments(torch.float32)
+    geometry = (1, 1), (1, 1), (1, 1), 1
+    assert spike_convolution.can_skip(spikes, weight, bias, *geometry)
+    assert not spike_convolution.can_skip(spikes, weight.half(), bias, *geometry)
+    assert not spike_convolution.can_skip(spikes.to("meta"), weight, bias, *geometry)
     with torch.autocast("cpu", torch.bfloat16):
-        out = spike_convolution.convolve(spikes, weight, bias, (1, 1), (1, 1), (1, 1), 1)
-    assert out.dtype == torch.bfloat16
+        assert not spike_convolution.can_skip(spikes, weight, bias, *geometry)
 
 
 @pytest.mark.parametrize(("arch", "stem", "size"), ARCHS)

@@ -46,8 +46,8 @@ def run_backward_case(case: Case, from_batch: bool, fires: bool) -> list:
     return problems
 
 
-def compile_for_gpu(kernel: str, dtype: str) -> str:
-    """PTX of a kernel for an H100, with maps in `dtype` ("fp32" or "bf16")."""
+def compile_for_gpu(kernel: str, dtype: str) -> dict[str, str]:
+    """A kernel for an H100 ("ttir", "ptx", ...), with maps in `dtype` ("fp32" or "bf16")."""
     import triton
     import triton.language as tl
     from triton.backends.compiler import GPUTarget
@@ -83,4 +83,4 @@ def compile_for_gpu(kernel: str, dtype: str) -> str:
         else:
             signature[name] = "*" + (dtype if name in maps else "fp32")
     source = ASTSource(fn=function, signature=signature, constexprs=positions)
-    return triton.compile(source, target=GPUTarget(*H100)).asm["ptx"]
+    return triton.compile(source, target=GPUTarget(*H100)).asm

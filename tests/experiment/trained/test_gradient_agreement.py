@@ -25,6 +25,12 @@ def test_one_time_step_without_leak_agrees_exactly(tmp_path):
     assert all(value == pytest.approx(1, abs=1e-4) for value in cosines.values())
 
 
+def test_both_gradients_have_the_whole_derivative_of_a_hard_reset(tmp_path):
+    trained, *_ = load(tmp_path, "--v_reset", "0")
+    assert trained.net.neuron.detach_reset
+    assert not copy_of(trained, "bptt").neuron.detach_reset
+
+
 def test_several_steps_agree_in_part_and_the_classifier_fully(tmp_path):
     cosines = gradient_agreement(*load(tmp_path))
     assert cosines["classifier.0"] == pytest.approx(1, abs=1e-5)  # linear in the rates

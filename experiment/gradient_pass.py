@@ -1,0 +1,83 @@
+"""From a batch to its gradients: forward, loss and backward, in the passes that the method takes.
+
+Shapes: B batch, K classes, N heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial, reduce
+from operator import add
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from experiment.cuda_graph import GraphedPass
+from experiment.evaluation import at_least_fp32, autocast
+from experiment.recipe import Recipe
+from experiment.training_state import TrainingState
+from model.distillation import DistillationLoss
+from util.distributed import Group, share_of_batch
+
+LossFunction = Callable[[Sequence[Tensor], Tensor], DistillationLoss]  # of heads and labels
+GradientPass = Callable[
+    ..., tuple[DistillationLoss, Tensor]
+]  # `accumulate_gradients` from inputs on
+
+
+def gradient_pass(
+    state: TrainingState, loss_function: LossFunction, recipe: Recipe, group: Group
+) -> GradientPass:
+    """`accumulate_gradients` for this network, loss and recipe.
+
+    With recipe.cuda_graph, full batches are replayed from a CUDA graph. It holds one pass of one
+    process, and none that runs layers again.
+    """
+    run = partial(accumulate_gradients, state, loss_function, recipe.amp)
+    if not recipe.cuda_graph:
+        return run
+    method = state.net.method
+    assert recipe.accum == 1 and group.world_size == 1 and not (method.online or method.recomputes)
+    return GraphedPass(run, state.net, share_of_batch(recipe.train_batch_size, group))
+
+
+def accumulate_gradients(
+    state: TrainingState,
+    loss_function: LossFunction,
+    amp: str,
+    inputs: Tensor,
+    labels: Tensor,
+    *,
+    share: float = 1.0,
+    exchange: bool = True,
+) -> tuple[DistillationLoss, Tensor]:
+    """Add the gradients of one batch to those of the network's parameters.
+
+    share: weight of this batch's loss in the step; exchange: whether processes average the
+    gradients at the end. Returns: the loss, detached, and the logits (N, B, K).
+    """
+    passes = state.net.passes
+    losses, logits = [], []
+    for number, arguments in enumerate(state.net.training_passes(inputs), 1):
+        with gradient_exchange(state.forward, exchange and number == passes):
+            with autocast(inputs.device, amp):
+                heads = state.forward(*arguments)
+            heads = [at_least_fp32(z) for z in heads]
+            loss = loss_function(heads, labels)
+            (loss.total * (share / (state.net.T * passes))).backward()
+        losses.append(DistillationLoss(*(term.detach() / passes for term in loss)))
+        logits.append(torch.stack(heads).detach())
+    return sum_of(losses), sum(logits) / passes
+
+
+def sum_of(losses: Sequence[DistillationLoss]) -> DistillationLoss:
+    """Term by term."""
+    return DistillationLoss(*(reduce(add, terms) for terms in zip(*losses, strict=True)))
+
+
+def gradient_exchange(network: torch.nn.Module, wanted: bool) -> AbstractContextManager:
+    """Whether backward passes in here end with the average of the gradients over processes."""
+    split = isinstance(network, DistributedDataParallel) and not wanted
+    return network.no_sync() if split else nullcontext()
