@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from experiment.evaluation import evaluate
 from experiment.failure import NonFiniteError, Stopped
@@ -57,16 +57,8 @@ def fit(
 
     Raises: Stopped after a signal, with everything saved; NonFiniteError.
     """
-    sampler = EpochSampler(
-        len(data.train), seed=recipe.seed, shuffle=True, rank=group.rank,
-        world_size=group.world_size,
-    )  # fmt: skip
-    part_size = share_of_batch(recipe.train_batch_size, group, parts=recipe.accum)
-    batch_size = part_size * recipe.accum
-    loader = make_loader(
-        data.train, batch_size=part_size, sampler=sampler, num_workers=recipe.num_workers,
-        device=group.device,
-    )  # fmt: skip
+    loader, sampler = training_loader(data, recipe, group)
+    batch_size = share_of_batch(recipe.train_batch_size, group)
     steps = -(-sampler.shard_length // batch_size)
     progress = torch.zeros((), dtype=torch.float64, device=group.device)
     loss_function = partial(make_loss(recipe, group), progress=progress)
@@ -96,15 +88,20 @@ def fit(
                     recorder.save(state, group)
         evaluations = evaluate_splits(state.net, data, recipe, group, leave_if_asked)
         refuse_non_finite_evaluation(evaluations, state.place)
-        state.means.gather(group.sum, keep=True)
-        record = {
-            "epoch": state.epoch,
-            "lr": state.scheduler.get_last_lr()[0],
-            "train": state.means.means(),
-            **evaluations,
-            "timing": watch.report(),
-        }
-        finish_epoch(state, record, recorder, group)
+        finish_epoch(state, evaluations, watch.report(), recorder, group)
+
+
+def training_loader(data: Data, recipe: Recipe, group: Group) -> tuple[DataLoader, EpochSampler]:
+    """This process's batches of an epoch, each a part of a step, in the order of the sampler."""
+    sampler = EpochSampler(
+        len(data.train), seed=recipe.seed, shuffle=True, rank=group.rank,
+        world_size=group.world_size,
+    )  # fmt: skip
+    loader = make_loader(
+        data.train, batch_size=share_of_batch(recipe.train_batch_size, group, parts=recipe.accum),
+        sampler=sampler, num_workers=recipe.num_workers, device=group.device,
+    )  # fmt: skip
+    return loader, sampler
 
 
 def make_loss(recipe: Recipe, group: Group) -> SelfDistillationLoss:
@@ -114,9 +111,21 @@ def make_loss(recipe: Recipe, group: Group) -> SelfDistillationLoss:
 
 
 def finish_epoch(
-    state: TrainingState, record: dict[str, Any], recorder: Recorder, group: Group
+    state: TrainingState,
+    evaluations: dict[str, dict[str, Any]],
+    timing: dict[str, Any],
+    recorder: Recorder,
+    group: Group,
 ) -> None:
     """Write the epoch's record, move on to the next epoch, save the newest and the best state."""
+    state.means.gather(group.sum, keep=True)
+    record = {
+        "epoch": state.epoch,
+        "lr": state.scheduler.get_last_lr()[0],
+        "train": state.means.means(),
+        **evaluations,
+        "timing": timing,
+    }
     top1 = record.get("validation", record["test"])["top1"]
     is_best = state.best is None or top1 > state.best["top1"]
     if is_best:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 LARGEST = 2**31 - 1  # of whole numbers: what fits every index type of the libraries below
+LARGEST_REAL = 1e30  # of others: what fp32 holds, with room to multiply
+NEGATIVE_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
 
 class Idle(NamedTuple):
@@ -37,6 +40,7 @@ class FlagParser(argparse.ArgumentParser):
     def __init__(self, description: str):
         super().__init__(description=description, formatter_class=HelpFormatter, allow_abbrev=False)
         self.idle: list[Idle] = []
+        self._negative_number_matcher = NEGATIVE_NUMBER  # Python 3.11's own takes -1e-2 for a flag
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (--help lists every flag)\n")
@@ -72,10 +76,10 @@ def number(
 ) -> Callable[[str], Any]:
     """An argparse type: a finite number of a kind within [low, high], or (low, high].
 
-    Whole numbers end at LARGEST unless `high` says otherwise.
+    They end at LARGEST or LARGEST_REAL, in either direction, unless `low` and `high` say otherwise.
     """
-    if kind is int and high == math.inf:
-        high = LARGEST
+    largest = LARGEST if kind is int else LARGEST_REAL
+    low, high = max(low, -largest), min(high, largest)
 
     def parse(text: str) -> Any:
         what = "a whole number" if kind is int else "a number"
@@ -84,11 +88,9 @@ def number(
         except ValueError:
             raise argparse.ArgumentTypeError(f"expected {what}, got {shortened(text)}") from None
         too_low = value <= low if open_low else value < low
-        if too_low or value > high or not abs(value) < math.inf:
-            bounds = [] if low == -math.inf else [f"above {low}" if open_low else f"from {low}"]
-            bounds += [] if high == math.inf else [f"up to {high}"]
-            expected = " ".join([what, *bounds]) if bounds else "a finite number"
-            raise argparse.ArgumentTypeError(f"expected {expected}, got {shortened(text)}")
+        if too_low or not value <= high:
+            bounds = f"{'above' if open_low else 'from'} {low} up to {high}"
+            raise argparse.ArgumentTypeError(f"expected {what} {bounds}, got {shortened(text)}")
         return value
 
     return parse

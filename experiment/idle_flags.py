@@ -73,6 +73,16 @@ IDLE = (
         "rate gradients have the whole derivative of a hard reset (--v_reset)",
     ),
     Idle(
+        lambda args: os.environ.get("WORLD_SIZE", "1") == "1",
+        ("sync_bn", "dist_timeout"),
+        "there is one process",
+    ),
+    Idle(
+        lambda args: args.evaluate is not None and args.amp == "bf16-backward",
+        ("amp",),
+        "--evaluate runs no backward pass",
+    ),
+    Idle(
         lambda args: args.evaluate is not None,
         TRAINING_FLAGS,
         "--evaluate trains nothing",

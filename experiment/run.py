@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,13 @@ from experiment.failure import failures_of_a_run, noted_in, one_sentence_errors
 from experiment.recipe import Recipe
 from experiment.recorder import Recorder, locked
 from experiment.resume import choose_start, load_weights, restore
+from experiment.run_folder import begin_folder, describe_result, final_metrics, new_folder
 from experiment.training_state import TrainingState
 from model import RateModel
 from model.batch_norm import synchronise
 from util.distributed import Group, process_group, share_of_batch
-from util.record import MetricsFile, write_json
 from util.signals import StopRequest
-from util.util import create_run_folder, environment_report, seed_everything, setup_logging
+from util.util import seed_everything, setup_logging
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,7 @@ def run(
         one_sentence_errors(recipe.batch_sizes),
         process_group(request.device, timeout_minutes=request.dist_timeout) as group,
     ):
+        refuse_missing_files(request)
         seed_everything(recipe.seed)
         data = load_data()
         net = build_network(data)
@@ -75,6 +75,14 @@ def run(
             return evaluate_file(net, data, recipe, request, group)
         check_smallest_batch(net, data, recipe, group)
         return train(request, recipe, data, net, group, on_start)
+
+
+def refuse_missing_files(request: Request) -> None:
+    """FileNotFoundError for a checkpoint that is not there, before data are read or downloaded."""
+    resume = None if request.resume in (None, "auto") else Path(request.resume)
+    for flag, path in (("evaluate", request.evaluate), ("resume", resume)):
+        if path is not None and not path.exists():
+            raise FileNotFoundError(f"--{flag}: {path} does not exist")
 
 
 def check_test_image(net: RateModel, data: Data, group: Group) -> None:
@@ -144,14 +152,14 @@ def train(
         lambda: choose_start(request.resume, net, request.log_path, request.identity)
     )
     with StopRequest() as stop:
-        folder = start.folder or new_folder(request, group)
+        folder = start.folder or new_folder(request.log_path, request.run_name, group)
         with locked(folder) if group.is_first else nullcontext():
             logger = setup_logging(folder if group.is_first else None, rank=group.rank)
             checkpoints = group.from_first(start.checkpoints)
             if checkpoints:
                 restore(state, checkpoints, group, logger)
             if group.is_first:
-                begin_folder(folder, request, state)
+                begin_folder(folder, request.arguments, state)
             logger.info(f"run folder {folder}; device {device_name(group)}")
             if recipe.accum > 1:
                 logger.warning(describe_accumulation(recipe, group))
@@ -189,12 +197,6 @@ def train_in(
         fit(state, data, recipe, group=group, recorder=recorder, stop=stop)
 
 
-def new_folder(request: Request, group: Group) -> Path:
-    """A new run folder of the first process, its path in all."""
-    name = f"{request.run_name}_{datetime.now():%Y%m%d-%H%M%S}"
-    return group.from_first(lambda: create_run_folder(request.log_path, name))
-
-
 def describe_fresh_start(request: Request) -> str:
     """What a run that was to be resumed begins with instead."""
     if request.resume == "auto":
@@ -211,54 +213,9 @@ def describe_accumulation(recipe: Recipe, group: Group) -> str:
     )
 
 
-def begin_folder(folder: Path, request: Request, state: TrainingState) -> None:
-    """Write config.json where there is none, and cut metrics.jsonl to what the state knows."""
-    if not (folder / "config.json").exists():
-        config = {
-            "arguments": request.arguments,
-            "identity": request.identity,
-            "environment": environment_report(),
-        }
-        write_json(folder / "config.json", config)
-    metrics = MetricsFile(folder / "metrics.jsonl")
-    metrics.truncate_to(state.lines)
-    try:
-        metrics.read()
-    except ValueError as error:
-        raise ValueError(
-            f"{metrics.path} is damaged ({error}): restore the file, or start a new run"
-        ) from error
-
-
 def device_name(group: Group) -> str:
     """The device as a person names it."""
     name = f"cpu ({torch.get_num_threads()} threads)"
     if group.device.type == "cuda":
         name = f"{group.device} ({torch.cuda.get_device_name(group.device)})"
     return name if group.world_size == 1 else f"{name}, the first of {group.world_size} processes"
-
-
-def final_metrics(folder: Path, state: TrainingState) -> dict[str, Any]:
-    """What a finished run reached, from the records of its epochs."""
-    records = MetricsFile(folder / "metrics.jsonl").read()
-    last, best = records[-1], records[state.best["epoch"]]
-    return {
-        "folder": str(folder),
-        "epochs": len(records),
-        "test_top1": last["test"]["top1"],
-        "test_top5": last["test"]["top5"],
-        "head_top1": last["test"]["head_top1"],
-        "loss": last["train"]["total"],
-        "best_epoch": best["epoch"],
-        "best_test_top1": best["test"]["top1"],
-        "best_chosen_on": "validation" if "validation" in best else "test",
-    }
-
-
-def describe_result(result: dict[str, Any]) -> str:
-    """The final line of a run."""
-    return (
-        f"finished: test top-1 {result['test_top1']:.2f} % after the last epoch, "
-        f"{result['best_test_top1']:.2f} % at epoch {result['best_epoch']}, the best on the "
-        f"{result['best_chosen_on']} set; curves in {result['folder']}/curves.png"
-    )

@@ -126,9 +126,21 @@ def _missing_sentence(
     )
 
 
+def _short_sentence(source: Source, short: list[tuple[int, str]], T: int) -> str:
+    """Of recordings (events, place) with fewer events than frames."""
+    events, place = min(short)
+    return (
+        f"{len(short):,} with fewer events than the {T:,} frames, {place} with {events:,}: choose "
+        f"--T up to {events}, or {_remedy(source)} if they should have more"
+    )
+
+
+def _remedy(source: Source) -> str:
+    return "delete these files" if source.simulated else "fetch these files again"
+
+
 def _damage_sentence(source: Source, problems: list[str]) -> str:
-    remedy = "delete these files" if source.simulated else "fetch these files again"
-    advice = f"{remedy} and start again, the rest is kept"
+    advice = f"{_remedy(source)} and start again, the rest is kept"
     return "\n  ".join([f"{len(problems)} damaged; {advice}:", *problems])
 
 
@@ -137,7 +149,8 @@ def _integrate_all(
 ) -> None:
     """Write the frames of every recording that has none in `target` yet.
 
-    Raises: ValueError at the end, naming every recording that is damaged.
+    Raises: ValueError at the end, naming every recording that is damaged, and the shortest of those
+    with fewer than T events.
     """
     height, width = sensor_size(source)
     for group in source.groups:
@@ -147,18 +160,22 @@ def _integrate_all(
     free = shutil.disk_usage(target).free / 1e9
     report(f"{left:,} recordings to integrate, T = {T}; at most {most:.1f} GB, {free:.1f} GB free")
     countdown = Countdown("integrating", left, report)
-    damaged = []
+    damaged, short = [], []
     for recording, path in _pending(places, target):
         try:
             frames = integrate(recording.read(), T, height=height, width=width)
+        except TooFewEvents as error:
+            short.append((error.found, recording.place))
         except DAMAGE as error:
             damaged.append(f"{recording.place}: {error}")
         else:
             write_frames(path, frames)
         countdown.advance()
     countdown.close()
-    if damaged:
-        raise ValueError(_damage_sentence(source, damaged))
+    problems = [_damage_sentence(source, damaged)] if damaged else []
+    problems += [_short_sentence(source, short, T)] if short else []
+    if problems:
+        raise ValueError("\n".join(problems))
 
 
 def _pending(places: dict[str, Path], target: Path) -> Iterator[tuple[Recording, Path]]:
@@ -177,16 +194,26 @@ def sensor_size(source: Source) -> tuple[int, int]:
     return getattr(datasets, source.spikingjelly_class).get_H_W()
 
 
+class TooFewEvents(Exception):
+    """A recording with fewer events than there are to be frames."""
+
+    def __init__(self, found: int):
+        super().__init__(found)
+        self.found = found
+
+
 def integrate(events: Events, T: int, *, height: int, width: int) -> np.ndarray:
     """Event counts (T, 2, height, width) of T parts with the same number of events; OFF, then ON.
 
-    They have the smallest unsigned type that holds them. Raises ValueError for fewer than T
-    events, or for events outside of the sensor.
+    They have the smallest unsigned type that holds them. Raises: TooFewEvents for less than one
+    event per frame, ValueError for none or for events outside of the sensor.
     """
     from spikingjelly.datasets import integrate_events_by_fixed_frames_number
 
+    if len(events.t) == 0:
+        raise ValueError("no events")
     if len(events.t) < T:
-        raise ValueError(f"{len(events.t)} events, fewer than the {T} frames")
+        raise TooFewEvents(len(events.t))
     if events.x.max() >= width or events.y.max() >= height:
         raise ValueError(f"events outside of the sensor's {height} x {width} pixels")
     counts = integrate_events_by_fixed_frames_number(

@@ -12,6 +12,7 @@ recordings, and so does FashionDVS: see experiment/dvs/simulated.py.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -121,6 +122,7 @@ def get_parser() -> FlagParser:
     parser = FlagParser("Check an event data set, and make the frames that training needs.")
     parser.add_argument("--dataset", choices=DATASETS, default="CIFAR10_DVS", help="data set")
     parser.add_argument("--data_path", metavar="FOLDER", type=Path, required=True,
+        default=argparse.SUPPRESS,
         help="the data set's folder, or one that holds a folder of its name")  # fmt: skip
     parser.add_argument("--T", metavar="STEPS", type=number(int, 1), default=10,
         help="frames per sample")  # fmt: skip
@@ -136,7 +138,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises: SystemExit with code 2 for wrong arguments and for missing or damaged data, 1 for a
     disk that cannot be written, 130 after an interruption.
     """
-    args = get_parser().parse_args(argv)
+    parser = get_parser()
+    args = parser.parse_args(argv)
+    if args.picture is not None and not args.picture.absolute().parent.is_dir():
+        parser.error(f"argument --picture: there is no folder {args.picture.absolute().parent}")
     try:
         data = load_event_data(args.dataset, args.data_path, T=args.T)
         if args.picture is not None:

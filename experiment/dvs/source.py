@@ -67,10 +67,12 @@ SPLITS = (RANDOM_TENTH, FIRST_TENTH, STRATIFIED, GIVEN)
 def source_folder(name: str, data_path: Path) -> Path:
     """Where the data set lies: `data_path`/`name` if that is a folder, otherwise `data_path`.
 
-    Simulated data sets always have a folder of their own.
+    Simulated data sets always have a folder of that name.
     """
     nested = data_path / name
-    return nested if nested.is_dir() or SOURCES[name].simulated else data_path
+    if SOURCES[name].simulated:
+        return data_path if data_path.name == name else nested
+    return nested if nested.is_dir() else data_path
 
 
 def frames_folder(folder: Path, T: int) -> Path:

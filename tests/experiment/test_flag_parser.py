@@ -51,7 +51,19 @@ def test_a_number_without_bounds_is_finite(capsys):
     parser = parser_of(potential=optional(number(float, float("-inf")), "none"))
     assert parser.parse_args(["--potential", "-3.5"]).potential == -3.5
     assert parser.parse_args(["--potential", "NONE"]).potential is None
-    assert "a finite number" in refusal(capsys, parser, "--potential", "nan")
+    assert "expected a number from" in refusal(capsys, parser, "--potential", "nan")
+
+
+@pytest.mark.parametrize("text", ["-1e-2", "-.5E3", "-7", "-2."])
+def test_a_negative_number_is_no_flag(text):
+    parser = parser_of(potential=number(float, float("-inf")))
+    assert parser.parse_args(["--potential", text]).potential == float(text)
+
+
+@pytest.mark.parametrize("text", ["1e300", "-1e300", "inf"])
+def test_numbers_that_fp32_does_not_hold_are_refused(text, capsys):
+    parser = parser_of(potential=number(float, float("-inf")))
+    assert "up to 1e+30" in refusal(capsys, parser, "--potential", text)
 
 
 def test_a_name_must_be_whole(capsys):

@@ -23,6 +23,8 @@ def flags():
         ("--accum 2 --cuda_graph", "--cuda_graph: a graph holds one pass"),
         ("--v_reset 0 --detach_reset", "--detach_reset: rate gradients have the whole derivative"),
         ("--amp bf16 --sparse", "--sparse: convolutions in bfloat16"),
+        ("--sync_bn --dist_timeout 3", "--dist_timeout, --sync_bn: there is one process"),
+        ("--evaluate x.pt --amp bf16-backward", "--amp: --evaluate runs no backward pass"),
         ("--dataset Digits --data_path data", "--data_path: this --dataset needs no files"),
     ],
 )

@@ -120,7 +120,7 @@ def test_a_checkpoint_of_another_network_is_refused(finished, capsys, flag, chan
     assert "(asked for: " in sentence or "belongs to another network" in sentence
 
 
-def test_evaluate_takes_published_weights_and_a_spiking_network_alone(finished, tmp_path):
+def test_evaluate_takes_the_spiking_network_alone(finished, tmp_path):
     (folder,) = finished[0].iterdir()
     result = run(tmp_path, "--evaluate", str(folder / "last.pt"), "--method", "rate")
     assert result["head_top1"] == [finished[1]["test_top1"]]
@@ -172,7 +172,6 @@ def few_images(count):
 
 def test_a_batch_that_cannot_be_normalised_is_refused_beforehand():
     net, data = few_images(9)
-    before = {name: value.clone() for name, value in net.state_dict().items()}
     with pytest.raises(ValueError, match="--train_batch_size 4 an epoch of 9 images"):
         check_smallest_batch(net, data, micro_recipe(train_batch_size=4), ONE_PROCESS)
     check_smallest_batch(net, data, micro_recipe(train_batch_size=5), ONE_PROCESS)

@@ -1,5 +1,4 @@
 import math
-import time
 
 import pytest
 import torch
@@ -7,14 +6,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.multiprocessing import ProcessRaisedException
 
-from tests.support.processes import environment_of, place_of, run_processes
-from util.distributed import (
-    Group,
-    choose_device,
-    place_from_environment,
-    process_group,
-    share_of_batch,
-)
+from tests.support.processes import place_of, run_processes
+from util.distributed import Group, process_group, share_of_batch
 
 CPU = torch.device("cpu")
 ALONE = Group(0, 1, CPU)
@@ -94,10 +87,10 @@ def lose_the_last(group: Group) -> str:
 
 
 def test_a_lost_process_ends_the_others_with_one_sentence():
-    begun = time.monotonic()
-    with pytest.raises(ProcessRaisedException, match="ProcessesLost: process 0 of 2 lost"):
+    """By its closed connection, not by the time that it may take to answer."""
+    sentence = r"ProcessesLost: process 0 of 2 lost the others.*Connection (closed|reset) by peer"
+    with pytest.raises(ProcessRaisedException, match=sentence):
         run_processes(lose_the_last, 2)
-    assert time.monotonic() - begun < 30
 
 
 def test_the_group_is_left_at_the_end(monkeypatch):
@@ -109,45 +102,10 @@ def test_the_group_is_left_at_the_end(monkeypatch):
     assert not dist.is_initialized()
 
 
-@pytest.mark.parametrize(
-    ("changes", "sentence"),
-    [
-        ({"WORLD_SIZE": None}, "has RANK, LOCAL_RANK, MASTER_ADDR, MASTER_PORT but not WORLD_SIZE"),
-        ({"RANK": None}, "but not RANK: start with torchrun"),
-        ({"MASTER_ADDR": None, "MASTER_PORT": None}, "but not MASTER_ADDR, MASTER_PORT"),
-        ({"LOCAL_RANK": ""}, "but not LOCAL_RANK"),
-        ({"RANK": "four"}, "RANK is 'four': expected a whole number"),
-        ({"WORLD_SIZE": "-2"}, "WORLD_SIZE is '-2': expected a whole number"),
-        ({"MASTER_PORT": "http"}, "MASTER_PORT is 'http'"),
-        ({"RANK": "2"}, "RANK 2 of WORLD_SIZE 2: expected 0 to 1"),
-    ],
-)
-def test_a_half_set_environment_is_one_sentence(changes, sentence):
-    environment = {**environment_of(1, 2, 29500), **changes}
-    environment = {name: value for name, value in environment.items() if value is not None}
-    with pytest.raises(ValueError, match=sentence):
-        place_from_environment(environment)
-
-
-def test_places_by_environment():
-    assert place_from_environment({"MASTER_ADDR": "login-node"}) == (0, 1, 0)
-    assert place_from_environment({"WORLD_SIZE": "1", "RANK": "0"}) == (0, 1, 0)
-    assert place_from_environment(environment_of(1, 2, 29500)) == (1, 2, 1)
-
-
 def test_shares_of_a_batch():
     assert share_of_batch(12, ALONE._replace(world_size=3)) == 4
     with pytest.raises(ValueError, match="batch size 10 is not a multiple of the 4 processes"):
         share_of_batch(10, ALONE._replace(world_size=4))
-
-
-def test_a_device_per_process(monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert choose_device(None, local_rank=1) == torch.device("cuda", 1)
-    assert choose_device("cpu", local_rank=7) == CPU
-    with pytest.raises(ValueError, match="cuda:2 is not there: this machine shows 2 of them"):
-        choose_device("cuda", local_rank=2)
 
 
 def test_sums_of_whole_numbers_are_exact_beyond_single_precision():

@@ -139,7 +139,7 @@ def test_eight_processes_at_one_moment_get_eight_folders(tmp_path):
         check=True,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     ).stdout.split()
     assert len(output) == len(set(output)) == 5 * 8
     assert sorted(output) == sorted(str(run) for path in log_paths for run in path.iterdir())

@@ -37,7 +37,7 @@ def get_parser() -> FlagParser:
         help="side of the images that the network sees")  # fmt: skip
     group.add_argument("--reader", choices=list(READERS), default="pil",
         help="what decodes and crops the files; pil: as published; torchvision: faster, resizing "
-        "rounds differently by one grey level")  # fmt: skip
+        "rounds differently, by two grey levels at most")  # fmt: skip
     group.add_argument("--dummy", metavar="IMAGES", type=number(int, 1), nargs="?", default=None,
         const=TRAIN_IMAGES,
         help="train on so many random images in memory instead of files, to measure; without a "
@@ -49,15 +49,23 @@ def get_parser() -> FlagParser:
         "Cutout of half the image's side, with --imagenet_aug")  # fmt: skip
     parser.idle += [
         Idle(
-            lambda args: not args.imagenet_aug,
+            lambda args: not args.imagenet_aug and args.dummy is None,
             ("auto_aug", "cutout"),
             "as in the published ImageNet run, images are cropped and flipped alone; "
             "--imagenet_aug applies the flags",
         ),
         Idle(
             lambda args: args.dummy is not None,
-            ("data_path", "reader", "imagenet_aug", "val_fraction"),
+            ("data_path", "reader", "imagenet_aug", "auto_aug", "cutout", "val_fraction"),
             "--dummy reads no files",
+        ),
+        Idle(
+            lambda args: not (args.auto_aug or args.cutout),
+            ("imagenet_aug",),
+            "it applies --auto_aug and --cutout, and neither is given",
+        ),
+        Idle(
+            lambda args: args.evaluate is not None, ("imagenet_aug",), "--evaluate trains nothing"
         ),
     ]
     return parser

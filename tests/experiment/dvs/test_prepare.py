@@ -1,9 +1,9 @@
 """experiment.dvs.prepare: counts against an independent count, interruptions, damaged files."""
 
+import itertools
 import multiprocessing
 import os
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -110,24 +110,31 @@ def test_lost_frames_are_made_again(archives):
     assert_all_counts(archives)
 
 
+def prepare_until(moment, folder):
+    """Make frames, and die by SIGKILL in the middle of writing those of recording `moment`."""
+    written, replace_file = itertools.count(1), os.replace
+
+    def deadly(*names):
+        if next(written) == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace_file(*names)
+
+    os.replace = deadly
+    prepare(NAME, folder, T=10)
+
+
 def test_killed_at_any_moment_it_goes_on(archives):
     incomplete = archives / "frames_number_10_split_by_number.incomplete"
     context = multiprocessing.get_context("fork")
-    kills = 0
-    for moment in (3, 11, 29):
-        process = context.Process(target=prepare, args=(NAME, archives), kwargs={"T": 10})
+    for moment in (1, 7, 19):
+        process = context.Process(target=prepare_until, args=(moment, archives))
         process.start()
-        while process.is_alive() and len(list(incomplete.rglob("*.npz"))) < moment:
-            time.sleep(0.0005)
-        if process.is_alive():
-            os.kill(process.pid, signal.SIGKILL)
-            kills += 1
         process.join()
-        assert not stored(archives) or process.exitcode == 0
+        assert process.exitcode == -signal.SIGKILL
+        assert not stored(archives)
         for path in incomplete.rglob("*.npz"):
             expected = count_events(EVENTS[f"{path.parent.name}/{path.stem}"], 10)
             np.testing.assert_array_equal(datasets.load_npz_frames(path), expected)
-    assert kills >= 1
     kept = {path.name: path.stat().st_mtime_ns for path in incomplete.rglob("*.npz")}
     prepare(NAME, archives, T=10)
     assert_all_counts(archives)
@@ -178,7 +185,7 @@ def test_damaged_recordings_are_named_one_by_one_and_the_rest_is_kept(tmp_path):
     damage = {
         "bird/cifar10_bird_0": (aedat2(random_events(50, 0))[:-3], "multiple of 8"),
         "dog/cifar10_dog_3": (b"<html>not found</html>", "no AEDAT file"),
-        "ship/cifar10_ship_1": (aedat2(random_events(9, 0)), "9 events, fewer than the 10"),
+        "ship/cifar10_ship_1": (aedat2(random_events(0, 0)), "no events"),
         "ship/cifar10_ship_2": (b"", "no AEDAT file"),
     }
     for name, (content, _) in damage.items():
@@ -194,6 +201,19 @@ def test_damaged_recordings_are_named_one_by_one_and_the_rest_is_kept(tmp_path):
     write_aedat_folders(tmp_path / "extract", {name: EVENTS[name] for name in damage})
     prepare(NAME, tmp_path, T=10)
     assert_all_counts(tmp_path)
+
+
+def test_too_many_frames_are_one_sentence(tmp_path):
+    """Whatever the number of recordings that have too few events; damaged ones are apart."""
+    write_aedat_folders(tmp_path / "extract", EVENTS)
+    for name, content in (("ship_1", aedat2(random_events(9, 0))), ("ship_2", b"")):
+        (tmp_path / "extract" / "ship" / f"cifar10_{name}.aedat").write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        prepare(NAME, tmp_path, T=5000)
+    heading, damaged, short = str(error.value).splitlines()
+    assert heading.startswith("1 damaged") and "ship_2" in damaged
+    assert short.startswith("39 with fewer events than the 5,000 frames, ")
+    assert "ship_1.aedat with 9: choose --T up to 9, or fetch" in short
 
 
 def test_a_damaged_member_and_a_torn_archive_are_named(archives):

@@ -13,7 +13,7 @@ from spikingjelly import datasets
 
 from experiment.dvs.augment import resize
 from experiment.dvs.process import load_event_data, main
-from experiment.dvs.source import SOURCES
+from experiment.dvs.source import SOURCES, source_folder
 from experiment.dvs.split import split_indices
 from tests.support.event_files import (
     CLASSES,
@@ -203,6 +203,18 @@ def test_the_commands_exit_codes(tmp_path, capsys, monkeypatch):
         monkeypatch.setattr("experiment.dvs.prepare.write_atomically", raiser(error))
         assert code() == expected
     assert "start again to go on" in capsys.readouterr().err
+
+
+def test_a_picture_needs_its_folder(tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--data_path", str(tmp_path), "--picture", str(tmp_path / "no" / "x.png")])
+    assert end.value.code == 2
+    assert f"--picture: there is no folder {tmp_path / 'no'}" in capsys.readouterr().err
+
+
+def test_the_folder_of_a_simulated_data_set_may_be_named_itself(tmp_path):
+    for path in (tmp_path, tmp_path / "DigitsDVS"):
+        assert source_folder("DigitsDVS", path) == tmp_path / "DigitsDVS"
 
 
 def test_it_runs_as_a_file_from_anywhere(tmp_path):

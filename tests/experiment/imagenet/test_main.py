@@ -135,6 +135,8 @@ def test_a_damaged_image_is_named_and_nothing_else_is_said(tmp_path, capsys):
     [
         ("--auto_aug --cutout", "no effect of --auto_aug, --cutout"),
         ("--auto_aug --imagenet_aug", None),
+        ("--imagenet_aug", "no effect of --imagenet_aug: it applies --auto_aug and --cutout"),
+        ("--dummy 8 --imagenet_aug --auto_aug", "no effect of --imagenet_aug, --auto_aug: --dummy"),
         ("--dummy 8 --data_path somewhere", "no effect of --data_path: --dummy reads no files"),
         ("", None),
     ],
