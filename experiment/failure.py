@@ -24,6 +24,10 @@ from util.signals import StopRequest
 
 USER_ERRORS = (ValueError, OSError, RuntimeError, MemoryError)
 
+# What these sentences say of a training; commands that train nothing have their own words.
+LESS_MEMORY = "try smaller ones, a smaller --width or --T, or --amp bf16"
+INTERRUPTED = "stopped at once; the newest checkpoint, if there is one, is whole"
+
 
 class Stopped(Exception):
     """Training was asked to stop and has saved its state."""
@@ -45,23 +49,26 @@ class RunFailed(Exception):
 
 
 @contextmanager
-def one_sentence_errors(batch_sizes: dict[str, int]) -> Iterator[None]:
+def one_sentence_errors(
+    batch_sizes: dict[str, int], *, less_memory: str = LESS_MEMORY, interrupted: str = INTERRUPTED
+) -> Iterator[None]:
     """What users can cause ends the program with one sentence and one of the codes above.
 
-    batch_sizes: flags and values that decide how much memory is taken.
+    batch_sizes: flags and values that decide how much memory is taken; less_memory: how to take
+    less; interrupted: what is left after Ctrl-C.
     """
     try:
         yield
     except Stopped as stop:
         leave(str(stop), stop.exit_code)
     except KeyboardInterrupt:
-        leave("stopped at once; the newest checkpoint, if there is one, is whole", 130)
+        leave(interrupted, 130)
     except RunFailed as error:
         leave(f"error: {error}", 1)
     except ProcessesLost as error:
         leave_at_once(f"error: {error}", 1)
     except USER_ERRORS as error:
-        sentence = sentence_of(error, batch_sizes)
+        sentence = sentence_of(error, batch_sizes, less_memory)
         if sentence is None:
             raise
         leave(f"error: {sentence}", 2)
@@ -110,11 +117,13 @@ def leave_at_once(sentence: str, exit_code: int) -> NoReturn:
     os._exit(exit_code)
 
 
-def sentence_of(error: BaseException, batch_sizes: dict[str, int]) -> str | None:
+def sentence_of(
+    error: BaseException, batch_sizes: dict[str, int], less_memory: str = LESS_MEMORY
+) -> str | None:
     """An error in one sentence; None if it is a mistake of this program, not of its user."""
     message = str(error)
     if is_out_of_memory(error):
-        return out_of_memory(message, batch_sizes)
+        return out_of_memory(message, batch_sizes, less_memory)
     if isinstance(error, RuntimeError):
         # Torch says so when the system kills a process that loads data.
         end = re.search(r"DataLoader worker.*(exited unexpectedly|by signal: \w+)", message)
@@ -138,13 +147,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def out_of_memory(message: str, batch_sizes: dict[str, int]) -> str:
+def out_of_memory(message: str, batch_sizes: dict[str, int], less_memory: str) -> str:
     """What was asked for, at which batch size, and what to try."""
     amount = re.search(r"[Tt]ried to allocate ([\d.]+ \w+)", message)
     device = "CUDA" if "CUDA" in message else "CPU"
-    given = ", ".join(f"--{name} {value}" for name, value in batch_sizes.items())
+    flags = ", ".join(f"--{name} {value}" for name, value in batch_sizes.items())
+    given = f" with {flags}" if flags else ""
     asked = f" (asked for {amount[1]} more)" if amount else ""
-    return (
-        f"{device} out of memory{asked} with {given}: try smaller ones, a smaller --width or --T, "
-        "or --amp bf16"
-    )
+    return f"{device} out of memory{asked}{given}: {less_memory}"

@@ -18,6 +18,7 @@ import torch
 from experiment.flag_parser import FlagParser, Idle, add_switch, number, optional
 from experiment.idle_flags import IDLE, in_effect
 from experiment.recipe import OPTIMIZERS, PRECISIONS, SCHEDULERS, Recipe
+from experiment.resume import INFERENCE_ARGUMENTS
 from experiment.run import Request
 from model import METHODS, MODELS, STEMS, TEACHERS, Execution
 
@@ -152,8 +153,7 @@ def add_training_flags(group: Any) -> None:
 
 def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The flags that `model.build_model` takes, by its names."""
-    names = ("arch", "T", "decay", "thresh", "v_reset", "detach_reset", "branch_pool", "method",
-             "width", "stem")  # fmt: skip
+    names = (*INFERENCE_ARGUMENTS, "detach_reset", "branch_pool", "method")
     execution = Execution(
         backend="compiled" if args.compile else "auto",
         convolution_backward=torch.bfloat16 if args.amp == "bf16-backward" else None,

@@ -20,8 +20,9 @@ from util.checkpoint import CheckpointError, load_checkpoint, load_initial_weigh
 from util.checkpoint_history import BEST, list_checkpoints, load_newest
 from util.distributed import Group
 
-# Arguments that change what a network with the same weights computes.
-NETWORK_ARGUMENTS = ("dataset", "arch", "width", "T", "decay", "thresh", "v_reset")
+# Arguments that decide which network some weights belong to and what it computes in inference; its
+# gradients and branches depend on more (`options.network_arguments`).
+INFERENCE_ARGUMENTS = ("arch", "width", "stem", "T", "decay", "thresh", "v_reset")
 
 
 class Start(NamedTuple):
@@ -120,17 +121,16 @@ def load_weights(net: RateModel, path: Path, identity: dict[str, Any]) -> None:
 def compatible_weights(path: Path, identity: dict[str, Any]) -> dict[str, Tensor]:
     """The weights in a file.
 
-    Raises: CheckpointError if the file says that they belong to another network or data set. (Files
-    of the published code do not say.)
+    Raises: CheckpointError if the file says that they belong to another network or data set. What a
+    file does not say is taken to be as asked for: those of the published code say nothing.
     """
     weights = load_initial_weights(path)
     try:
-        saved = load_checkpoint(path).get("arguments", identity)
+        saved = identity | load_checkpoint(path).get("arguments", {})
     except CheckpointError:
         return weights  # a sound file, as the first line found, but none of ours
-    saved, wanted = (
-        {name: arguments.get(name) for name in NETWORK_ARGUMENTS} for arguments in (saved, identity)
-    )
+    names = ("dataset", *INFERENCE_ARGUMENTS)
+    saved, wanted = ({name: values.get(name) for name in names} for values in (saved, identity))
     try:
         refuse_other_arguments(saved, wanted)
     except ValueError as error:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 from typing import Any
 
+from experiment.idle_flags import IDLE
 from experiment.trained.checkpoint import Trained
 from experiment.trained.table import format_table
 from util.atomic_file import write_atomically
 
-RECIPE = ("method", "seed", "train_batch_size", "num_epoch", "optim", "lr", "wd", "scheduler",
-          "alp", "beta", "auto_aug", "cutout", "event_aug", "amp", "val_fraction")  # fmt: skip
+RECIPE = ("method", "seed", "train_batch_size", "accum", "sync_bn", "num_epoch", "optim", "lr",
+          "wd", "scheduler", "alp", "beta", "teacher", "detach_reset", "split", "shuffle_frames",
+          "auto_aug", "cutout", "gpu_aug", "event_aug", "amp", "val_fraction")  # fmt: skip
+APPLIED = ("auto_aug", "cutout")  # of which the data set says what was applied in the end
 FILES = {
     "safetensors": "`model.safetensors`: weights of `model.folded.FoldedNetwork`, read with "
     "`experiment.trained.exported.read_weights`",
@@ -38,11 +42,11 @@ def write_card(result: dict[str, Any], trained: Trained, path: Path) -> None:
         "## Training",
         f"Data: {trained.data.name}, {len(trained.data.train):,} samples to train, "
         f"{len(trained.data.test):,} to test, {network['num_classes']} classes.",
-        bullets({"neuron": describe_neuron(network), **recipe(trained.arguments)}),
+        bullets({"neuron": describe_neuron(network), **recipe(trained)}),
         "## Accuracy",
         f"Top-1 {accuracy['top1']:.2f} %, top-5 {accuracy['top5']:.2f} % of "
         f"{accuracy['samples']:,} test samples; calibration error (ECE) "
-        f"{accuracy['calibration']['ece']:.2f} %.",
+        f"{accuracy['calibration']['ece']:.2f} %. {describe_precision(trained.arguments['amp'])}",
         format_table(
             ("time steps taken", "top-1 (%)"),
             [(str(row["t"]), f"{row['top1']:.2f}") for row in accuracy["steps"]],
@@ -74,7 +78,7 @@ def describe_input(description: dict[str, Any], steps: int) -> str:
     """How to prepare what the network takes."""
     side, channels = description["image_size"], description["network"]["in_channels"]
     shape = f"{channels} x {side} x {side}"
-    if "mean" not in description:
+    if description["kind"] == "events":
         return (f"{steps} frames of {shape} event counts (OFF, ON), each with the same number of "
                 "events, as float32 (T, B, C, H, W).")  # fmt: skip
     mean, std = ([round(value, 4) for value in description[name]] for name in ("mean", "std"))
@@ -88,14 +92,28 @@ def describe_neuron(network: dict[str, Any]) -> str:
     return f"LIF, decay {network['decay']:g}, threshold {network['thresh']:g}, {reset}"
 
 
-def recipe(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The flags that say how it was trained."""
-    return {name: arguments[name] for name in RECIPE if name in arguments}
+def describe_precision(amp: str) -> str:
+    """In which precision the numbers of the card hold, and the training's if it was another."""
+    text = "All numbers here are of the network in these files, computed in float32."
+    if amp == "bf16":
+        text += (" It was trained and evaluated in bfloat16 (`--amp bf16`), so what the run "
+                 "itself reports may differ.")  # fmt: skip
+    return text
+
+
+def recipe(trained: Trained) -> dict[str, Any]:
+    """The flags that say how it was trained, but for those not given and those without effect."""
+    asked = argparse.Namespace(**trained.arguments)
+    idle = {flag for rule in IDLE if rule.applies(asked) for flag in rule.flags}
+    idle.discard("sync_bn")  # of the processes of this command, not of the training
+    applied = {name: getattr(trained.data, name, None) for name in APPLIED}
+    values = {name: trained.arguments.get(name) for name in RECIPE} | applied
+    return {name: values[name] for name in RECIPE if values[name] is not None and name not in idle}
 
 
 def limits(trained: Trained) -> list[str]:
     """What the numbers above do not promise."""
-    chosen_on = "test" if trained.arguments.get("val_fraction") is None else "validation"
+    chosen_on = "test" if trained.data.validation is None else "validation"
     return [
         f"it knows the {len(trained.data.class_names)} classes of {trained.data.name} and answers "
         "with one of them whatever it is shown",

@@ -51,20 +51,15 @@ def load_trained(path: Path, device: torch.device, *, data_path: Path | None = N
     FileNotFoundError for missing data.
     """
     state = load_checkpoint(path)
-    if "arguments" not in state or "model" not in state:
+    arguments = state.get("arguments")
+    if not isinstance(arguments, dict) or "model" not in state:
         raise CheckpointError(f"checkpoint {path} has no entries 'arguments' and 'model': name one "
                               "that a run of this program has saved, such as best.pt")  # fmt: skip
-    arguments = state["arguments"]
     experiment = experiment_of(arguments.get("dataset"), path)
-    args = experiment.get_parser().parse_args([])
-    saved = {**_folder_arguments(path.parent), **arguments}
-    for name, value in saved.items():
-        if hasattr(args, name):
-            default = getattr(args, name)
-            setattr(args, name, Path(value) if isinstance(default, Path) else value)
-    if data_path is not None:
-        args.data_path = data_path
-    net, data = _build(args, experiment, path)
+    args = parsed(experiment.get_parser(), arguments, path)
+    args.data_path = data_path or _data_path(path.parent) or args.data_path
+    data = experiment.data_of(args)
+    net = experiment.network_of(args, data)
     try:
         net.load_state_dict(state["model"])
     except RuntimeError as error:
@@ -88,23 +83,53 @@ def experiment_of(dataset: str | None, path: Path) -> ModuleType:
     )
 
 
-def _build(args: argparse.Namespace, experiment: ModuleType, path: Path) -> tuple[RateModel, Data]:
+def parsed(
+    parser: argparse.ArgumentParser, arguments: dict[str, Any], path: Path
+) -> argparse.Namespace:
+    """A run's flags with the values in its checkpoint, each by the parser's own rules.
+
+    Raises: CheckpointError for a flag that is not known, or a value that it does not take.
+    """
+    flags = {action.dest: action for action in parser._actions}
+    args = parser.parse_args([])
+    for name, value in arguments.items():
+        try:
+            setattr(args, name, _checked(flags.get(name), value))
+        except argparse.ArgumentTypeError as error:
+            raise CheckpointError(
+                f"checkpoint {path} was saved with {name} {value!r}, which this version does not "
+                f"take ({error}): use the version of the program that saved it"
+            ) from error
+    return args
+
+
+def _checked(flag: argparse.Action | None, value: Any) -> Any:
+    """A value as the flag's parser gives it; None is what several flags have for a word."""
+    if flag is None:
+        raise argparse.ArgumentTypeError("there is no such flag")
+    if value is None or isinstance(value, bool):
+        return value
+    value = flag.type(str(value)) if flag.type is not None else value
+    if flag.choices is not None and value not in flag.choices:
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(flag.choices)}")
+    return value
+
+
+def _data_path(folder: Path) -> Path | None:
+    """Where config.json in the run folder says that the data lay; None if there is no such file.
+
+    Raises: CheckpointError for a file that does not say it.
+    """
+    path = folder / "config.json"
     try:
-        data = experiment.data_of(args)
-        return experiment.network_of(args, data), data
-    except AttributeError as error:
+        return Path(json.loads(path.read_bytes())["arguments"]["data_path"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"checkpoint {path} has arguments that this version does not know ({error}): use the "
-            "version of the program that saved it"
+            f"{path} does not say where the data lay (expected a run's 'arguments' with their "
+            "'data_path'): restore the file, or give --data_path"
         ) from error
-
-
-def _folder_arguments(folder: Path) -> dict[str, Any]:
-    """What config.json in the run folder says beyond the checkpoint: where the data lay."""
-    try:
-        return json.loads((folder / "config.json").read_bytes())["arguments"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
 
 
 def _records(folder: Path, epochs: int) -> list[dict[str, Any]]:

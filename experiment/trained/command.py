@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,19 +58,28 @@ def make_parser(description: str, *, out: str, batch_size: int = 128) -> FlagPar
         metavar="PROCESSES",
         help="processes that load data; 0: none beside this one",
     )
-    return parser  # fmt: skip
+    return parser
 
 
 def add_images_flag(parser: FlagParser, default: int | None, what: str) -> None:
-    """--images: how many of the test set are used."""
-    parser.add_argument("--images", type=number(int, 1), default=default, metavar="COUNT",
-        help=f"{what}: the first so many of the test set; default: {default or 'all'}")  # fmt: skip
+    """--images: how many of the test set are used; None if it is not given, see `sample_count`."""
+    shown = "all" if default is None else f"{default}, or all if there are fewer"
+    parser.add_argument("--images", type=number(int, 1), default=None, metavar="COUNT",
+        help=f"{what}: the first so many of the test set; default: {shown}")  # fmt: skip
 
 
 @contextmanager
-def command(device: str | None, batch_size: int) -> Iterator[Group]:
-    """The processes of a command; what users can cause ends it with one sentence and code 2."""
-    with one_sentence_errors({"batch_size": batch_size}), process_group(device) as group:
+def command(device: str | None, **sizes: int) -> Iterator[Group]:
+    """The processes of a command; what users can cause ends it with one sentence and code 2.
+
+    sizes: flags and values that decide how much memory is taken.
+    """
+    errors = one_sentence_errors(
+        sizes,
+        less_memory="try smaller ones" if sizes else "--device names a device that may have more",
+        interrupted="stopped before the end; the same command begins again",
+    )
+    with errors, process_group(device) as group:
         yield group
 
 
@@ -81,22 +90,40 @@ def refuse_many(group: Group) -> None:
                          "python instead of torchrun")  # fmt: skip
 
 
-def results_folder(out: Path | None, checkpoint: Path, name: str) -> Path:
-    """The folder for results, made if it is not there."""
+def results_folder(
+    out: Path | None, checkpoint: Path, name: str, products: Sequence[str] = ()
+) -> Path:
+    """The folder for results, made if it is not there.
+
+    What an earlier call left there of `products`, patterns of the names that the command may write,
+    is removed: a folder never mixes two checkpoints.
+    """
     folder = checkpoint.parent / name if out is None else out
     folder.mkdir(parents=True, exist_ok=True)
+    for path in products_in(folder, products):
+        path.unlink()
     return folder
 
 
-def first_samples(dataset: Dataset, count: int | None) -> Dataset:
+def products_in(folder: Path, products: Sequence[str]) -> list[Path]:
+    """Those of `products` that are there: after `results_folder`, what this call has written."""
+    return [path for pattern in products for path in sorted(folder.glob(pattern))]
+
+
+def sample_count(asked: int | None, default: int, dataset: Dataset) -> int:
+    """As many samples as asked for, or the default, which is at most all."""
+    return min(default, len(dataset)) if asked is None else asked
+
+
+def first_samples(dataset: Dataset, count: int | None, *, flag: str = "images") -> Dataset:
     """The first `count` samples, or all.
 
-    Raises: ValueError if there are fewer.
+    Raises: ValueError, naming the flag that asked for them, if there are fewer.
     """
     if count is None:
         return dataset
     if count > len(dataset):
-        raise ValueError(f"--images {count}: the test set has only {len(dataset)}")
+        raise ValueError(f"--{flag} {count}: the test set has only {len(dataset)}")
     return Subset(dataset, range(count))
 
 

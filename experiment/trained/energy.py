@@ -26,6 +26,7 @@ from experiment.trained.command import (
     make_parser,
     refuse_many,
     results_folder,
+    sample_count,
 )
 from experiment.trained.operations import E_AC, E_MAC, Operations, count_operations, mean_operations
 from experiment.trained.picture import BLUE, GRAY, RED, make_figure, save_figure
@@ -34,6 +35,7 @@ from model.fold import fold
 from util.distributed import Group
 from util.record import write_json
 
+IMAGES = 64  # averaged over, if there are so many
 NOT_COUNTED = (
     "not counted: decay multiplications, comparisons with the threshold, biases; memory traffic, "
     "control, leakage"
@@ -47,7 +49,7 @@ def get_parser() -> FlagParser:
         "a trained network, per layer, beside the same network without spikes.",
         out="energy", batch_size=32,
     )  # fmt: skip
-    add_images_flag(parser, 64, "test images to average over")
+    add_images_flag(parser, IMAGES, "test images to average over")
     return parser
 
 
@@ -57,18 +59,19 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     Raises: SystemExit with code 2 for wrong arguments or input.
     """
     args = get_parser().parse_args(argv)
-    with command(args.device, args.batch_size) as group:
+    with command(args.device, batch_size=args.batch_size) as group:
         refuse_many(group)
         trained = load_trained(args.checkpoint, group.device, data_path=args.data_path)
+        images = sample_count(args.images, IMAGES, trained.data.test)
         operations = measure(
-            trained, images=args.images, batch_size=args.batch_size,
+            trained, images=images, batch_size=args.batch_size,
             num_workers=args.num_workers, group=group,
         )  # fmt: skip
-        result = report(operations, trained, args.images)
+        result = report(operations, trained, images)
         folder = results_folder(args.out, args.checkpoint, "energy")
         write_json(folder / "energy.json", result)
-        draw_energy(operations, trained.title, args.images, folder / "energy.png")
-        print(describe(operations, args.images))
+        draw_energy(operations, trained.title, images, folder / "energy.png")
+        print(describe(operations, images))
         print(f"written: {folder / 'energy.json'}, {folder / 'energy.png'}")
     return result
 

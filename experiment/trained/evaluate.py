@@ -35,6 +35,7 @@ from experiment.trained.command import (
 from experiment.trained.scores import THRESHOLDS, add_counts, count_batch, summarise
 from experiment.trained.scores_picture import draw_scores
 from experiment.trained.table import format_table
+from model.folded import FoldedNetwork
 from util.distributed import Group
 from util.record import write_json
 
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     Raises: SystemExit with code 2 for wrong arguments or input.
     """
     args = get_parser().parse_args(argv)
-    with command(args.device, args.batch_size) as group:
+    with command(args.device, batch_size=args.batch_size) as group:
         trained = load_trained(args.checkpoint, group.device, data_path=args.data_path)
         result = evaluate(
             trained, thresholds=sorted(set(args.thresholds)), images=args.images,
@@ -77,14 +78,19 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 def evaluate(
     trained: Trained,
     *,
+    net: FoldedNetwork | None = None,
     thresholds: Sequence[float] = THRESHOLDS,
     images: int | None = None,
     batch_size: int = 128,
     num_workers: int = 0,
     group: Group,
 ) -> dict[str, Any]:
-    """`scores.summarise` of the test set, each sample counted once over all processes."""
-    net, data = trained.net, trained.data
+    """`scores.summarise` of the test set, each sample counted once over all processes.
+
+    net: the folded network, computed in fp32 as an export is, in place of the trained one with its
+    branches, which is computed as in its training (--amp).
+    """
+    data = trained.data
     dataset = first_samples(data.test, images)
     if len(dataset) < group.world_size:
         raise ValueError(f"{len(dataset)} test images cannot be shared by {group.world_size} "
@@ -93,12 +99,15 @@ def evaluate(
     for x, labels in batches_of(
         dataset, data, batch_size=batch_size, num_workers=num_workers, group=group
     ):
-        with autocast(group.device, trained.arguments["amp"]):
-            branches, time_logits = net.all_logits(x)
+        if net is None:
+            with autocast(group.device, trained.arguments["amp"]):
+                branches, time_logits = trained.net.all_logits(x)
+        else:
+            branches, time_logits = [], net(x)
         sums = add_counts(sums, count_batch(branches, time_logits, labels, thresholds))
     sums = {name: group.sum(value) for name, value in sums.items()}
-    summary = summarise(sums, thresholds, data.class_names)
-    return {"checkpoint": str(trained.path), "epochs": trained.epochs, "T": net.T, **summary}
+    about = {"checkpoint": str(trained.path), "epochs": trained.epochs, "T": trained.net.T}
+    return about | summarise(sums, thresholds, data.class_names)
 
 
 def describe(result: dict[str, Any]) -> str:

@@ -5,12 +5,13 @@
 
 safetensors   model.safetensors, weights of the plain PyTorch module `model.folded.FoldedNetwork`
 program       program.pt2, a torch.export program for the T of the training; torch alone runs it
-nir           graph.nir, for neuromorphic tools; networks with a hard reset only
+nir           graph.nir, for neuromorphic tools; left out where NIR cannot express the network
 
 Before anything is written, the folded network has to fire the trained network's spikes, every one,
 on the test set in float64; what differs in float32, by rounding, is counted. The program is read
-back and compared likewise. card.md says what the network is and what it can and cannot do;
-export.json has the same numbers.
+back and compared likewise. card.md says what the network is and what it can and cannot do, in the
+float32 of the files whatever the precision of the training; export.json has the same numbers.
+Files of an earlier export in the folder are removed.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import nir
 import torch
 from torch import Tensor
 
@@ -38,6 +40,7 @@ from experiment.trained.command import (
     command,
     first_samples,
     make_parser,
+    products_in,
     refuse_many,
     results_folder,
 )
@@ -50,14 +53,13 @@ from experiment.trained.exported import (
     write_program,
     write_weights,
 )
-from experiment.trained.nir_graph import refuse_inexpressible, to_nir, write_nir
+from experiment.trained.nir_graph import to_nir, write_nir
 from model.fold import fold
-from model.folded import FoldedNetwork
 from util.distributed import Group
 from util.record import write_json
 
 FORMATS = ("safetensors", "program", "nir")
-ENERGY_IMAGES = 64  # at most, for the energy in the card
+PRODUCTS = ("model.safetensors", "program.pt2", "graph.nir", "card.md", "export.json")
 
 
 def get_parser() -> FlagParser:
@@ -79,15 +81,16 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     Raises: SystemExit with code 2 for wrong arguments or input.
     """
     args = get_parser().parse_args(argv)
-    with command(args.device, args.batch_size) as group:
+    with command(args.device, batch_size=args.batch_size) as group:
         refuse_many(group)
         trained = load_trained(args.checkpoint, group.device, data_path=args.data_path)
-        formats, left_out = choose_formats(fold(trained.net), args.format)
-        options = {"batch_size": args.batch_size, "num_workers": args.num_workers, "group": group}
-        result = verify(trained, images=args.images, **options)
-        folder = results_folder(args.out, args.checkpoint, "export")
-        result |= write(trained, formats, folder, images=args.images, **options)
-        result |= measure(trained, images=args.images, **options)
+        graph, left_out = make_graph(trained, args.format)
+        formats = [name for name in args.format or FORMATS if name != "nir" or graph is not None]
+        options = {"images": args.images, "batch_size": args.batch_size,
+                   "num_workers": args.num_workers, "group": group}  # fmt: skip
+        result = verify(trained, **options) | measure(trained, **options)
+        folder = results_folder(args.out, args.checkpoint, "export", PRODUCTS)
+        result |= write(trained, folder, formats=formats, graph=graph, **options)
         write_json(folder / "export.json", result)
         write_card(result, trained, folder / "card.md")
         print(f"float64, folded: {result['float64']}\nfloat32, folded: {result['float32']}")
@@ -95,26 +98,26 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             print(f"program.pt2, read back: {result['program']}")
         if left_out:
             print(f"graph.nir not written: {left_out}")
-        print("written: " + ", ".join(str(path) for path in sorted(folder.iterdir())))
+        print("written: " + ", ".join(map(str, products_in(folder, PRODUCTS))))
     return result
 
 
-def choose_formats(
-    net: FoldedNetwork, wanted: Sequence[str] | None
-) -> tuple[tuple[str, ...], str | None]:
-    """The formats to write, and why NIR is not among them if it was not asked for by name.
+def make_graph(
+    trained: Trained, wanted: Sequence[str] | None
+) -> tuple[nir.NIRGraph | None, str | None]:
+    """The NIR graph to write, if any, and why there is none if it was not asked for by name.
 
     Raises: ValueError if NIR is asked for and cannot express the network.
     """
     if wanted is not None and "nir" not in wanted:
-        return tuple(wanted), None
+        return None, None
+    side = trained.data.image_size
     try:
-        refuse_inexpressible(net)
+        return to_nir(fold(trained.net).cpu(), height=side, width=side), None
     except ValueError as error:
         if wanted is not None:
             raise
-        return ("safetensors", "program"), str(error)
-    return tuple(wanted or FORMATS), None
+        return None, str(error)
 
 
 def verify(
@@ -151,9 +154,10 @@ def inputs_of(
 
 def write(
     trained: Trained,
-    formats: Sequence[str],
     folder: Path,
     *,
+    formats: Sequence[str],
+    graph: nir.NIRGraph | None,
     images: int | None,
     batch_size: int,
     num_workers: int,
@@ -181,19 +185,20 @@ def write(
         if agreement.different:
             raise ValueError(f"the program is not the network: {agreement.sentence()}")
         result |= {"program": agreement.sentence(), "program_counts": agreement._asdict()}
-    if "nir" in formats:
-        side = trained.data.image_size
-        write_nir(to_nir(net, height=side, width=side), folder / "graph.nir")
+    if graph is not None:
+        write_nir(graph, folder / "graph.nir")
     return result
 
 
 def measure(
     trained: Trained, *, images: int | None, batch_size: int, num_workers: int, group: Group
 ) -> dict[str, Any]:
-    """Accuracy, firing rates and energy for the card."""
+    """Accuracy, firing rates and energy of the network that is written, for the card."""
     options = {"num_workers": num_workers, "group": group}
-    accuracy = evaluate(trained, images=images, batch_size=batch_size, **options)
-    few = min(images or ENERGY_IMAGES, ENERGY_IMAGES, len(trained.data.test))
+    accuracy = evaluate(
+        trained, net=fold(trained.net), images=images, batch_size=batch_size, **options
+    )
+    few = min(images or energy.IMAGES, energy.IMAGES, len(trained.data.test))
     operations = energy.measure(trained, images=few, batch_size=min(batch_size, 32), **options)
     return {"accuracy": accuracy, "energy": energy.report(operations, trained, few)}
 

@@ -19,15 +19,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from experiment.resume import INFERENCE_ARGUMENTS
 from experiment.trained.checkpoint import Trained
 from model import build_model
 from model.fold import fold
 from model.folded import FoldedNetwork
 from util.atomic_file import write_atomically
+from util.data import ImageData
 from util.imagenet import RESIZE_RATIO
 
-NETWORK_ARGUMENTS = ("arch", "width", "decay", "thresh", "v_reset", "stem")
-REQUIRED = ("network", "data", "class_names", "image_size", "resize")
+REQUIRED = ("network", "data", "kind", "class_names", "image_size", "resize")
 
 
 class Exported(NamedTuple):
@@ -39,20 +40,21 @@ class Exported(NamedTuple):
 
 def describe_network(trained: Trained) -> dict[str, Any]:
     """Everything that is needed to use the weights, as plain types."""
-    data, net = trained.data, trained.net
+    data = trained.data
+    images = isinstance(data, ImageData)
     description = {
         "network": {
-            **{name: trained.arguments[name] for name in NETWORK_ARGUMENTS},
-            "T": net.T,
+            **{name: trained.arguments[name] for name in INFERENCE_ARGUMENTS},
             "num_classes": len(data.class_names),
-            "in_channels": net.in_channels,
+            "in_channels": trained.net.in_channels,
         },
         "data": data.name,
+        "kind": "images" if images else "events",
         "class_names": list(data.class_names),
         "image_size": data.image_size,
         "resize": resized_side(data.name, data.image_size),
     }
-    if hasattr(data, "mean"):  # images: (pixel / 255 - mean) / std; event counts are taken as such
+    if images:  # (pixel / 255 - mean) / std; event counts are taken as such
         description |= {"mean": list(data.mean), "std": list(data.std)}
     return description
 

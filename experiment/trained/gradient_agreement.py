@@ -18,10 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from experiment.resume import INFERENCE_ARGUMENTS
 from experiment.trained.checkpoint import Trained
 from model import RateModel, build_model
-
-NETWORK_ARGUMENTS = ("arch", "width", "T", "decay", "thresh", "v_reset", "detach_reset")
 
 
 def gradient_agreement(trained: Trained, x: Tensor, labels: Tensor) -> dict[str, float]:
@@ -49,9 +48,9 @@ def copy_of(trained: Trained, method: str) -> RateModel:
 
     Rate gradients have the whole derivative of a hard reset, so BPTT must not detach it either.
     """
-    arguments: dict[str, Any] = {name: trained.arguments[name] for name in NETWORK_ARGUMENTS}
-    if arguments["v_reset"] is not None:
-        arguments["detach_reset"] = False
+    arguments: dict[str, Any] = {name: trained.arguments[name] for name in INFERENCE_ARGUMENTS}
+    soft = arguments["v_reset"] is None
+    arguments["detach_reset"] = soft and trained.arguments["detach_reset"]
     net = build_model(**arguments, method=method, num_classes=len(trained.data.class_names),
                       in_channels=trained.net.in_channels)  # fmt: skip
     weights = trained.net.state_dict()

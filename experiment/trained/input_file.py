@@ -1,4 +1,8 @@
-"""Files to classify, prepared as the test set was: images, and recordings of event cameras.
+"""Files to classify, brought to the form of the test set: images, and recordings of event cameras.
+
+Images go the way of ImageNet's test set (`--reader pil`): resized, cut, normalised; one that has
+the test set's size already, as all of CIFAR, is only normalised. AEDAT recordings are integrated
+and resized as those of CIFAR10-DVS.
 
 Shapes: T time steps, C channels, H x W pixels.
 """
@@ -12,13 +16,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib.npyio import NpzFile
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from experiment.dvs.augment import resize
 from experiment.dvs.events import SIDE, decode_aedat
-from experiment.dvs.prepare import integrate
+from experiment.dvs.prepare import TooFewEvents, integrate
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 EVENT_SUFFIXES = (".aedat", ".npz")
@@ -41,13 +46,27 @@ def read_image(path: Path, description: dict[str, Any], channels: int) -> Tensor
     modes = {1: "L", 3: "RGB"}
     if channels not in modes:
         raise ValueError(f"the network takes {channels} channels: expected 1 (gray) or 3 (RGB)")
-    with Image.open(path) as image:
-        pixels = transforms.pil_to_tensor(image.convert(modes[channels]))
     side = description["image_size"]
+    with Image.open(path) as image:
+        pixels = with_8_bits(image).convert(modes[channels])
     pixels = transforms.resize(pixels, [description["resize"]], antialias=True)
-    pixels = transforms.center_crop(pixels, [side, side])
+    pixels = transforms.pil_to_tensor(transforms.center_crop(pixels, [side, side]))
     mean, std = (torch.tensor(description[name]).view(-1, 1, 1) for name in ("mean", "std"))
     return ((pixels.float() / 255 - mean) / std)[None]
+
+
+def with_8_bits(image: Image.Image) -> Image.Image:
+    """The image, 16 bits of gray as their upper 8: Pillow would cut off what is above 255.
+
+    Raises: ValueError for pixels whose range the file does not say.
+    """
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise ValueError(
+            f"pixels of mode {image.mode}, whose range is unknown: save it with 8 bits"
+        )
+    return image
 
 
 def read_events(path: Path, description: dict[str, Any], steps: int) -> Tensor:
@@ -56,14 +75,20 @@ def read_events(path: Path, description: dict[str, Any], steps: int) -> Tensor:
     Raises: one of UNREADABLE.
     """
     if path.suffix.lower() == ".npz":
-        with np.load(path) as content:
+        content = np.load(path)
+        if not isinstance(content, NpzFile):
+            raise ValueError("a single array, expected a .npz archive with an array 'frames'")
+        with content:
             if "frames" not in content:
                 raise ValueError("no array 'frames' in it")
             counts = content["frames"]
-        if counts.ndim != 4 or counts.shape[:2] != (steps, 2):
+        if counts.ndim != 4 or counts.shape[:2] != (steps, 2) or counts.size == 0:
             raise ValueError(f"frames of shape {counts.shape}, expected {steps} of 2 channels")
     else:
-        counts = integrate(decode_aedat(path.read_bytes()), steps, height=SIDE, width=SIDE)
+        try:
+            counts = integrate(decode_aedat(path.read_bytes()), steps, height=SIDE, width=SIDE)
+        except TooFewEvents as error:
+            raise ValueError(f"{error.found} events, fewer than the {steps} frames") from error
     return resize(torch.from_numpy(counts.astype(np.float32)), description["image_size"])
 
 

@@ -43,8 +43,10 @@ from experiment.trained.command import (
     command,
     first_samples,
     make_parser,
+    products_in,
     refuse_many,
     results_folder,
+    sample_count,
 )
 from experiment.trained.gradient_agreement import gradient_agreement
 from experiment.trained.inside_picture import (
@@ -54,10 +56,15 @@ from experiment.trained.inside_picture import (
     draw_potentials,
 )
 from experiment.trained.table import format_table
-from experiment.trained.tensorboard_log import write_events
+from experiment.trained.tensorboard_log import EVENT_FILES, write_events
 from model.fold import fold
 from util.distributed import Group
 from util.record import write_json
+
+IMAGES, GRADIENT_IMAGES = 128, 32  # if there are so many
+PICTURES = ("firing_rates.png", "potentials.png", "branch_maps.png", "gradient_agreement.png",
+            "training.png")  # fmt: skip
+PRODUCTS = (*PICTURES, "look_inside.json", EVENT_FILES)
 
 
 def get_parser() -> FlagParser:
@@ -66,15 +73,16 @@ def get_parser() -> FlagParser:
         "Firing rates, membrane potentials, branch maps and gradient agreement of a trained "
         "network.", out="look_inside", batch_size=64,
     )  # fmt: skip
-    add_images_flag(parser, 128, "test images for firing rates")
+    add_images_flag(parser, IMAGES, "test images for firing rates")
     add = parser.add_argument
     add("--image", type=number(int, 0), default=0, metavar="NUMBER",
         help="test image for potentials and branch maps, counted from 0")  # fmt: skip
     add("--neuron", type=neuron_place, nargs="+", default=None, metavar="LAYER:PLACE",
         help="neurons whose potentials are drawn, such as stages.1.0.unit1:3,4,4 (channel, row, "
         "column); default: six of the first, the middle and the last layer")  # fmt: skip
-    add("--gradient_images", type=number(int, 2), default=32, metavar="IMAGES",
-        help="test images in the batch whose gradients are compared")  # fmt: skip
+    add("--gradient_images", type=number(int, 2), default=None, metavar="IMAGES",
+        help="test images in the batch whose gradients are compared; default: "
+        f"{GRADIENT_IMAGES}, or all if there are fewer")  # fmt: skip
     return parser
 
 
@@ -96,36 +104,39 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     Raises: SystemExit with code 2 for wrong arguments or input.
     """
     args = get_parser().parse_args(argv)
-    with command(args.device, args.batch_size) as group:
+    sizes = {"batch_size": args.batch_size,
+             "gradient_images": args.gradient_images or GRADIENT_IMAGES}  # fmt: skip
+    with command(args.device, **sizes) as group:
         refuse_many(group)
         trained = load_trained(args.checkpoint, group.device, data_path=args.data_path)
-        net, title = fold(trained.net), trained.title
+        net, test = fold(trained.net), trained.data.test
+        images = sample_count(args.images, IMAGES, test)
+        count = sample_count(args.gradient_images, GRADIENT_IMAGES, test)
         image, label = test_image(trained, args.image, group)
         traces = trace_potentials(net, image, args.neuron)
         loaded = partial(batches_of, data=trained.data, num_workers=args.num_workers, group=group)
-        test = first_samples(trained.data.test, args.images)
-        layers = measure_activity(net, (x for x, _ in loaded(test, batch_size=args.batch_size)))
-        count = args.gradient_images
-        batch = next(loaded(first_samples(trained.data.test, count), batch_size=count))
-        cosines = gradient_agreement(trained, *batch)
+        chosen = first_samples(test, images)
+        layers = measure_activity(net, (x for x, _ in loaded(chosen, batch_size=args.batch_size)))
+        batch = first_samples(test, count, flag="gradient_images")
+        cosines = gradient_agreement(trained, *next(loaded(batch, batch_size=count)))
 
-        folder = results_folder(args.out, args.checkpoint, "look_inside")
-        draw_firing_rates(layers, f"{title}, {args.images} test images",
-                          folder / "firing_rates.png")  # fmt: skip
-        shown = f"{title}, test image {args.image} ({trained.data.class_names[label]})"
-        neuron = trained.net.neuron
-        draw_potentials(traces, neuron.threshold, shown, folder / "potentials.png")
-        draw_gradient_agreement(cosines, f"{title}, {count} test images",
-                                folder / "gradient_agreement.png")  # fmt: skip
+        folder = results_folder(args.out, args.checkpoint, "look_inside", PRODUCTS)
+        title = f"{trained.title}, test image {args.image} ({trained.data.class_names[label]})"
+        draw_potentials(traces, trained.net.neuron.threshold, title, folder / "potentials.png")
         if trained.net.branches:
-            draw_branch_maps(trained.net, image, shown, folder / "branch_maps.png")
+            draw_branch_maps(trained.net, image, title, folder / "branch_maps.png")
+        title = f"{trained.title}, {images} test images"
+        draw_firing_rates(layers, title, folder / "firing_rates.png")
+        title = f"{trained.title}, {count} test images"
+        draw_gradient_agreement(cosines, title, folder / "gradient_agreement.png")
         if trained.records:
             draw_curves(trained.records, folder / "training.png")
         result = report(layers, traces, cosines, trained)
         write_json(folder / "look_inside.json", result)
-        write_events(folder, layers, cosines, trained.records, step=trained.epochs)
-        print(describe(layers, cosines, args.images, count))
-        print("written: " + ", ".join(str(p) for p in sorted(folder.iterdir())))
+        pictures = products_in(folder, PICTURES)
+        write_events(folder, pictures, layers, cosines, trained.records, step=trained.epochs)
+        print(describe(layers, cosines, images, count))
+        print("written: " + ", ".join(map(str, products_in(folder, PRODUCTS))))
     return result
 
 

@@ -22,7 +22,7 @@ import torch
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiment.flag_parser import FlagParser, number
+from experiment.flag_parser import FlagParser, Idle, number
 from experiment.trained.checkpoint import load_trained
 from experiment.trained.command import command, refuse_many
 from experiment.trained.exported import Exported, describe_network, read_weights
@@ -61,6 +61,8 @@ def get_parser() -> FlagParser:
     add("--data_path", type=Path, default=None, metavar="FOLDER",
         help="where a checkpoint's data set lies; default: where it lay in training")  # fmt: skip
     add("--device", default=None, help="cpu, cuda or cuda:N; default: cuda if there is one")
+    parser.idle = [Idle(lambda args: is_export(args.network), ("data_path",),
+                        "an export needs no data set")]  # fmt: skip
     return parser
 
 
@@ -71,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> list[Prediction]:
     """
     args = get_parser().parse_args(argv)
     answers, skipped = [], 0
-    with command(args.device, batch_size=1) as group:
+    with command(args.device) as group:
         refuse_many(group)
         network = load_network(args.network, group.device, data_path=args.data_path)
         for path in find_files(args.inputs, wanted_suffixes(network)):
@@ -90,9 +92,14 @@ def main(argv: Sequence[str] | None = None) -> list[Prediction]:
     return answers
 
 
+def is_export(path: Path) -> bool:
+    """Whether a network is the model.safetensors of an export, and no checkpoint."""
+    return path.suffix == ".safetensors"
+
+
 def load_network(path: Path, device: torch.device, *, data_path: Path | None = None) -> Exported:
     """The folded network of a checkpoint or of an export, on the device."""
-    if path.suffix == ".safetensors":
+    if is_export(path):
         exported = read_weights(path)
         exported.net.to(device)
         return exported
@@ -102,7 +109,7 @@ def load_network(path: Path, device: torch.device, *, data_path: Path | None = N
 
 def wanted_suffixes(network: Exported) -> tuple[str, ...]:
     """The kinds of files that the network can read: images are normalised, events are not."""
-    return IMAGE_SUFFIXES if "mean" in network.description else EVENT_SUFFIXES
+    return IMAGE_SUFFIXES if network.description["kind"] == "images" else EVENT_SUFFIXES
 
 
 def find_files(inputs: Sequence[Path], suffixes: Sequence[str]) -> Iterator[Path]:
@@ -129,7 +136,7 @@ def predict(
     Raises: one of UNREADABLE if the file cannot be read.
     """
     net, description = network
-    if "mean" in description:
+    if description["kind"] == "images":
         frames = read_image(path, description, net.in_channels).expand(net.T, -1, -1, -1)
     else:
         frames = read_events(path, description, net.T)

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiment.trained.picture import BLUE, GRAY, GREEN, RED, make_figure, save_figure
 
 MOST_NAMED = 20  # classes whose names and counts fit into the confusion matrix
+FEW = 10  # images, of which an accuracy says little
 
 
 def draw_scores(result: dict[str, Any], title: str, path: Path) -> None:
@@ -56,7 +58,7 @@ def _early_exit(panel: Axes, result: dict[str, Any]) -> None:
             last = x
     panel.set(title="early exit; labels: confidence to exceed", ylabel="top-1 accuracy (%)",
               xlabel="mean time steps taken")  # fmt: skip
-    panel.margins(0.08, 0.12)
+    panel.margins(0.12, 0.12)
     panel.grid(alpha=0.3)
 
 
@@ -83,8 +85,10 @@ def _calibration(panel: Axes, result: dict[str, Any]) -> None:
     calibration = result["calibration"]
     bins = [b for b in calibration["bins"] if b["samples"]]
     width = 100 / calibration["number_of_bins"]
+    colors = [to_rgba(BLUE, 0.6 if b["samples"] >= FEW else 0.2) for b in bins]
     panel.bar([100 * b["from"] for b in bins], [b["accuracy"] for b in bins], width, align="edge",
-              color=BLUE, alpha=0.6, edgecolor="white", label="accuracy")  # fmt: skip
+              color=colors, edgecolor="white",
+              label=f"accuracy (pale: under {FEW} images)")  # fmt: skip
     panel.plot([b["confidence"] for b in bins], [b["accuracy"] for b in bins], "o", color=RED,
                markersize=4, label="mean confidence of the bin")  # fmt: skip
     panel.plot([0, 100], [0, 100], color=GRAY, linestyle="--", label="perfectly calibrated")
@@ -93,5 +97,5 @@ def _calibration(panel: Axes, result: dict[str, Any]) -> None:
     panel.set(title=f"calibration: ECE {calibration['ece']:.2f} % (numbers: images per bin)",
               xlabel="confidence (%)", ylabel="accuracy (%)", xlim=(0, 100),
               ylim=(0, 109))  # fmt: skip
-    panel.legend(loc="upper left")
+    panel.legend()  # where it covers least
     panel.grid(alpha=0.3)

@@ -12,9 +12,13 @@ from torch.utils.tensorboard import SummaryWriter
 
 from experiment.trained.activity import LayerActivity
 
+SUFFIX = ".look_inside"  # tells our event files from those of a training in the same folder
+EVENT_FILES = f"events.out.tfevents.*{SUFFIX}"
+
 
 def write_events(
     folder: Path,
+    pictures: Sequence[Path],
     layers: Sequence[LayerActivity],
     cosines: dict[str, float],
     records: Sequence[dict[str, Any]],
@@ -22,14 +26,14 @@ def write_events(
     step: int,
 ) -> None:
     """Histograms, fractions and cosines at `step` (epochs trained), pictures, scalars by epoch."""
-    with SummaryWriter(str(folder)) as writer:
+    with SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
         for layer in layers:
             writer.add_histogram(f"firing_rate/{layer.name}", layer.rates.flatten(), step)
             writer.add_scalar(f"silent/{layer.name}", layer.silent, step)
             writer.add_scalar(f"saturated/{layer.name}", layer.saturated, step)
         for name, cosine in cosines.items():
             writer.add_scalar(f"gradient_cosine/{name}", cosine, step)
-        for path in sorted(folder.glob("*.png")):
+        for path in pictures:
             with Image.open(path) as picture:
                 pixels = np.asarray(picture.convert("RGB"))
             writer.add_image(path.stem, pixels, step, dataformats="HWC")

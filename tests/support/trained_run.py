@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import nn
 
-from experiment.cifar.main import data_of, get_parser, network_of
+from experiment.cifar import main as cifar
+from experiment.imagenet import main as imagenet
 from experiment.options import make_request
 from experiment.trained.checkpoint import load_trained
 from experiment.trained.evaluate import evaluate
@@ -16,7 +18,10 @@ from model import RateModel
 from util.checkpoint import save_checkpoint
 from util.distributed import Group
 
-SMALL = ("--dataset", "Digits", "--width", "2", "--T", "3")
+SMALL = {
+    cifar: ("--dataset", "Digits", "--width", "2", "--T", "3"),
+    imagenet: ("--arch", "resnet18", "--image_size", "32", "--width", "2", "--T", "2"),
+}
 
 
 @torch.no_grad()
@@ -32,11 +37,13 @@ def stir(net: RateModel, seed: int = 0) -> RateModel:
     return net
 
 
-def make_checkpoint(folder: Path, *flags: str, **entries: Any) -> Path:
+def make_checkpoint(
+    folder: Path, *flags: str, experiment: ModuleType = cifar, **entries: Any
+) -> Path:
     """A best.pt of a network with random weights, trained with `flags` by what it says."""
-    args = get_parser().parse_args([*SMALL, *flags])
+    args = experiment.get_parser().parse_args([*SMALL[experiment], *flags])
     torch.manual_seed(args.seed)
-    net = stir(network_of(args, data_of(args)))
+    net = stir(experiment.network_of(args, experiment.data_of(args)))
     state = {"arguments": make_request(args).identity, "model": net.state_dict(), "epoch": 3}
     path = folder / "best.pt"
     save_checkpoint({**state, **entries}, path)

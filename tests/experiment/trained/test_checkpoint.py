@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from experiment.resume import compatible_weights
 from experiment.trained.checkpoint import load_trained
 from tests.support.trained_run import make_checkpoint
 from util.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
@@ -43,6 +44,27 @@ def test_data_path_is_that_of_config_json_unless_another_is_given(tmp_path):
     assert other.arguments["data_path"] == tmp_path / "here"
 
 
+@pytest.mark.parametrize("content", [
+    '{"arguments": [1]}', '{"arguments": {"T": 3}}', '{"arguments": {"data_path": 7}}', "[]", "{",
+])  # fmt: skip
+def test_a_config_json_that_does_not_say_where_the_data_lay_is_refused(tmp_path, content):
+    path = make_checkpoint(tmp_path)
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"config.json does not say where .* --data_path"):
+        load_trained(path, CPU)
+    assert load_trained(path, CPU, data_path=tmp_path).net.T == 3
+
+
+def test_weights_are_refused_by_a_network_of_another_stem(tmp_path):
+    path = make_checkpoint(tmp_path)
+    identity = load_checkpoint(path)["arguments"]
+    with pytest.raises(CheckpointError, match=r"stem 'published' \(asked for: 'small'\)"):
+        compatible_weights(path, identity | {"stem": "small"})
+    del identity["stem"]
+    older = changed(tmp_path, arguments=identity)
+    assert compatible_weights(older, identity | {"stem": "published"})
+
+
 def changed(tmp_path, **entries):
     path = make_checkpoint(tmp_path)
     save_checkpoint({**load_checkpoint(path), **entries}, path)
@@ -52,6 +74,10 @@ def changed(tmp_path, **entries):
 @pytest.mark.parametrize("entries, message", [
     ({"arguments": {"dataset": "Flowers"}}, "'Flowers': expected one of CIFAR10"),
     ({"arguments": {"dataset": "Digits", "width": 3, "T": 2}}, "do not fit the network"),
+    ({"arguments": {"dataset": "Digits", "warp": 1}}, r"warp 1, .* \(there is no such flag\)"),
+    ({"arguments": {"dataset": "Digits", "T": "four"}}, "T 'four', .*expected a whole number"),
+    ({"arguments": {"dataset": "Digits", "method": "x"}}, "method 'x', .*expected one of esd"),
+    ({"arguments": [1]}, "no entries 'arguments' and 'model'"),
 ])  # fmt: skip
 def test_a_checkpoint_that_cannot_be_rebuilt_is_refused(tmp_path, entries, message):
     with pytest.raises(CheckpointError, match=message):

@@ -5,11 +5,13 @@ import json
 import pytest
 import torch
 
+from experiment.imagenet import main as imagenet
 from experiment.trained.checkpoint import load_trained
 from experiment.trained.command import refuse_many
 from experiment.trained.energy import main
 from experiment.trained.operations import count_operations
 from model.fold import fold
+from tests.support.image_files import write_image_folder
 from tests.support.trained_run import make_checkpoint
 from util.distributed import Group
 
@@ -35,6 +37,13 @@ def test_the_command_writes_the_mean_over_the_images(tmp_path, capsys):
 def test_several_processes_are_refused():
     with pytest.raises(ValueError, match="2 processes: this command runs in one"):
         refuse_many(Group(0, 2, torch.device("cpu")))
+
+
+def test_of_a_small_test_set_all_images_are_taken(tmp_path):
+    data = write_image_folder(tmp_path / "data", classes=3, train=1)
+    flags = ("--data_path", str(data))
+    path = make_checkpoint(tmp_path, *flags, experiment=imagenet)
+    assert main([str(path), *flags, "--device", "cpu"])["images"] == 3
 
 
 def test_more_images_than_there_are_end_with_a_sentence_and_code_2(tmp_path, capsys):

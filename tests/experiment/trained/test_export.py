@@ -7,14 +7,17 @@ import sys
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from safetensors.numpy import load_file
 
 from experiment.trained.agreement import folding_agreement, program_agreement
 from experiment.trained.checkpoint import load_trained
-from experiment.trained.export import choose_formats, main
+from experiment.trained.evaluate import evaluate
+from experiment.trained.export import main, make_graph
 from experiment.trained.exported import read_program, read_weights
 from model.fold import fold
 from tests.support.trained_run import make_checkpoint
+from util.distributed import Group
 
 CPU = torch.device("cpu")
 IMAGES = 11
@@ -119,8 +122,51 @@ def test_nir_of_a_soft_reset_is_refused_when_asked_for_and_left_out_otherwise(tm
     assert exit_.value.code == 2
     assert "NIR cannot express a soft reset" in capsys.readouterr().err
     assert not (tmp_path / "export").exists()
-    formats, reason = choose_formats(fold(load_trained(path, CPU).net), None)
-    assert formats == ("safetensors", "program") and "soft reset" in reason
+    graph, reason = make_graph(load_trained(path, CPU), None)
+    assert graph is None and "soft reset" in reason
+
+
+def test_what_nir_cannot_pool_is_left_out_before_anything_is_written(tmp_path, capsys):
+    path = make_checkpoint(tmp_path, "--arch", "vggsnn", "--v_reset", "0", "--T", "1")
+    options = [str(path), "--images", "2", "--device", "cpu"]
+    with pytest.raises(SystemExit):
+        main([*options, "--format", "safetensors", "nir"])
+    assert "maps of 4x4 into 3x3" in capsys.readouterr().err
+    assert not (tmp_path / "export").exists()
+    assert main(options)["formats"] == ["safetensors", "program"]
+    assert "graph.nir not written: NIR pools by windows of one size" in capsys.readouterr().out
+    assert (tmp_path / "export" / "card.md").exists()
+
+
+def test_a_folder_holds_one_export_and_what_others_put_there(tmp_path, capsys):
+    folder = tmp_path / "export"
+    folder.mkdir()
+    for name in ("program.pt2", "graph.nir", "card.md", "notes.txt"):
+        (folder / name).write_text("of another day")
+    path = make_checkpoint(tmp_path, "--T", "1")
+    main([str(path), "--images", "2", "--format", "safetensors", "--device", "cpu"])
+    names = {"model.safetensors", "card.md", "export.json"}
+    assert {path.name for path in folder.iterdir()} == names | {"notes.txt"}
+    written = capsys.readouterr().out.splitlines()[-1].removeprefix("written: ").split(", ")
+    assert set(written) == {str(folder / name) for name in names}
+
+
+@torch.no_grad()
+def test_the_card_has_the_accuracy_of_the_file_not_of_a_training_in_bfloat16(tmp_path):
+    path = make_checkpoint(tmp_path, "--amp", "bf16")
+    options = ["--images", "40", "--format", "safetensors", "--device", "cpu"]
+    found = main([str(path), *options])["accuracy"]
+    logits = read_weights(tmp_path / "export" / "model.safetensors").net(test_images(path, 40))
+    trained = load_trained(path, CPU)
+    labels = torch.stack([trained.data.test[i][1] for i in range(40)])
+    loss = F.cross_entropy(logits.double().mean(0), labels).item()
+    top1 = 100 * (logits.mean(0).argmax(1) == labels).double().mean().item()
+    assert (found["loss"], found["top1"]) == (pytest.approx(loss), pytest.approx(top1))
+    in_training = evaluate(trained, images=40, group=Group(0, 1, CPU))
+    assert in_training["loss"] != pytest.approx(loss, rel=1e-4), "nothing to tell apart"
+    card = (tmp_path / "export" / "card.md").read_text()
+    assert f"Top-1 {top1:.2f} %" in card
+    assert "computed in float32" in card and "bfloat16 (`--amp bf16`)" in card
 
 
 def test_damaged_weights_are_refused(run, tmp_path):

@@ -31,6 +31,12 @@ def test_both_gradients_have_the_whole_derivative_of_a_hard_reset(tmp_path):
     assert not copy_of(trained, "bptt").neuron.detach_reset
 
 
+def test_a_network_with_a_small_stem_is_copied_with_it(tmp_path):
+    flags = ("--arch", "preact_resnet18", "--stem", "small", "--branch_pool", "global")
+    cosines = gradient_agreement(*load(tmp_path, *flags))
+    assert cosines["classifier.0"] == pytest.approx(1, abs=1e-5)
+
+
 def test_several_steps_agree_in_part_and_the_classifier_fully(tmp_path):
     cosines = gradient_agreement(*load(tmp_path))
     assert cosines["classifier.0"] == pytest.approx(1, abs=1e-5)  # linear in the rates

@@ -1,6 +1,7 @@
 """The look_inside command: what it writes and how it refuses."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -62,6 +63,7 @@ def test_branch_maps_are_what_branches_read_and_make(tmp_path):
     (["--image", "360"], "--image 360: expected 0 to 359"),
     (["--neuron", "stem"], "expected LAYER:CHANNEL,ROW,COLUMN"),
     (["--neuron", "nowhere:0"], "no spiking layer 'nowhere'"),
+    (["--gradient_images", "1000"], "--gradient_images 1000: the test set has only 360"),
 ])  # fmt: skip
 def test_wrong_input_ends_with_a_sentence_and_code_2(tmp_path, capsys, arguments, sentence):
     path = make_checkpoint(tmp_path)
@@ -72,7 +74,20 @@ def test_wrong_input_ends_with_a_sentence_and_code_2(tmp_path, capsys, arguments
     assert not (tmp_path / "look_inside").exists()
 
 
-def test_a_network_without_branches_has_no_branch_maps(tmp_path):
+def test_a_network_without_branches_has_no_branch_maps_not_even_old_ones(tmp_path, capsys):
+    folder = tmp_path / "look_inside"
+    folder.mkdir()
+    stale = ("branch_maps.png", "training.png", "events.out.tfevents.1.x.look_inside")
+    foreign = ("holiday.png", "events.out.tfevents.1.of.training")
+    for name in (*stale, *foreign):
+        (folder / name).touch()
     main([str(make_checkpoint(tmp_path, "--method", "rate", "--arch", "resnet19")), *FEW])
-    names = {path.name for path in (tmp_path / "look_inside").glob("*.png")}
-    assert names == {"firing_rates.png", "potentials.png", "gradient_agreement.png"}
+    written = capsys.readouterr().out.splitlines()[-1].removeprefix("written: ").split(", ")
+    pictures = {"firing_rates.png", "potentials.png", "gradient_agreement.png"}
+    names = {Path(path).name for path in written}
+    assert {path.name for path in folder.iterdir()} == names | set(foreign)
+    assert {name for name in names if name.endswith(".png")} == pictures
+    (events,) = names - pictures - {"look_inside.json"}
+    log = EventAccumulator(str(folder / events))
+    log.Reload()
+    assert {f"{tag}.png" for tag in log.Tags()["images"]} == pictures

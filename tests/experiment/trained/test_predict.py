@@ -57,11 +57,16 @@ def test_it_stops_at_the_first_step_above_the_confidence(checkpoint, pictures):
         assert predict(network, path, confidence=level, device=CPU) == expected
 
 
-def test_an_export_answers_like_its_checkpoint_and_needs_no_data(checkpoint, pictures, tmp_path):
+def test_an_export_answers_like_its_checkpoint_and_needs_no_data(
+    checkpoint, pictures, tmp_path, capsys
+):
     trained = load_trained(checkpoint, CPU)
     path = tmp_path / "model.safetensors"
     write_weights(fold(trained.net), describe_network(trained), path)
     assert main([str(path), str(pictures)]) == main([str(checkpoint), str(pictures)])
+    assert capsys.readouterr().err == ""
+    main([str(path), str(pictures), "--data_path", "somewhere"])
+    assert "no effect of --data_path: an export needs no data set" in capsys.readouterr().err
 
 
 def test_unreadable_files_are_named_and_skipped_and_the_rest_is_answered(
@@ -94,7 +99,7 @@ def test_pictures_of_another_size_and_kind_are_fitted(checkpoint, tmp_path):
 def test_event_recordings_are_classified_like_their_frames(tmp_path):
     torch.manual_seed(0)
     net = stir(build_model("resnet18", num_classes=3, in_channels=2, T=4, width=2)).eval()
-    description = {"class_names": ["a", "b", "c"], "image_size": 48}
+    description = {"kind": "events", "class_names": ["a", "b", "c"], "image_size": 48}
     network = Exported(fold(net), description)
     rng = np.random.default_rng(0)
     events = Events(np.sort(rng.integers(0, 10**6, 4001)), *rng.integers(0, 128, (2, 4001)),
