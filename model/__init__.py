@@ -4,8 +4,8 @@ Read in this order:
 
 equations   functional
 method      rate_pair (an activation), rate_gradient (one pass, gradients at the rate), batch_norm,
-            teacher, distillation; method (all ways to train), online (one time step at a time),
-            recompute
+            teacher, distillation; method (all ways to train), through_time (BPTT), online (one time
+            step at a time), recompute
 networks    layer, branch, stage, input, abc_model, resnet, preact_resnet, ms_resnet, sew_resnet,
             vgg, registry
 inference   folded, fold

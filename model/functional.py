@@ -107,45 +107,6 @@ def lif_steps(x: Sequence[Tensor], neuron: Neuron) -> tuple[list[Tensor], Tensor
     return spikes, sum(spikes) / len(x), eligibility / len(x)
 
 
-class _SurrogateSpike(torch.autograd.Function):
-    """s = [v >= threshold] with ds/dv replaced by the surrogate gradient."""
-
-    @staticmethod
-    def forward(ctx, v: Tensor, threshold: float) -> Tensor:
-        ctx.save_for_backward(v)
-        ctx.threshold = threshold
-        return (v >= threshold).to(v.dtype)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, None]:
-        (v,) = ctx.saved_tensors
-        return grad * surrogate_gradient(v, ctx.threshold), None
-
-
-def lif_step(x: Tensor, u: Tensor | float, neuron: Neuron) -> tuple[Tensor, Tensor]:
-    """One time step of the same neuron under autograd: (spikes, potential after reset).
-
-    Args: x (B, ...), input current; u (B, ...), the potential after the last reset, 0 at rest.
-    """
-    v = neuron.decay * u + x
-    s = _SurrogateSpike.apply(v, neuron.threshold)
-    seen = s.detach() if neuron.detach_reset else s
-    return s, reset(v, seen, neuron.threshold, neuron.v_reset)
-
-
-def lif_through_time(x: Tensor, neuron: Neuron) -> Tensor:
-    """`lif_step` with autograd through all T steps (BPTT with a surrogate gradient).
-
-    Args: x (T, B, ...). Returns: spikes (T, B, ...) with the graph attached.
-    """
-    spikes = []
-    u: Tensor | float = 0.0
-    for x_t in x.to(accumulation_dtype(x.dtype)).unbind(0):
-        s, u = lif_step(x_t, u, neuron)
-        spikes.append(s.to(x.dtype))
-    return torch.stack(spikes)
-
-
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """Membrane potentials, eligibilities, statistics and means are never computed below fp32."""
     return torch.promote_types(dtype, torch.float32)

@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import functional, kernel, online, rate_gradient, rate_pair
+from model import kernel, online, rate_gradient, rate_pair
 from model.batch_norm import average_of, statistics_in_training
 from model.convolution import Convolution
 from model.functional import Neuron
 from model.online import OnlineStep, map_step
 from model.rate_gradient import Normalisation
 from model.rate_pair import RatePair, map_pair
+from model.through_time import lif_through_time
 
 Activation = Tensor | RatePair | OnlineStep
 
@@ -48,7 +49,7 @@ def _fire_over_time(x: Tensor, neuron: Neuron, steps: int) -> Tensor:
     """LIF neurons on a plain tensor (T*B, ...), in the graph if the tensor is."""
     current = x.unflatten(0, (steps, -1))
     if x.requires_grad:
-        return functional.lif_through_time(current, neuron).flatten(0, 1)
+        return lif_through_time(current, neuron).flatten(0, 1)
     return kernel.lif_spikes(current, steps, neuron).flatten(0, 1)
 
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from model import functional
 from model.convolution import Convolution, convolution_backward
 from model.functional import Neuron
+from model.through_time import lif_step
 
 
 class Past(NamedTuple):
@@ -60,9 +61,7 @@ def fire(x: OnlineStep, layer: nn.Module, neuron: Neuron) -> OnlineStep:
     """LIF neurons of `layer` at one time step; from rest if the memory has none of it."""
     past = x.memory.get(layer)
     current = x.value.to(functional.accumulation_dtype(x.value.dtype))
-    spikes, potential = functional.lif_step(
-        current, 0.0 if past is None else past.potential, neuron
-    )
+    spikes, potential = lif_step(current, 0.0 if past is None else past.potential, neuron)
     spikes = spikes.to(x.value.dtype)
     trace = _next_trace(spikes, past, x.trace_decay)
     x.memory[layer] = Past(potential.detach(), trace)

@@ -59,7 +59,7 @@ def test_spikes_of_inference(name, lif_spikes):
 def test_backpropagation_through_time_of_a_constant_offset_is_the_eligibility(name):
     stored, expected = LIF_CASES[name], golden.tensors("lif.npz", name)
     offset = torch.zeros_like(expected["mean"]).requires_grad_()
-    spikes = functional.lif_through_time(expected["x"] + offset, neuron_of(stored))
+    spikes = through_time.lif_through_time(expected["x"] + offset, neuron_of(stored))
     spikes.mean(0).backward(expected["grad_out"])
     assert torch.equal(spikes, expected["spikes"].to(spikes.dtype))
     assert_close(offset.grad, expected["grad_out"] * eligibility_of(expected), 1e-13)
