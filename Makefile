@@ -26,7 +26,7 @@ $(INSTALLED): requirements.txt
 
 # Break runs on purpose and count what was held (docs/reliability.md); about 13 minutes.
 faults: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python benchmark/faults.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmark/faults.py --seed 1
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

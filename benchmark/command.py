@@ -3,26 +3,47 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import TypeVar
 
 import torch
 
+from experiment.failure import USER_ERRORS, RunFailed, is_out_of_memory, leave, sentence_of
+from experiment.flag_parser import FlagParser, number
 from util.atomic_file import write_atomically
 
+Result = TypeVar("Result")
 
-class Parser(argparse.ArgumentParser):
-    """A parser whose help is the module's docstring and whose errors are one sentence, exit 2."""
+whole_number = number(int, 1)  # an argparse type: what is counted here is there at least once
+
+
+def run(main: Callable[[], Result]) -> Result:
+    """What a command's main returns; what its user can cause ends it with one sentence.
+
+    Raises: SystemExit with code 2; 1 for `RunFailed`; 130 for Ctrl-C.
+    """
+    try:
+        return main()
+    except KeyboardInterrupt:
+        leave("stopped", 130)
+    except RunFailed as error:
+        leave(f"error: {error}", 1)
+    except USER_ERRORS as error:
+        sentence = sentence_of(error, {})
+        if is_out_of_memory(error):
+            sentence = "out of memory: try a smaller --batch or --T"
+        if sentence is None:
+            raise
+        leave(f"error: {sentence}", 2)
+
+
+class Parser(FlagParser):
+    """A parser whose help begins with the module's docstring as it stands."""
 
     def __init__(self, description: str):
-        super().__init__(
-            description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-        )
-
-    def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}", file=sys.stderr)
-        raise SystemExit(2)
+        super().__init__(description)
+        self.formatter_class = argparse.RawDescriptionHelpFormatter
 
     def make_folder(self, folder: Path | None) -> None:
         """Make the folder of --output, if there is one, before anything is measured for it."""
@@ -43,17 +64,6 @@ class Parser(argparse.ArgumentParser):
             except OSError as error:
                 self.error(f"--output {folder}: {error}")
             print(f"wrote {folder / name}")
-
-
-def whole_number(text: str) -> int:
-    """An argparse type: a whole number of at least 1."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return value
 
 
 def device(text: str) -> str:

@@ -1,12 +1,14 @@
 """Compare training methods, teachers, architectures and time steps on one data set.
 
-    python benchmark/compare.py --plan benchmark/plan/digits_methods.toml --output docs/comparison
+    python benchmark/compare.py --plan benchmark/plan/digits_methods.toml \\
+        --output runs/comparison/digits_methods
     python benchmark/compare.py --plan PLAN --output FOLDER --jobs 2
 
 A plan (benchmark/comparison/plan.py says how it is written) is a table of runs, each repeated with
 several seeds. Writes FOLDER/results.md, results.json and results.png after every finished run.
-What was done is not done again: stopped in the middle, the same command goes on where it was, to
-the bit. A run that fails is named in the table, the others go on, and the exit status is 1.
+What was done is not done again: stopped in the middle (Ctrl-C: exit status 130), the same command
+goes on where it was, to the bit. A run that fails is named in the table, the others go on, and the
+exit status is 1.
 
 With --jobs above 1 the runs share the processor: accuracies do not change, times do.
 """
@@ -16,8 +18,9 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ if __name__ == "__main__":  # from any folder; and `profile.py` must not hide th
 
 import torch
 
-from benchmark.command import Parser, whole_number
+from benchmark.command import Parser, run, whole_number
 from benchmark.comparison.job import jobs_of, perform
 from benchmark.comparison.plan import Plan, read_plan
 from benchmark.comparison.report import write_results
@@ -50,7 +53,7 @@ def get_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Run the plan; returns the rows of the table.
 
-    Raises: SystemExit with code 2 for a wrong plan, 1 if a run failed.
+    Raises: SystemExit with code 2 for a wrong plan, 1 if a run failed, 130 for Ctrl-C.
     """
     parser = get_parser()
     args = parser.parse_args(argv)
@@ -63,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
         ["python", "benchmark/compare.py", *(sys.argv[1:] if argv is None else argv)]
     )
     heading = {
-        "title": args.plan.stem.replace("_", " "),
+        "title": args.plan.stem,
         "command": command,
         "machine": _machine(),
         "jobs": args.jobs,
@@ -71,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
         "shared": shlex.join(_shared_flags(plan)),
     }
     jobs, problems = jobs_of(plan, args.output / "runs"), {}
-    with ThreadPoolExecutor(args.jobs) as pool:
+    with ThreadPoolExecutor(args.jobs) as pool, ended_by_interrupt(pool):
         futures = {pool.submit(perform, job, threads=args.threads): job for job in jobs}
         for number, future in enumerate(as_completed(futures), 1):
             job, problem = futures[future], future.result()
@@ -85,6 +88,21 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     if problems:
         raise SystemExit(1)
     return entries
+
+
+@contextmanager
+def ended_by_interrupt(pool: ThreadPoolExecutor) -> Iterator[None]:
+    """Ctrl-C begins no further run and ends the program, exit code 130, when those in progress end.
+
+    They do so by themselves: the terminal sends them the signal too.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        sentence = "stopped: the runs in progress save themselves; the same command goes on"
+        print(sentence, file=sys.stderr)
+        pool.shutdown(cancel_futures=True)
+        raise SystemExit(130) from None
 
 
 def _machine() -> dict[str, Any]:
@@ -117,4 +135,4 @@ def _pairs(flags: Sequence[str]) -> list[tuple[str, tuple[str, ...]]]:
 
 if __name__ == "__main__":
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    main()
+    run(main)

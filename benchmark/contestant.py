@@ -5,7 +5,7 @@ Shapes: T time steps, B batch, C channels, H x W pixels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ from benchmark.floor import ConvolutionFloor
 from model import Execution, RateModel, build_model
 from model.distillation import SelfDistillationLoss
 from model.rate_pair import RatePair
-from tests.support.two_stage import TwoStageNet
+from tests.support.two_stage import BLOCKS, TwoStageNet
 
 ALP, BETA = 1.0, 0.3  # of the CIFAR recipe; they do not change the cost
 LEARNING_RATE = 1e-3  # small, so that firing rates stay what they are over the repeated steps
@@ -77,6 +77,23 @@ VARIANTS = {
     "floor": Variant("floor", "floor: convolutions alone"),
     "floor_bf16": Variant("floor", "floor in bf16", "bf16"),
 }
+
+
+def contestants_for(arch: str, names: Sequence[str]) -> list[str]:
+    """Those of the names that know this network; the two-stage step knows the paper's own alone.
+
+    The others are named in a line. Raises: ValueError if that leaves none.
+    """
+    known = [name for name in names if VARIANTS[name].kind != "two_stage" or arch in BLOCKS]
+    missing = [name for name in names if name not in known]
+    if not known:
+        raise ValueError(
+            f"{', '.join(missing)} cannot take --arch {arch}, only {', '.join(BLOCKS)}: choose one "
+            "of these, or other --contestants"
+        )
+    if missing:
+        print(f"left out, for they cannot take --arch {arch}: {', '.join(missing)}")
+    return known
 
 
 class Contestant:

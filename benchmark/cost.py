@@ -5,8 +5,9 @@
     python benchmark/cost.py --device cuda --batch 128 --output docs/benchmark/gpu
 
 Writes cost.md, cost.json and cost.png. A step is forward, loss, backward and SGD on one random
-batch, in as many passes as the method asks for. Each method runs in a process of its own, one
-after the other, from small T to large; ratios between methods are as steady as the machine is.
+batch, in as many passes as the method asks for; its backward passes are timed apart, too. Each
+method runs in a process of its own, one after the other, from small T to large; ratios between
+methods are as steady as the machine is.
 
 Bytes kept for backward are those that autograd holds when a forward pass ends, the largest of the
 passes of a step, and the neurons' memory between them; exact and free of timing. The peaks add what
@@ -29,10 +30,10 @@ if __name__ == "__main__":  # from any folder; and `profile.py` must not hide th
 import torch
 from torch import Tensor
 
-from benchmark.command import Parser, device, whole_number
+from benchmark.command import Parser, device, run, whole_number
 from benchmark.contestant import ALP, BETA, LEARNING_RATE, SEED, Workload
 from benchmark.cost_report import Cost, cost_files, markdown
-from benchmark.measure import interleaved_seconds, machine, median, saved_bytes, stage_peaks
+from benchmark.measure import machine, median, saved_bytes, stage_peaks, stage_seconds
 from model import METHODS, MODELS, Execution, build_model
 from model.distillation import SelfDistillationLoss
 
@@ -63,17 +64,17 @@ class MethodStep:
         self.loss_function = SelfDistillationLoss(ALP, BETA)
 
     def step(self) -> None:
-        for _, run in self.stages():
-            run()
+        for _, stage in self.stages():
+            stage()
 
     def stages(self) -> Iterator[tuple[str, Callable[[], None]]]:
-        """What a step does, in turn, as "forward" and "backward" (the update is part of this)."""
+        """What a step does, in turn, as "forward", "backward" and "update"."""
         self.optimizer.zero_grad(set_to_none=True)
         loss: list[Tensor] = []
         for arguments in self.net.training_passes(self.images):
             yield "forward", lambda own=arguments: loss.append(self.loss(own))
             yield "backward", lambda: loss.pop().backward()
-        yield "backward", self.optimizer.step
+        yield "update", self.optimizer.step
 
     def loss(self, arguments: tuple) -> Tensor:
         """The loss of one pass, with its graph."""
@@ -97,14 +98,13 @@ def costs_of(
     torch.set_num_threads(threads)
     for workload in workloads:
         own = MethodStep(method, workload)
-        seconds = interleaved_seconds(
-            [own.step], repeats=repeats, warmup=warmup, device=workload.device
-        )
+        seconds = stage_seconds(own.stages, repeats=repeats, warmup=warmup, device=workload.device)
         own.optimizer.zero_grad(set_to_none=True)  # else the step would free gradients first
         peaks = stage_peaks(own.stages(), workload.device)
         yield Cost(
-            method, workload.T, workload.batch, median(seconds[0]), own.kept_bytes(),
-            peaks["forward"], peaks["backward"],
+            method, workload.T, workload.batch, median(sum(s.values()) for s in seconds),
+            median(s["backward"] for s in seconds), own.kept_bytes(),
+            peaks["forward"], max(peaks["backward"], peaks["update"]),
         )  # fmt: skip
 
 
@@ -168,4 +168,4 @@ def main(argv: list[str] | None = None) -> list[Cost]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

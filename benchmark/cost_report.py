@@ -9,6 +9,7 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator
 
 from benchmark.report import MEBIBYTE
 
@@ -16,14 +17,16 @@ from benchmark.report import MEBIBYTE
 class Cost(NamedTuple):
     """One method at one T, B samples.
 
-    seconds: of a step; kept: bytes kept for backward; forward_peak, backward_peak: the most bytes
-    held in a forward and in a backward pass, beyond those held between steps.
+    seconds, backward_seconds: of a step, and of its backward passes; kept: bytes kept for
+    backward; forward_peak, backward_peak: the most bytes held in a forward pass and after it,
+    beyond those held between steps.
     """
 
     method: str
     T: int
     batch: int
     seconds: float
+    backward_seconds: float
     kept: int
     forward_peak: int
     backward_peak: int
@@ -31,6 +34,10 @@ class Cost(NamedTuple):
     @property
     def milliseconds(self) -> float:
         return 1e3 * self.seconds
+
+    @property
+    def backward_milliseconds(self) -> float:
+        return 1e3 * self.backward_seconds
 
     @property
     def kept_per_sample(self) -> float:
@@ -50,26 +57,27 @@ class Cost(NamedTuple):
 
 QUANTITIES = {  # property of Cost: what it is, for a person
     "milliseconds": "ms per training step",
+    "backward_milliseconds": "ms in the step's backward passes",
     "kept_per_sample": "kept for backward, MiB per sample",
     "backward_peak_per_sample": "peak of the backward pass, MiB per sample",
     "forward_peak_per_sample": "peak of the forward pass, MiB per sample",
 }
-STYLES = {  # method: label, colour, line
-    "esd": ("esd, one pass", "#1565c0", "-"),
-    "esd_sparse": ("esd, one pass, sparse", "#c62828", "-"),
-    "rate": ("rate", "#42a5f5", "--"),
-    "rate_sparse": ("rate, sparse", "#ef9a9a", "--"),
-    "bptt": ("bptt", "#8d6e63", "-"),
-    "bptt_checkpointed": ("bptt, checkpointed", "#bcaaa4", "--"),
-    "sltt": ("sltt", "#2e7d32", "-"),
-    "ottt": ("ottt", "#81c784", "--"),
+STYLES = {  # method: label, colour, line, its width
+    "esd": ("esd", "#1565c0", "-", 3.5),  # wide, so that equal curves on top leave it visible
+    "esd_sparse": ("esd, sparse", "#c62828", "-", 1.5),
+    "rate": ("rate", "#90caf9", "--", 1.5),
+    "rate_sparse": ("rate, sparse", "#ef9a9a", "--", 1.5),
+    "bptt": ("bptt", "#5d4037", "-", 1.5),
+    "bptt_checkpointed": ("bptt, checkpointed", "#bcaaa4", "--", 1.5),
+    "sltt": ("sltt", "#2e7d32", "-", 1.5),
+    "ottt": ("ottt", "#81c784", "--", 1.5),
 }
 
 
 def markdown(rows: list[Cost], conditions: dict, command: str) -> str:
     """One table per quantity, methods down, T across, under the command and the machine."""
     described = ", ".join(f"{key} {value}" for key, value in conditions.items())
-    parts = [f"    {command}\n\n{described}, B = {rows[0].batch}"]
+    parts = [f"# Cost of a training step\n\n    {command}\n\n{described}, B = {rows[0].batch}"]
     parts += [f"### {text}\n\n{table(rows, field)}" for field, text in QUANTITIES.items()]
     return "\n\n".join(parts) + "\n"
 
@@ -91,25 +99,31 @@ def table(rows: list[Cost], field: str) -> str:
 
 
 def draw(axes: Axes, rows: list[Cost], field: str) -> None:
-    """One quantity against T, a line per method."""
-    for method, (label, colour, line) in STYLES.items():
+    """One quantity against T, a line per method; both axes logarithmic."""
+    for method, (label, colour, line, width) in STYLES.items():
         own = [row for row in rows if row.method == method]
         if own:
             values = [getattr(row, field) for row in own]
-            axes.plot([row.T for row in own], values, color=colour, linestyle=line, marker="o",
-                      markersize=3.5, label=label)  # fmt: skip
-    axes.set(xlabel="time steps T", ylabel=QUANTITIES[field], ylim=(0, None), xlim=(0, None))
-    axes.grid(alpha=0.3)
+            axes.plot([row.T for row in own], values, color=colour, linestyle=line,
+                      linewidth=width, marker="o", markersize=3.5, label=label)  # fmt: skip
+    axes.set(xlabel="time steps T", ylabel=QUANTITIES[field], xscale="log", yscale="log")
+    axes.set_xticks(sorted({row.T for row in rows}), minor=False)
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.grid(alpha=0.3, which="both")
 
 
 def picture(rows: list[Cost], conditions: dict) -> bytes:
-    """PNG: the quantities side by side."""
-    figure = Figure(figsize=(19, 4.6), layout="constrained")
+    """PNG: a panel for each quantity, and one for the legend."""
+    figure = Figure(figsize=(14, 8), layout="constrained")
     FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(QUANTITIES))
+    *panels, last = figure.subplots(2, 3).flat
     for axes, field in zip(panels, QUANTITIES, strict=True):
         draw(axes, rows, field)
-    panels[0].legend()
+    last.axis("off")
+    last.legend(*panels[0].get_legend_handles_labels(), loc="center left", fontsize=12)
     where = conditions.get("gpu", conditions["processor"])
     figure.suptitle(f"{conditions['arch']}, batch {rows[0].batch}, {where}")
     buffer = io.BytesIO()

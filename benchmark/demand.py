@@ -1,4 +1,7 @@
-"""How many images per second a training step takes: what its input has to bring."""
+"""How many images per second a training step takes: what its input has to bring.
+
+A module of `input.py`, not a command.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,6 @@ metrics (apart from their timing) with those of a run that nothing disturbed.
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
 import shutil
@@ -26,6 +25,7 @@ if __name__ == "__main__":  # from any folder
 
 import torch
 
+from benchmark.command import Parser, run
 from benchmark.fault import argument, damage, disk, kill, micro_run
 from benchmark.fault.kill import Finding
 from util.signals import STOP_SIGNALS
@@ -67,18 +67,16 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.update(http_proxy="http://127.0.0.1:9", https_proxy="http://127.0.0.1:9")
     work = Path(tempfile.mkdtemp(prefix="faults-"))
     try:
-        rows = list(campaign(work, QUICK if args.quick else FULL, random.Random(args.seed)))
+        rows = list(campaign(work, QUICK if args.quick else FULL, args.seed))
     finally:
         shutil.rmtree(work, ignore_errors=True)
     print(table(rows))
     return 0 if all(row.held == row.tried for row in rows) else 1
 
 
-def get_parser() -> argparse.ArgumentParser:
+def get_parser() -> Parser:
     """The flags of the campaign."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--quick", action="store_true", help="a part of the campaign")
     parser.add_argument(
         "--seed", type=int, default=0, help="of all that is chosen at random (default: %(default)s)"
@@ -86,12 +84,17 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def campaign(work: Path, extent: Extent, choose: random.Random) -> Iterator[Row]:
+def generator(seed: int, kind: str, number: int = 0) -> random.Random:
+    """What one trial chooses by, whatever the others drew: that depends on the clock."""
+    return random.Random(f"{seed} {kind} {number}")
+
+
+def campaign(work: Path, extent: Extent, seed: int) -> Iterator[Row]:
     """Every fault in turn."""
     command = [*micro_run.ARGUMENTS, "--num_epoch", str(extent.epochs)]
     unbroken = kill.unbroken_run(work, command)
     again = partial(kill.unbroken_run, work, command)
-    scene = (work, unbroken, choose)
+    scene, choose = (work, unbroken), partial(generator, seed)
 
     yield tally(
         "undisturbed, twice: identical",
@@ -99,52 +102,57 @@ def campaign(work: Path, extent: Extent, choose: random.Random) -> Iterator[Row]
     )
     yield tally(
         "kill -9 at any moment, same command again: identical",
-        (kill.kill_at_random(*scene) for _ in range(extent.kills)),
+        (kill.kill_at_random(*scene, choose("kill", i)) for i in range(extent.kills)),
     )
     yield tally(
         "kill -9 inside a save, same command again: identical",
-        (kill.kill_in_save(*scene) for _ in range(extent.kills_in_save)),
+        (kill.kill_in_save(*scene, choose("save", i)) for i in range(extent.kills_in_save)),
     )
     yield tally(
         "SIGTERM, SIGINT, SIGUSR1: saved, exit code 128 + signal; resumed with other "
         "num_workers: identical",
-        (kill.stop_by_signal(*scene, signal_number(i)) for i in range(extent.signals)),
+        (
+            kill.stop_by_signal(*scene, choose("signal", i), signal_number(i))
+            for i in range(extent.signals)
+        ),
     )
     yield tally(
         "the signal twice: ends at once; resumed: identical",
-        (kill.stop_by_two_signals(*scene, signal_number(i)) for i in range(extent.double_signals)),
+        (
+            kill.stop_by_two_signals(*scene, choose("signals", i), signal_number(i))
+            for i in range(extent.double_signals)
+        ),
     )
     yield tally(
         "run folder deleted: one sentence with its path, exit code 1",
-        (kill.delete_folder(*scene) for _ in range(extent.deletions)),
+        (kill.delete_folder(*scene, choose("delete", i)) for i in range(extent.deletions)),
     )
     yield tally(
         "same command started at the same moment: a folder each, identical",
-        kill.start_together(work, unbroken, extent.starts),
+        kill.start_together(*scene, extent.starts),
     )
     yield tally(
         "--resume auto started at the same moment: one goes on, the others are refused",
-        kill.resume_together(work, unbroken, extent.starts),
+        kill.resume_together(*scene, extent.starts),
     )
-    yield from damage_rows(work, command, extent, choose)
+    yield from damage_rows(work, command, extent, seed)
     yield from disk_rows(work, unbroken, extent)
-    trials = argument.argument_trials(work / "arguments", extent.argument_lists, choose)
+    lists = (work / "arguments", extent.argument_lists, choose("arguments"))
     yield tally(
         "random arguments: exit code 0 or 2, one sentence, no traceback, no folder left",
-        (finding for _, finding in trials),
+        (finding for _, finding in argument.argument_trials(*lists)),
     )
 
 
-def damage_rows(
-    work: Path, command: list[str], extent: Extent, choose: random.Random
-) -> Iterator[Row]:
+def damage_rows(work: Path, command: list[str], extent: Extent, seed: int) -> Iterator[Row]:
     """Damaged and hostile files in place of last.pt."""
     finished = damage.finished_run(work, command)
     good = (finished.folder / "good").read_bytes()
+    bits, pages = generator(seed, "bits"), generator(seed, "pages")
     damages = {
         "last.pt cut at k/16": list(damage.truncations(good)),
-        "one bit of last.pt flipped": damage.bit_flips(good, extent.bit_flips, choose),
-        "one page of last.pt zeroed": damage.zeroed_pages(good, extent.pages, choose),
+        "one bit of last.pt flipped": damage.bit_flips(good, extent.bit_flips, bits),
+        "one page of last.pt zeroed": damage.zeroed_pages(good, extent.pages, pages),
     }
     for name, files in damages.items():
         yield tally(
@@ -209,4 +217,4 @@ def table(rows: list[Row]) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run(main))

@@ -9,7 +9,6 @@ The curves are read from the file that the first command wrote; nothing is drawn
 
 from __future__ import annotations
 
-import argparse
 import io
 import json
 import sys
@@ -24,8 +23,8 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from benchmark.command import Parser, run
 from benchmark.cost_report import Cost, draw
-from util.atomic_file import write_atomically
 
 SPIKE, RATE, BRANCH, TEACHER = "#37474f", "#1565c0", "#2e7d32", "#c62828"
 
@@ -71,8 +70,8 @@ def draw_method(axes: Axes) -> None:
         box(axes, x, 1.2, 1.5, 0.8, f"spiking\nstage {i + 1}", SPIKE)
         arrow(axes, ((columns[i - 1] + 0.8) if i else 1.2, 1.2), (x - 0.8, 1.2), SPIKE)
         raster(axes, x + 0.92, 1.42, generator)
-        arrow(axes, (x - 0.75, 0.55), ((columns[i - 1] + 0.75) if i else 1.2, 0.55), RATE,
-              dashed=True)  # fmt: skip
+        if i:
+            arrow(axes, (x - 0.75, 0.55), (columns[i - 1] + 0.75, 0.55), RATE, dashed=True)
         arrow(axes, (x, 1.65), (x, 2.62), RATE)
         axes.text(x + 0.1, 2.12, "rate $r$", color=RATE, fontsize=9, va="center")
         own = i == len(columns) - 1
@@ -102,9 +101,8 @@ def draw_method(axes: Axes) -> None:
     arrow(axes, (8.25, 6.85), (11.9, 5.35), TEACHER, dashed=True, bend=-0.3)
     lesson = "every head learns from\nthe label (hard loss)\nand the teacher\n(soft loss)"
     axes.text(11.95, 4.62, lesson, color="#424242", fontsize=9, ha="center", va="center")
-    axes.text(5.9, 0.08, "one backward pass, through rates:  "
-              r"$\partial r/\partial x = e = \frac{1}{T}\sum_t f_t\, g_t$  (dashed);"
-              " spikes run forward T steps without a graph",
+    axes.text(5.9, 0.08, "spikes run forward T steps without a graph; one backward pass through "
+              r"rates (dashed), $\partial r/\partial x$ = eligibility $e$",
               color=RATE, fontsize=10, ha="center")  # fmt: skip
 
 
@@ -129,9 +127,7 @@ def draw_figure(measured: dict) -> bytes:
 
 def main(argv: list[str] | None = None) -> None:
     """Read the measurements, write the picture."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(__doc__)
     parser.add_argument("--measured", type=Path, default=Path("docs/benchmark/cost.json"),
                         help="what cost.py wrote (default: %(default)s)")  # fmt: skip
     parser.add_argument("--output", type=Path, default=Path("figure.PNG"),
@@ -139,10 +135,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         picture = draw_figure(json.loads(args.measured.read_text()))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        parser.error(f"--measured {args.measured}: {error!r}; write it with benchmark/cost.py")
-    write_atomically(args.output, picture)
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        parser.error(
+            f"--measured {args.measured} cannot be drawn ({error!r}): write it with cost.py"
+        )
+    parser.write(args.output.parent, {args.output.name: picture})
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

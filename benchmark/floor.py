@@ -3,6 +3,7 @@
 Each convolution of the spiking network runs forward on T*B maps (the stem of a static image on B)
 and backward once on B maps; those of the branches, if it has any, run once on B maps either way.
 All are dense, in channels_last layout. No method that runs these convolutions is faster.
+A module of `step.py` and others, not a command.
 """
 
 from __future__ import annotations

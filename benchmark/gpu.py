@@ -22,8 +22,8 @@ if __name__ == "__main__":  # from any folder; and `profile.py` must not hide th
 import torch
 from torch import Tensor, nn
 
-from benchmark.command import Parser, whole_number
-from benchmark.contestant import ALP, BETA, VARIANTS, Contestant, Workload
+from benchmark.command import Parser, run, whole_number
+from benchmark.contestant import ALP, BETA, VARIANTS, Contestant, Workload, contestants_for
 from benchmark.measure import interleaved_seconds, machine, median
 from benchmark.report import Row, table
 from benchmark.step import measure
@@ -155,9 +155,9 @@ def graphed_step(contestant: Contestant) -> Callable[[], None]:
     return step
 
 
-def step_report(workload: Workload, repeats: int) -> str:
+def step_report(contestants: list[str], workload: Workload, repeats: int) -> str:
     """Table of training steps, then the same steps replayed as CUDA graphs."""
-    rows = measure(list(STEPS), workload, repeats=repeats, warmup=5)
+    rows = measure(contestants, workload, repeats=repeats, warmup=5)
     names = ("one_pass", "one_pass_bf16")
     graphs = [graphed_step(Contestant(VARIANTS[name], workload)) for name in names]
     seconds = interleaved_seconds(graphs, repeats=repeats, warmup=2, device=DEVICE)
@@ -181,6 +181,7 @@ def main(argv: list[str] | None = None) -> str:
     start = time.perf_counter()
     parts = [", ".join(f"{key} {value}" for key, value in machine(DEVICE).items())]
     print(parts[0], flush=True)
+    contestants = contestants_for(args.arch, STEPS)
     workloads = [
         Workload(args.arch, args.T, args.batch, branches, device=DEVICE)
         for branches in (False, True)
@@ -189,7 +190,7 @@ def main(argv: list[str] | None = None) -> str:
         kernel_report,
         network_report,
         lambda: traffic_report(args.T, args.batch, args.repeats),
-        *(lambda w=w: step_report(w, args.repeats) for w in workloads),
+        *(lambda w=w: step_report(contestants, w, args.repeats) for w in workloads),
     ):
         parts.append(make())
         print(f"\n{parts[-1]}", flush=True)
@@ -200,4 +201,4 @@ def main(argv: list[str] | None = None) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

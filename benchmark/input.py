@@ -16,7 +16,6 @@ the workers only hand out images, and the step pays for the augmentation.
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 import time
@@ -32,7 +31,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, Sampler
 
-from benchmark.command import Parser, device, whole_number
+from benchmark.command import Parser, device, run, whole_number
 from benchmark.contestant import Workload
 from benchmark.demand import (
     describe,
@@ -161,17 +160,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     print(", ".join(f"{name} {value}" for name, value in machine(args.device).items()))
     steps = {}
-    for workload in workloads(args):
-        steps[workload.size] = rate_of_step(workload)
-        print(f"step: {describe(workload)}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         root = args.data_path / "train" if args.data_path else write_photographs(Path(folder))
+        found = pipelines(root)  # before a step is measured: refuses what is no image folder
+        for workload in workloads(
+            args.arch, T=args.T, batch=args.batch, width=args.width,
+            imagenet_batch=args.imagenet_batch, device=args.device,
+        ):  # fmt: skip
+            steps[workload.size] = rate_of_step(workload)
+            print(f"step: {describe(workload)}", flush=True)
         print(f"JPEG files of {mean_kilobytes(root):.0f} kB in the mean\n")
         columns = ["one process", *(f"loader, {n} workers" for n in args.workers),
                    "augmented on the device", "the step takes", "workers to feed it"]  # fmt: skip
         print("| images per second | " + " | ".join(columns) + " |")
         print("|--|" + "--:|" * len(columns))
-        for pipeline in pipelines(root):
+        for pipeline in found:
             images, step = pipeline.images, steps.get(pipeline.size)
             rates = [rate_of_one_process(images, seconds=args.seconds)]
             rates += [rate_of_loader(images, n, seconds=args.seconds) for n in args.workers]
@@ -180,13 +183,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"| {pipeline.name} | " + " | ".join(cells) + " |", flush=True)
 
 
-def workloads(args: argparse.Namespace) -> list[Workload]:
+def workloads(
+    arch: str, *, T: int, batch: int, width: int | None, imagenet_batch: int | None, device: str
+) -> list[Workload]:
     """The steps to measure."""
-    device = args.device
-    found = [Workload(args.arch, args.T, args.batch, branches=True, size=CIFAR_SIZE,
-                      width=args.width, device=device)]  # fmt: skip
-    if args.imagenet_batch is not None:
-        found.append(Workload("preact_resnet34", 4, args.imagenet_batch, branches=True,
+    found = [Workload(arch, T, batch, branches=True, size=CIFAR_SIZE, width=width, device=device)]
+    if imagenet_batch is not None:
+        found.append(Workload("preact_resnet34", 4, imagenet_batch, branches=True,
                               size=IMAGENET_SIZE, num_classes=1000, device=device))  # fmt: skip
     return found
 
@@ -215,4 +218,4 @@ def mean_kilobytes(root: Path) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

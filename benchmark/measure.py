@@ -43,6 +43,27 @@ def interleaved_seconds(
     return seconds
 
 
+def stage_seconds(
+    stages: Callable[[], Iterable[tuple[str, Callable[[], None]]]],
+    *,
+    repeats: int,
+    warmup: int,
+    device: str,
+) -> list[dict[str, float]]:
+    """Seconds of each named stage of a step, `repeats` times; a name that comes again adds up."""
+    measured = []
+    for _ in range(warmup + repeats):
+        seconds: dict[str, float] = {}
+        for name, run in stages():
+            synchronise(device)
+            start = time.perf_counter()
+            run()
+            synchronise(device)
+            seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - start
+        measured.append(seconds)
+    return measured[warmup:]
+
+
 def median(values: Iterable[float]) -> float:
     return statistics.median(values)
 

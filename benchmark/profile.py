@@ -21,7 +21,7 @@ if __name__ == "__main__":  # from any folder; and this file must not hide the s
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from benchmark.command import Parser, device, whole_number
+from benchmark.command import Parser, device, run, whole_number
 from benchmark.contestant import VARIANTS, Contestant, Workload
 from benchmark.measure import machine, synchronise
 from model import MODELS
@@ -134,4 +134,4 @@ def main(argv: list[str] | None = None) -> Counter:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -31,7 +31,7 @@ class Row(NamedTuple):
 def markdown(rows: list[Row], machine: dict, command: str) -> str:
     """The rows as tables, one for each (branches, T), under the machine and the command."""
     described = ", ".join(f"{key} {value}" for key, value in machine.items())
-    parts = [f"    {command}\n\n{described}"]
+    parts = [f"# Training steps\n\n    {command}\n\n{described}"]
     for branches, T in dict.fromkeys((row.branches, row.T) for row in rows):
         group = [row for row in rows if (row.branches, row.T) == (branches, T)]
         title = f"T = {T}, B = {group[0].batch}, {'with' if branches else 'without'} branches"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,13 +24,15 @@ from pathlib import Path
 if __name__ == "__main__":  # from any folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmark.command import Parser, whole_number
+from benchmark.command import Parser, run, whole_number
 from benchmark.fault.micro_run import outcome, run_folders
+from experiment.failure import RunFailed
 
 ROOT = Path(__file__).resolve().parents[1]
 PROCESSES = 2
 STEPS_PER_EPOCH = 8  # of FakeData's 512 images
 PATIENCE = 180  # seconds without progress
+ENDED_EARLY = "the run ended before its next kill: start again, with fewer --kills if it repeats"
 
 
 def command(log_path: Path, *, epochs: int, restarts: int, launcher: Sequence[str]) -> list[str]:
@@ -49,7 +52,7 @@ def run_with_kills(
 ) -> dict[str, str]:
     """Train, killing a process so often; digests of what the run wrote (`micro_run.outcome`).
 
-    Raises: RuntimeError with what torchrun printed if the run does not end well.
+    Raises: RunFailed, with what torchrun printed if the run does not end well.
     """
     log_path.mkdir(parents=True)
     choose = random.Random(seed)
@@ -65,7 +68,7 @@ def run_with_kills(
             killed = kill_after_progress(agent, log_path, choose)
             print(f"kill {number + 1} of {kills}: process {killed}", flush=True)
         if agent.wait(PATIENCE + 10 * epochs * STEPS_PER_EPOCH) != 0:
-            raise RuntimeError(f"the run failed: {output.read_text()[-4000:]}")
+            raise RunFailed(f"the run failed: {output.read_text()[-4000:]}")
     finally:
         if agent.poll() is None:
             agent.terminate()  # it ends its processes
@@ -79,13 +82,18 @@ def kill_after_progress(agent: subprocess.Popen, log_path: Path, choose: random.
     before = newest_checkpoint(log_path)
     deadline = time.monotonic() + PATIENCE
     while newest_checkpoint(log_path) == before or len(workers(agent)) < PROCESSES:
+        if agent.poll() == 0:
+            raise RunFailed(ENDED_EARLY)
         if agent.poll() is not None or time.monotonic() > deadline:
             text = (log_path / "output.txt").read_text()[-4000:]
-            raise RuntimeError(f"the run made no progress after a kill: {text}")
+            raise RunFailed(f"the run made no progress after a kill: {text}")
         time.sleep(0.01)
     time.sleep(choose.uniform(0, 0.3))
-    rank, pid = choose.choice(sorted(workers(agent).items()))
-    os.kill(pid, 9)
+    try:
+        rank, pid = choose.choice(sorted(workers(agent).items()))
+        os.kill(pid, signal.SIGKILL)
+    except (IndexError, ProcessLookupError):
+        raise RunFailed(ENDED_EARLY) from None
     return rank
 
 
@@ -98,25 +106,36 @@ def workers(agent: subprocess.Popen) -> dict[int, int]:
     """{rank: process id} of the processes that torchrun has started and that live."""
     found = {}
     for task in Path(f"/proc/{agent.pid}/task").glob("*/children"):
-        for pid in task.read_text().split():
-            try:
-                variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-            except OSError:
-                continue  # it has just ended
+        for pid in map(int, content(task).split()):
+            variables = content(Path(f"/proc/{pid}/environ")).split(b"\0")
             ranks = [entry[5:] for entry in variables if entry.startswith(b"RANK=")]
             if ranks:
-                found[int(ranks[0])] = int(pid)
+                found[int(ranks[0])] = pid
     return found
+
+
+def content(path: Path) -> bytes:
+    """A file below /proc; empty if the thread or process that it tells of has just ended."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def get_parser() -> Parser:
+    parser = Parser(__doc__)
+    parser.add_argument("--kills", type=whole_number, default=10,
+        help="processes killed, one after the other (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0,
+        help="of the moments and the processes (default: %(default)s)")  # fmt: skip
+    parser.add_argument("--standalone", action="store_true",
+        help="torchrun's c10d rendezvous (default: the static one)")  # fmt: skip
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Returns the exit code."""
-    parser = Parser(__doc__)
-    parser.add_argument("--kills", type=whole_number, default=10)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments and the processes")
-    parser.add_argument("--standalone", action="store_true",
-        help="torchrun's c10d rendezvous, not the static one")  # fmt: skip
-    args = parser.parse_args(argv)
+    args = get_parser().parse_args(argv)
     launcher = ["--standalone"] if args.standalone else [f"--master-port={free_port()}"]
     epochs = 1 + args.kills // 3
     with tempfile.TemporaryDirectory() as folder:
@@ -145,4 +164,4 @@ def free_port() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run(main))

@@ -29,13 +29,13 @@ from torch import Tensor
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from benchmark.command import Parser, device, whole_number
+from benchmark.command import Parser, device, run, whole_number
 from benchmark.measure import machine, median, synchronise
 from experiment.engine import train_one_epoch
 from experiment.gradient_pass import gradient_pass
 from experiment.recipe import PRECISIONS, Recipe
 from experiment.training_state import TrainingState
-from model import MODELS, build_model
+from model import MODELS, Execution, RateModel, build_model
 from model.batch_norm import synchronise as synchronise_batch_norms
 from model.distillation import SelfDistillationLoss
 from util.distributed import Group, process_group
@@ -76,19 +76,24 @@ def count_gradients(network: DistributedDataParallel) -> list[int]:
     return sizes
 
 
-def measure(args: argparse.Namespace, group: Group) -> dict[str, Any]:
-    """Seconds and bytes of a step, in the process that runs this."""
+def network(arch: str, *, T: int, width: int | None, amp: str) -> RateModel:
+    """The untrained network of the steps."""
+    low_backward = torch.bfloat16 if amp == "bf16-backward" else None
     torch.manual_seed(0)
-    net = build_model(args.arch, num_classes=NUM_CLASSES, T=args.T, branch_pool=None,
-                      width=args.width)  # fmt: skip
+    return build_model(
+        arch, num_classes=NUM_CLASSES, T=T, branch_pool=None, width=width,
+        execution=Execution(convolution_backward=low_backward),
+    )  # fmt: skip
+
+
+def measure(
+    net: RateModel, recipe: Recipe, group: Group, *, image_size: int, steps: int
+) -> dict[str, Any]:
+    """Seconds and bytes of a step, in the process that runs this."""
     net.to(group.device, memory_format=torch.channels_last)
     counting = CountingGroup(group)
-    if args.sync_bn and group.world_size > 1:
+    if recipe.sync_bn and group.world_size > 1:
         synchronise_batch_norms(net, counting)
-    recipe = Recipe(
-        seed=0, num_epoch=1, train_batch_size=args.batch, val_batch_size=args.batch, num_workers=0,
-        optim="SGDM", lr=0.01, wd=0, scheduler="COSINE", alp=0.7, beta=0.3, amp=args.amp,
-    )  # fmt: skip
     state = TrainingState(net, recipe, {})
     gradients: list[int] = []
     average = None
@@ -100,32 +105,33 @@ def measure(args: argparse.Namespace, group: Group) -> dict[str, Any]:
         average = counting.mean
     seconds: list[float] = []
     loss_function = SelfDistillationLoss(recipe.alp, recipe.beta, average=average)
-    run = gradient_pass(state, loss_function, recipe, group)
-    steps = train_one_epoch(state, noise(args, group), run, lambda x: x, counting)
+    take_pass = gradient_pass(state, loss_function, recipe, group)
+    batches = noise(group.device, batch=recipe.train_batch_size, image_size=image_size)
+    training = train_one_epoch(state, batches, take_pass, lambda x: x, counting)
     for _ in range(WARMUP):
-        next(steps)
+        next(training)
     counting.bytes = 0
     gradients.clear()
-    for _ in range(args.steps):
+    for _ in range(steps):
         synchronise(group.device.type)
         begun = time.perf_counter()
-        next(steps)
+        next(training)
         synchronise(group.device.type)
         seconds.append(time.perf_counter() - begun)
     return {
         "processes": group.world_size,
         "seconds": median(seconds),
-        "gradient_bytes": sum(gradients) // args.steps,
-        "other_bytes": counting.bytes // args.steps if group.world_size > 1 else 0,
+        "gradient_bytes": sum(gradients) // steps,
+        "other_bytes": counting.bytes // steps if group.world_size > 1 else 0,
         "parameters": sum(p.numel() for p in net.parameters()),
     }
 
 
-def noise(args: argparse.Namespace, group: Group) -> Iterator[tuple[Tensor, Tensor]]:
+def noise(device: torch.device, *, batch: int, image_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The same batch for ever, on the device."""
-    shape = (args.batch, 3, args.image_size, args.image_size)
-    images = torch.randn(shape, device=group.device).contiguous(memory_format=torch.channels_last)
-    labels = torch.randint(NUM_CLASSES, (args.batch,), device=group.device)
+    shape = (batch, 3, image_size, image_size)
+    images = torch.randn(shape, device=device).contiguous(memory_format=torch.channels_last)
+    labels = torch.randint(NUM_CLASSES, (batch,), device=device)
     while True:
         yield images, labels
 
@@ -140,25 +146,40 @@ def run_processes(count: int, argv: Sequence[str]) -> dict[str, Any]:
     return json.loads(result.stdout.strip().splitlines()[-1])
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    argv = sys.argv[1:] if argv is None else list(argv)
+def get_parser() -> Parser:
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("--processes", metavar="N", type=whole_number, nargs="+", default=[1, 2])
-    add("--device", type=device, default="cpu")
-    add("--arch", choices=list(MODELS), default="resnet18")
-    add("--width", type=whole_number, default=None)
-    add("--T", type=whole_number, default=4)
-    add("--batch", type=whole_number, default=16, help="images per process")
-    add("--image_size", type=whole_number, default=32)
-    add("--amp", choices=PRECISIONS, default="none")
-    add("--sync_bn", action="store_true")
-    add("--steps", type=whole_number, default=7)
+    add("--processes", metavar="N", type=whole_number, nargs="+", default=[1, 2],
+        help="measure so many processes, one number after the other (default: 1 2)")  # fmt: skip
+    add("--device", type=device, default="cpu", help="cpu or cuda (default: %(default)s)")
+    add("--arch", choices=MODELS, default="resnet18", help="network (default: %(default)s)")
+    add("--width", type=whole_number, default=None,
+        help="channels of the first stage (default: the paper's)")  # fmt: skip
+    add("--T", type=whole_number, default=4, help="time steps (default: %(default)s)")
+    add("--batch", type=whole_number, default=16, help="images per process (default: %(default)s)")
+    add("--image_size", type=whole_number, default=32,
+        help="pixels per side (default: %(default)s)")  # fmt: skip
+    add("--amp", choices=PRECISIONS, default="none",
+        help="precision, as in the experiments (default: %(default)s)")  # fmt: skip
+    add("--sync_bn", action="store_true",
+        help="batch norms see the images of all processes (default: each its own)")  # fmt: skip
+    add("--steps", type=whole_number, default=7, help="timed steps (default: %(default)s)")
     add("--measure", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    argv = sys.argv[1:] if argv is None else list(argv)
+    args = get_parser().parse_args(argv)
     if args.measure:
+        net = network(args.arch, T=args.T, width=args.width, amp=args.amp)
+        recipe = Recipe(
+            seed=0, num_epoch=1, train_batch_size=args.batch, val_batch_size=args.batch,
+            num_workers=0, optim="SGDM", lr=0.01, wd=0, scheduler="COSINE", alp=0.7, beta=0.3,
+            amp=args.amp, sync_bn=args.sync_bn,
+        )  # fmt: skip
         with process_group(args.device) as group:
-            result = measure(args, group)
+            result = measure(net, recipe, group, image_size=args.image_size, steps=args.steps)
             if group.is_first:
                 print(json.dumps(result))
         return
@@ -177,4 +198,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -10,7 +10,6 @@ kinds in turn, medians. The dense one does not depend on the firing rate.
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
@@ -23,25 +22,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmark.command import Parser, whole_number
+from benchmark.command import Parser, run, whole_number
 from benchmark.contestant import SEED, Workload
 from benchmark.floor import convolution_shapes
 from benchmark.measure import interleaved_seconds, machine, median
+from experiment.flag_parser import number
 from model import build_model, spike_convolution
 
 ALL_SPIKES = ("resnet18", "resnet19")  # whose convolutions behind the stem all read spikes
 FIRING = (1, 5, 10, 20, 30, 50, 100)  # percent
-
-
-def percent(text: str) -> float:
-    """An argparse type: a number from 0 to 100."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 100, got {text!r}")
-    return value
 
 
 def get_parser() -> Parser:
@@ -53,7 +42,7 @@ def get_parser() -> Parser:
     add("--T", type=whole_number, default=4, help="time steps (default: %(default)s)")
     add("--batch", type=whole_number, default=16, help="samples B (default: %(default)s)")
     add("--size", type=whole_number, default=32, help="pixels per side (default: %(default)s)")
-    add("--firing", type=percent, nargs="+", default=FIRING, metavar="PERCENT",
+    add("--firing", type=number(float, 0, 100), nargs="+", default=FIRING, metavar="PERCENT",
         help=f"firing rates (default: {' '.join(map(str, FIRING))})")  # fmt: skip
     add("--repeats", type=whole_number, default=5, help="timed rounds (default: %(default)s)")
     add("--threads", type=whole_number, default=1, help="CPU threads (default: %(default)s)")
@@ -124,4 +113,4 @@ def main(argv: list[str] | None = None) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

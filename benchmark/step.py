@@ -22,13 +22,14 @@ if __name__ == "__main__":  # from any folder; and `profile.py` must not hide th
 
 import torch
 
-from benchmark.command import Parser, device, whole_number
-from benchmark.contestant import VARIANTS, Contestant, Workload
+from benchmark.command import Parser, device, run, whole_number
+from benchmark.contestant import VARIANTS, Contestant, Workload, contestants_for
 from benchmark.measure import interleaved_seconds, machine, median, peak_bytes, saved_bytes
 from benchmark.report import Row, markdown, report_files
 from model import MODELS
 
 DEFAULT_CONTESTANTS = ("two_stage", "bptt", "one_pass", "one_pass_sparse", "floor")
+SWEEP_OUTPUT = Path("benchmark-result")
 BRANCHES = {"both": (False, True), "with": (True,), "without": (False,)}
 
 
@@ -38,9 +39,10 @@ def get_parser() -> Parser:
     add("--arch", choices=MODELS, default="resnet18", help="network (default: %(default)s)")
     add("--T", type=whole_number, default=4, help="time steps (default: %(default)s)")
     add("--sweep", type=whole_number, nargs="+", metavar="T", default=None,
-        help="measure each of these T and write table, JSON and picture to --output")  # fmt: skip
-    add("--output", type=Path, default=Path("benchmark-result"), metavar="FOLDER",
-        help="folder for what --sweep writes (default: %(default)s)")  # fmt: skip
+        help="measure each of these T in place of --T")  # fmt: skip
+    add("--output", type=Path, default=None, metavar="FOLDER",
+        help="also write step.md, step.json and step.png there "
+        f"(default: {SWEEP_OUTPUT} with --sweep, else nowhere)")  # fmt: skip
     add("--batch", type=whole_number, default=16, help="samples B (default: %(default)s)")
     add("--size", type=whole_number, default=32, help="pixels per side (default: %(default)s)")
     add("--in_channels", type=whole_number, default=3, help="input channels (default: %(default)s)")
@@ -109,12 +111,13 @@ def measure_apart(
 def main(argv: list[str] | None = None) -> list[Row]:
     parser = get_parser()
     args = parser.parse_args(argv)
-    output = args.output if args.sweep else None
-    parser.make_folder(output)
-    torch.set_num_threads(args.threads)
     names = list(args.contestants or DEFAULT_CONTESTANTS)
     if args.compile and "one_pass_compiled" not in names:
         names.append("one_pass_compiled")
+    names = contestants_for(args.arch, names)
+    output = args.output or (SWEEP_OUTPUT if args.sweep else None)
+    parser.make_folder(output)
+    torch.set_num_threads(args.threads)
     command = shlex.join(["python", "benchmark/step.py", *(sys.argv[1:] if argv is None else argv)])
     rows: list[Row] = []
     for branches in BRANCHES[args.branches]:
@@ -134,4 +137,4 @@ def main(argv: list[str] | None = None) -> list[Row]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

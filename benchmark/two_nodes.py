@@ -12,6 +12,7 @@ missing, 1 if the run fails.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -22,8 +23,9 @@ from pathlib import Path
 if __name__ == "__main__":  # from any folder
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from benchmark.command import Parser
+from benchmark.command import Parser, run
 from benchmark.fault.micro_run import outcome, run_folders
+from experiment.failure import RunFailed
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("unshare", "nsenter", "ip")
@@ -65,7 +67,7 @@ def script(log_path: Path) -> str:
     for node in (0, 1):
         flags = ("--nnodes=2", "--nproc_per_node=1", f"--node-rank={node}",
                  f"--master-addr={NETWORK}.1", "--master-port=29500")  # fmt: skip
-        command = " ".join(launch(log_path, *flags))
+        command = shlex.join(launch(log_path, *flags))
         nodes.append(f"GLOO_SOCKET_IFNAME=node{node} {command}")
     other = "nsenter --net=/proc/$other/ns/net"
     return f"""
@@ -106,7 +108,7 @@ def _finished(command: list[str], log_path: Path) -> dict[str, str]:
         command, capture_output=True, text=True, env=environment, cwd=log_path, timeout=SECONDS
     )
     if result.returncode != 0:
-        raise RuntimeError(f"the run failed: {result.stdout[-2000:]}{result.stderr[-4000:]}")
+        raise RunFailed(f"the run failed: {result.stdout[-2000:]}{result.stderr[-4000:]}")
     (folder,) = run_folders(log_path)
     return outcome(folder)
 
@@ -127,4 +129,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(run(main))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from benchmark.comparison.plan import Plan, Row
 from util.record import write_json
 
 EVALUATE = Path(__file__).resolve().parents[2] / "experiment" / "trained" / "evaluate.py"
+OUTPUT = "output.txt"
 
 
 class Job(NamedTuple):
@@ -60,25 +63,26 @@ def perform(job: Job, *, threads: int) -> str | None:
     problem = _call(training, job.folder, threads)
     if problem is not None:
         return problem
-    configs = sorted(job.folder.glob("*/config.json"), key=lambda p: p.stat().st_mtime)
-    run = _with_flags(configs, job)
+    run = job.folder / _reported_folder(job.folder / OUTPUT)
     problem = _call([EVALUATE, run / "last.pt"], job.folder, threads)
     if problem is None:
         write_json(job.folder / "done.json", {"flags": job.flags, "run": run.name})
     return problem
 
 
-def _with_flags(configs: list[Path], job: Job) -> Path:
-    """The newest run folder; that of the training which has just come to its end."""
-    finished = [path.parent for path in configs if (path.parent / "last.pt").exists()]
-    assert finished, f"{job.main} left no checkpoint in {job.folder}"
-    return max(finished, key=lambda folder: (folder / "last.pt").stat().st_mtime)
+def _reported_folder(output: Path) -> str:
+    """Name of the run folder in which the newest training says that it was.
+
+    The files do not tell: a finished run that is resumed writes no checkpoint.
+    """
+    folders = re.findall(r"^run folder (.+); device ", output.read_text(errors="replace"), re.M)
+    return Path(folders[-1]).name
 
 
 def _call(command: list, folder: Path, threads: int) -> str | None:
-    """Run a Python program to its end; the last line of its errors if it failed."""
+    """Run a Python program to its end; if it failed, how it ended and its last line of errors."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-    with (folder / "output.txt").open("a") as output:
+    with (folder / OUTPUT).open("a") as output:
         done = subprocess.run(
             [sys.executable, *map(str, command)], env=environment, stdout=output,
             stderr=subprocess.PIPE, text=True, errors="replace",
@@ -86,5 +90,6 @@ def _call(command: list, folder: Path, threads: int) -> str | None:
         output.write(done.stderr)
     if done.returncode == 0:
         return None
-    lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-    return lines[-1]
+    code = done.returncode
+    end = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
+    return ": ".join([end, *done.stderr.strip().splitlines()[-1:]])

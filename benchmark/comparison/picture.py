@@ -30,7 +30,7 @@ def picture(entries: Sequence[Entry], heading: dict[str, Any]) -> bytes:
     _series(reliable, branched, colours, "reliable", 0)
     reliable.set(xlabel="epoch", ylabel="share of training samples (%)",
                  title="samples that a head gets right")  # fmt: skip
-    figure.suptitle(heading["title"])
+    figure.suptitle(heading["title"].replace("_", " "))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100)
     return buffer.getvalue()
@@ -56,7 +56,8 @@ def _costs(axes: Axes, entries: Sequence[Entry], colours: dict) -> None:
     axes.set(xlabel="seconds per epoch of training", ylabel="test top-1 (%)", xlim=(0, None),
              title="accuracy and time")  # fmt: skip
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=9)
+    if entries:
+        axes.legend(fontsize=9)
 
 
 def _series(axes: Axes, entries: Sequence[Entry], colours: dict, key: str, first: int) -> None:
@@ -66,9 +67,11 @@ def _series(axes: Axes, entries: Sequence[Entry], colours: dict, key: str, first
         x = [number + first for number in range(len(pairs))]
         means = [mean for mean, _ in pairs]
         axes.plot(x, means, "o-", markersize=3, color=colours[entry["name"]], label=entry["name"])
-        low, high = ([m + sign * d for m, d in pairs] for sign in (-1, 1))
+        low, high = ([m + sign * (d or 0) for m, d in pairs] for sign in (-1, 1))
         axes.fill_between(x, low, high, color=colours[entry["name"]], alpha=0.12, linewidth=0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    longest = max((len(entry["mean"][key]) for entry in entries), default=1)
+    axes.set_xlim(first - 0.5, first + longest - 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.grid(alpha=0.3)
     if entries:
         axes.legend(fontsize=9)

@@ -15,10 +15,11 @@ Entry = dict[str, Any]
 
 
 def markdown(entries: Sequence[Entry], heading: dict[str, Any], seeds: Sequence[int]) -> str:
-    """The command and the machine, then accuracies and costs, time steps, heads, reliability."""
+    """Title, command and machine, then accuracies and costs, time steps, heads, reliability."""
     described = ", ".join(f"{key} {value}" for key, value in heading["machine"].items())
     notes = [f"- test {key}: accuracy on the test set {text}" for key, text in CHOICES.items()]
     parts = [
+        f"# Comparison: {heading['title']}",
         f"    {heading['command']}\n\n{described}; {heading['jobs']} run(s) at a time, "
         f"{heading['threads']} thread(s) each; seeds {', '.join(map(str, seeds))}",
         f"Flags of every run: `{heading['shared']}`",
@@ -40,7 +41,7 @@ def _main_table(entries: Sequence[Entry]) -> str:
     lines = ["| " + " | ".join(heads) + " |", "|--|--|--|--|" + "--:|" * (len(heads) - 4)]
     for entry in entries:
         mean = entry["mean"]
-        teacher = entry["teacher"] if entry["method"] == "esd" else ""
+        teacher = entry["teacher"] if entry["method"] == "esd" and entry["beta"] else ""
         cells = [entry["name"], entry["method"], teacher, entry["arch"], str(entry["T"])]
         cells.append(str(len(entry["runs"])))
         cells += [_plus_minus(mean[key], 2) for key in CHOICES]
@@ -69,8 +70,12 @@ def _series_table(entries: Sequence[Entry], key: str, column: str) -> str:
     return "\n".join(lines)
 
 
-def _plus_minus(pair: tuple[float, float] | None, digits: int) -> str:
-    return "" if pair is None else f"{pair[0]:.{digits}f} ± {pair[1]:.{digits}f}"
+def _plus_minus(pair: tuple[float, float | None] | None, digits: int) -> str:
+    if pair is None:
+        return ""
+    mean, deviation = pair
+    text = f"{mean:.{digits}f}"
+    return text if deviation is None else f"{text} ± {deviation:.{digits}f}"
 
 
 def write_results(

@@ -10,6 +10,8 @@ from typing import Any
 
 from benchmark.comparison.job import Job
 
+SETTINGS = ("method", "teacher", "beta", "arch", "T")
+
 # What a run is judged by: name, and how it was chosen.
 CHOICES = {
     "last": "after the last epoch",
@@ -44,12 +46,12 @@ def run_result(folder: Path) -> dict[str, Any]:
     }
 
 
-def mean_and_deviation(values: Iterable[float | None]) -> tuple[float, float] | None:
-    """Mean and sample deviation (0 of a single value); None if a value is missing."""
+def mean_and_deviation(values: Iterable[float | None]) -> tuple[float, float | None] | None:
+    """Mean and sample deviation (None of a single value); None if a value is missing."""
     values = list(values)
     if not values or None in values:
         return None
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
 def summarise(jobs: Sequence[Job], problems: dict[tuple[str, int], str]) -> list[dict[str, Any]]:
@@ -62,7 +64,7 @@ def summarise(jobs: Sequence[Job], problems: dict[tuple[str, int], str]) -> list
         arguments = job.row.arguments
         entry = rows.setdefault(job.row.name, {
             "name": job.row.name,
-            **{key: arguments[key] for key in ("method", "teacher", "arch", "T", "num_epoch")},
+            **{key: arguments[key] for key in (*SETTINGS, "num_epoch")},
             "flags": list(job.row.flags), "runs": {}, "problems": {},
         })  # fmt: skip
         folder = job.run_folder()

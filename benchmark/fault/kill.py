@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.fault import micro_run
-from benchmark.fault.process import Child, run_and_count, run_and_die_in_save, start
+from benchmark.fault.process import Child, disturbed, run_and_count, run_and_die_in_save, start
 from util.checkpoint_history import NEWEST
 
 Finding = str | None
@@ -51,19 +51,19 @@ def unbroken_run(work: Path, argv: Sequence[str]) -> Unbroken:
 
 def kill_at_random(work: Path, unbroken: Unbroken, choose: random.Random) -> Finding:
     """kill -9 of the whole group at any moment; with and without data-loading processes."""
-    log_path = new_folder(work, "kill")
     workers = choose.choice(("0", "0", "0", "2"))
-    command = unbroken.command(log_path, "--num_workers", workers)
-    longest = unbroken.seconds
-    while True:
-        child = start(partial(micro_run.main, command), log_path / "output")
-        time.sleep(choose.uniform(0, longest))
-        child.send(signal.SIGKILL)
-        if child.wait() == -signal.SIGKILL:
-            return finding_after_resume(log_path, unbroken)
-        longest /= 2  # it had finished already
+
+    def begin() -> Child:
         log_path = new_folder(work, "kill")
         command = unbroken.command(log_path, "--num_workers", workers)
+        return start(partial(micro_run.main, command), log_path / "output")
+
+    child, code = disturbed(
+        begin, lambda own: own.send(signal.SIGKILL), longest=unbroken.seconds, choose=choose
+    )
+    if code != -signal.SIGKILL:
+        return f"exit code {code}: {child.text()}"
+    return finding_after_resume(child.log_path, unbroken)
 
 
 def kill_in_save(work: Path, unbroken: Unbroken, choose: random.Random) -> Finding:
@@ -83,52 +83,57 @@ def stop_by_signal(
 ) -> Finding:
     """One signal to the whole group: saved, an exit code that says so, identical after resuming."""
     workers = choose.choice((("0", "2"), ("2", "0"), ("0", "0")))
-    longest = unbroken.seconds
-    while True:
-        log_path = new_folder(work, "signal")
-        child = started_training(log_path, unbroken, "--num_workers", workers[0])
-        time.sleep(choose.uniform(0, longest))
-        child.send(number)
-        code = child.wait()
-        if code != 0:
-            break
-        longest /= 2  # it had finished already
-    (folder,) = micro_run.run_folders(log_path)
+    child, code = disturbed(
+        lambda: started_training(new_folder(work, "signal"), unbroken, "--num_workers", workers[0]),
+        lambda own: own.send(number), longest=unbroken.seconds, choose=choose,
+    )  # fmt: skip
+    (folder,) = micro_run.run_folders(child.log_path)
     if code != 128 + number or not (folder / NEWEST).exists():
         return f"{number.name}: exit code {code}; {child.text()}"
-    return finding_after_resume(log_path, unbroken, "--num_workers", workers[1])
+    return finding_after_resume(child.log_path, unbroken, "--num_workers", workers[1])
 
 
 def stop_by_two_signals(
     work: Path, unbroken: Unbroken, choose: random.Random, number: signal.Signals
 ) -> Finding:
     """A second signal right after the first: over at once, and still nothing lost."""
-    log_path = new_folder(work, "signals")
-    child = started_training(log_path, unbroken)
-    time.sleep(choose.uniform(0, unbroken.seconds / 3))
-    child.send(number)
-    time.sleep(choose.uniform(0, 0.02))
-    child.send(number)
-    code = child.wait()
+    pause = choose.uniform(0, 0.02)
+
+    def send_twice(child: Child) -> None:
+        child.send(number)
+        time.sleep(pause)
+        child.send(number)
+
+    child, code = disturbed(
+        lambda: started_training(new_folder(work, "signals"), unbroken), send_twice,
+        longest=unbroken.seconds / 3, choose=choose,
+    )  # fmt: skip
     if code not in (130, 128 + number):  # 128 + signal: it had saved when the second one came
         return f"twice {number.name}: exit code {code}; {child.text()}"
-    return finding_after_resume(log_path, unbroken)
+    return finding_after_resume(child.log_path, unbroken)
 
 
 def delete_folder(work: Path, unbroken: Unbroken, choose: random.Random) -> Finding:
     """The run folder is moved away or deleted: one sentence that names it, exit code 1."""
-    log_path = new_folder(work, "deleted")
-    child = started_training(log_path, unbroken)
-    time.sleep(choose.uniform(0, unbroken.seconds / 3))
-    (folder,) = micro_run.run_folders(log_path)
-    if choose.random() < 0.5:
-        folder.rename(log_path / "away")
-    else:  # file by file, while the run makes new ones
-        while folder.exists():
+    moved = choose.random() < 0.5
+    folders: list[Path] = []
+
+    def delete(child: Child) -> None:
+        (folder,) = micro_run.run_folders(child.log_path)
+        folders.append(folder)
+        if moved:
+            folder.rename(child.log_path / "away")
+            return
+        while folder.exists():  # file by file, while the run makes new ones
             shutil.rmtree(folder, ignore_errors=True)
-    code, text = child.wait(), child.text()
+
+    child, code = disturbed(
+        lambda: started_training(new_folder(work, "deleted"), unbroken), delete,
+        longest=unbroken.seconds / 3, choose=choose,
+    )  # fmt: skip
+    text = child.text()
     errors = [line for line in text.splitlines() if line.startswith("error: ")]
-    if code != 1 or "Traceback" in text or len(errors) != 1 or str(folder) not in errors[0]:
+    if code != 1 or "Traceback" in text or len(errors) != 1 or str(folders[-1]) not in errors[0]:
         return f"exit code {code}: {text}"
     return None
 

@@ -5,7 +5,6 @@ The same flags, engine, checkpoints and files; only the data are cut down.
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -38,14 +37,13 @@ def main(argv: Sequence[str]) -> dict[str, Any]:
     """`experiment.cifar.main.main` with fewer images."""
     args = get_parser().parse_args(argv)
     return run(
-        make_request(args), training_recipe(args), partial(few_images, args),
+        make_request(args), training_recipe(args), lambda: few_images(data_of(args)),
         partial(network_of, args),
     )  # fmt: skip
 
 
-def few_images(args: argparse.Namespace) -> ImageData:
-    """The first images of the data set that the flags name."""
-    data = data_of(args)
+def few_images(data: ImageData) -> ImageData:
+    """The first images of a data set."""
     train = copy(data.train)
     train.source = Subset(train.source, range(TRAINING_IMAGES))
     return replace(data, train=train, test=Subset(data.test, range(TEST_IMAGES)))

@@ -7,6 +7,7 @@ in milliseconds where a fresh interpreter takes seconds, so kills hit the traini
 from __future__ import annotations
 
 import os
+import random
 import signal
 import sys
 import time
@@ -20,6 +21,7 @@ from experiment.recorder import Recorder
 
 TIME_LIMIT = 300  # seconds for one run of some; far more than it takes
 CRASHED = 99  # exit code of a child that would have shown a traceback
+SHORTEST = 1e-3  # seconds: a run that finishes after less than this does not heed what disturbs it
 SYSTEM_CALLS = ("open", "write", "fsync", "replace", "link", "unlink")
 
 
@@ -28,6 +30,11 @@ class Child(NamedTuple):
 
     pid: int
     output: Path
+
+    @property
+    def log_path(self) -> Path:
+        """The folder of its runs."""
+        return self.output.parent
 
     def send(self, number: int) -> None:
         """Signal the whole group, data-loading processes included."""
@@ -82,6 +89,27 @@ def start(task: Callable[[], Any], output: Path) -> Child:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
+
+
+def disturbed(
+    begin: Callable[[], Child],
+    disturb: Callable[[Child], None],
+    *,
+    longest: float,
+    choose: random.Random,
+) -> tuple[Child, int]:
+    """A run that is disturbed up to `longest` seconds after it began, and its exit code.
+
+    Exit code 0 says that it had finished by then: another run is disturbed sooner.
+    """
+    while True:
+        child = begin()
+        time.sleep(choose.uniform(0, longest))
+        disturb(child)
+        code = child.wait()
+        if code != 0 or longest < SHORTEST:
+            return child, code
+        longest /= 2
 
 
 def watch_saves(on_call: Callable[[int, str, Callable[..., Any], tuple], Any]) -> None:

@@ -2,12 +2,17 @@
 
 import json
 import shutil
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from benchmark import compare
-from benchmark.comparison import job, plan, summary
+from benchmark.comparison import job, picture, plan, summary
+from benchmark.fault.damage import ending
 
 PLAN = """
 seeds = [1, 2]
@@ -88,7 +93,8 @@ def test_a_comparison_is_done_once_and_its_numbers_are_the_runs(tmp_path, capsys
             assert len(run["steps"]) == 2 and run["steps"][-1] == pytest.approx(run["last"])
             assert run["selected"] is None  # there is no validation set
     text = (output / "results.md").read_text()
-    assert "python benchmark/compare.py --plan" in text and "| esd | esd | reliable |" in text
+    assert text.startswith("# Comparison: plan\n\n    python benchmark/compare.py --plan")
+    assert "| esd | esd | reliable |" in text
     assert (output / "results.png").read_bytes().startswith(b"\x89PNG")
 
     shutil.rmtree(output / "runs" / "esd" / "seed2")  # as if stopped before the last run
@@ -117,8 +123,9 @@ def test_a_failed_run_is_named_and_the_others_count(tmp_path, monkeypatch, capsy
         compare.main(["--plan", str(path), "--output", str(tmp_path / "out")])
     assert stop.value.code == 1
     text = (tmp_path / "out" / "results.md").read_text()
+    assert text.startswith("# Comparison: plan\n\n    python benchmark/compare.py --plan")
     assert "Failed: esd, seed 2: error: out of luck" in text
-    assert "| esd | esd | reliable | resnet18 | 2 | 1 | 50.00 ± 0.00 | 50.00 ± 0.00 |" in text
+    assert "| esd | esd | reliable | resnet18 | 2 | 1 | 50.00 | 50.00 |" in text
 
 
 RECORD = {
@@ -155,5 +162,80 @@ def test_the_epoch_is_selected_on_validation_or_as_published_on_test(tmp_path) -
 
 def test_mean_and_sample_deviation() -> None:
     assert summary.mean_and_deviation([1.0, 2.0, 6.0]) == pytest.approx((3.0, 7**0.5))
-    assert summary.mean_and_deviation([4.0]) == (4.0, 0.0)
+    assert summary.mean_and_deviation([4.0]) == (4.0, None)
     assert summary.mean_and_deviation([4.0, None]) is None
+
+
+def test_flags_of_an_earlier_plan_find_the_run_of_these_flags(tmp_path, monkeypatch) -> None:
+    """Learning rates a, b, a in one folder: the last, which only repeats, is not taken for b's."""
+
+    def call(command: list, folder: Path, threads: int) -> None:
+        if command[0] != job.EVALUATE:
+            _, *argv = map(str, command)
+            code, text = ending(argv)
+            assert code == 0, text
+            with (folder / "output.txt").open("a") as output:
+                output.write(text)
+
+    monkeypatch.setattr(job, "_call", call)
+    path, found = tmp_path / "plan.toml", []
+    for rate in ("0.1", "0.0001", "0.1"):
+        path.write_text(PLAN.replace("T = 2", f"T = 1\nlr = {rate}"))
+        own = job.jobs_of(plan.read_plan(path), tmp_path / "out")[0]
+        assert job.perform(own, threads=1) is None
+        found.append(own.run_folder())
+        config = json.loads((found[-1] / "config.json").read_bytes())
+        assert config["arguments"]["lr"] == float(rate)
+    assert found[0] == found[2] != found[1]
+
+
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [
+        ("raise SystemExit('bad luck')", "exit code 1: bad luck"),
+        ("raise SystemExit(3)", "exit code 3"),
+        ("import os; os.write(2, b'a warning\\n'); os.kill(os.getpid(), 9)",
+         "ended by SIGKILL: a warning"),
+        ("pass", None),
+    ],
+)  # fmt: skip
+def test_a_failure_says_how_the_program_ended(program, reason, tmp_path) -> None:
+    assert job._call(["-c", program], tmp_path, 1) == reason
+
+
+def test_an_interrupt_begins_no_further_run(tmp_path, monkeypatch, capsys) -> None:
+    cancelled, begun = threading.Event(), []
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            cancelled.set()
+            super().shutdown(wait)
+
+    def perform(own: job.Job, *, threads: int) -> str:
+        begun.append(own)
+        if len(begun) == 1:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+            cancelled.wait()  # as a run that saves itself would take its time
+        return "exit code 130"
+
+    monkeypatch.setattr(compare, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(compare, "perform", perform)
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN)
+    with pytest.raises(SystemExit) as stop:
+        compare.main(["--plan", str(path), "--output", str(tmp_path / "out")])
+    assert stop.value.code == 130 and len(begun) == 1
+    error = capsys.readouterr().err
+    assert "the same command goes on" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 30])
+def test_epochs_are_whole_numbers_within_the_picture(epochs: int) -> None:
+    axes = Figure().subplots()
+    entry = {"name": "esd", "mean": {"reliable": [(50.0, 1.0)] * epochs}}
+    picture._series(axes, [entry], {"esd": "red"}, "reliable", 0)
+    low, high = axes.get_xlim()
+    shown = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert (low, high) == (-0.5, epochs - 0.5)
+    assert shown and all(tick == int(tick) for tick in shown)

@@ -60,6 +60,7 @@ def test_writes_table_json_and_picture(tmp_path, capsys) -> None:
     ]  # fmt: skip
     assert all(row.seconds > 0 and row.forward_peak > row.kept > 0 for row in rows)
     assert all(row.backward_peak > row.kept for row in rows)
+    assert all(row.seconds > row.backward_seconds > 0 for row in rows)
     written = json.loads((tmp_path / "new" / "cost.json").read_text())
     assert written["rows"] == [row._asdict() for row in rows]
     assert (tmp_path / "new" / "cost.md").read_text() in capsys.readouterr().out

@@ -1,7 +1,9 @@
 """A part of the fault campaign, in a process that has not computed anything before."""
 
 import os
+import random
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import faults
+from benchmark.fault import kill, process
 from benchmark.fault.damage import does_harm, malicious_files, malicious_objects
 from benchmark.faults import Row, tally
 
@@ -50,3 +53,58 @@ def test_the_malicious_files_do_harm_where_nobody_guards(kind, tmp_path):
     files = malicious_files(malicious_objects(str(mark))[kind])
     assert does_harm(files["pickle"], mark)
     assert len(set(files.values())) == 3
+
+
+class Ended:
+    """A child whose run folder is there, and which ends with this code whatever is done to it."""
+
+    def __init__(self, log_path: Path, code: int):
+        self.log_path, self.code = log_path, code
+        self.folder = log_path / "run"
+        self.folder.mkdir()
+        (self.folder / "config.json").touch()
+
+    def send(self, number: int) -> None:
+        pass
+
+    def wait(self) -> int:
+        return self.code
+
+    def text(self) -> str:
+        return f"error: {self.folder} is gone" if self.code == 1 else "finished"
+
+
+@pytest.mark.parametrize(
+    ("trial", "code"),
+    [
+        (kill.delete_folder, 1),
+        (lambda *scene: kill.stop_by_two_signals(*scene, signal.SIGINT), 130),
+    ],
+)
+def test_a_run_that_was_over_is_repeated_and_disturbed_sooner(trial, code, tmp_path, monkeypatch):
+    codes, sleeps = iter((0, 0, code)), []
+    monkeypatch.setattr(kill, "started_training", lambda path, *_: Ended(path, next(codes)))
+    monkeypatch.setattr(kill, "finding_after_resume", lambda *_: None)
+    monkeypatch.setattr(process.time, "sleep", sleeps.append)
+
+    class Latest(random.Random):
+        def uniform(self, low: float, high: float) -> float:
+            return high
+
+    unbroken = kill.Unbroken((), {}, 12.0, 0)
+    assert trial(tmp_path, unbroken, Latest(0)) is None
+    assert [seconds for seconds in sleeps if seconds != 0.02] == [4, 2, 1]
+
+
+def test_a_run_that_heeds_nothing_is_a_finding(tmp_path, monkeypatch):
+    monkeypatch.setattr(kill, "started_training", lambda path, *_: Ended(path, 0))
+    monkeypatch.setattr(process.time, "sleep", lambda seconds: None)
+    finding = kill.delete_folder(tmp_path, kill.Unbroken((), {}, 1.0, 0), random.Random(0))
+    assert finding == "exit code 0: finished"
+
+
+def test_what_a_trial_chooses_hangs_on_the_seed_the_kind_and_its_number_alone():
+    places = [(seed, kind, i) for seed in (0, 1) for kind in ("kill", "bits") for i in (0, 1)]
+    drawn = [faults.generator(*place).random() for place in places]
+    assert len(set(drawn)) == len(places)
+    assert drawn == [faults.generator(*place).random() for place in places]

@@ -12,7 +12,7 @@ from model import METHODS
 
 def measured(path: Path) -> Path:
     rows = [
-        Cost(method, T, 8, T * 0.1, 10**7 * T, 2 * 10**7, 10**7)
+        Cost(method, T, 8, T * 0.1, 0.1, 10**7 * T, 2 * 10**7, 10**7)
         for method in METHODS
         for T in (2, 4)
     ]
@@ -30,15 +30,26 @@ def test_the_figure_is_a_wide_picture(tmp_path: Path) -> None:
         assert picture.width > 2 * picture.height > 800
 
 
-@pytest.mark.parametrize("problem", ["missing", "not JSON", "no rows"])
+@pytest.mark.parametrize("problem", ["missing", "not JSON", "no machine", "no rows"])
 def test_without_measurements_there_is_no_figure(tmp_path: Path, problem: str, capsys) -> None:
     path = tmp_path / "cost.json"
     if problem == "not JSON":
         path.write_text("{")
+    elif problem == "no machine":
+        path.write_text('{"rows": []}')
     elif problem == "no rows":
-        path.write_text('{"machine": {}}')
+        path.write_text('{"machine": {"processor": "a", "arch": "b"}, "rows": []}')
     with pytest.raises(SystemExit) as stop:
         main(["--measured", str(path), "--output", str(tmp_path / "figure.PNG")])
     assert stop.value.code == 2
     assert str(path) in capsys.readouterr().err
     assert not (tmp_path / "figure.PNG").exists()
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, capsys) -> None:
+    out = tmp_path / "no" / "figure.PNG"
+    with pytest.raises(SystemExit) as stop:
+        main(["--measured", str(measured(tmp_path / "cost.json")), "--output", str(out)])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert str(out) in error and error.count("\n") == 1

@@ -66,3 +66,9 @@ def test_the_command_puts_the_steps_demand_beside_each_input(capsys, monkeypatch
     benchmark_input.main([])
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("| ImageNet test, reader torchvision | 1000 |  |  |")
+
+
+def test_a_folder_that_is_not_there_is_refused_before_anything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark_input, "rate_of_step", lambda step: pytest.fail("measured"))
+    with pytest.raises(FileNotFoundError, match="nowhere/train is not there: expected FOLDER/"):
+        benchmark_input.main(["--data_path", str(tmp_path / "nowhere")])

@@ -1,8 +1,10 @@
 """The profile on a small step: everything is counted once and the known kinds are found."""
 
+import pytest
 import torch
 
 from benchmark import profile
+from benchmark.command import run
 
 
 def test_kinds_of_a_step(capsys):
@@ -18,3 +20,11 @@ def test_kinds_of_a_step(capsys):
     assert expected <= {kind for kind, microseconds in spent.items() if microseconds > 0}
     printed = capsys.readouterr().out
     assert f"| sum | {sum(spent.values()) / 1e3:.1f} | |" in printed
+
+
+def test_a_network_that_does_not_fit_the_image_is_one_sentence(capsys):
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: profile.main(["--arch", "vgg11", "--size", "8", "--batch", "1"]))
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1

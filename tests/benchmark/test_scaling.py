@@ -4,6 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from benchmark import scaling
+from experiment.recipe import PRECISIONS
 
 ROOT = Path(__file__).parents[2]
 
@@ -23,3 +27,10 @@ def test_every_gradient_is_exchanged_once_and_statistics_only_on_request():
     assert float(two[3]) == pytest.approx(4 * parameters / 1e6, abs=0.05)
     assert int(two[4]) == 12
     assert float(one[0]) > 0 and float(two[0]) > 0
+
+
+@pytest.mark.parametrize("amp", PRECISIONS)
+def test_the_backward_pass_has_the_precision_that_is_asked_for(amp):
+    net = scaling.network("resnet18", T=1, width=2, amp=amp)
+    low = torch.bfloat16 if amp == "bf16-backward" else None
+    assert net.execution.convolution_backward == low

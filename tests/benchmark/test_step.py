@@ -2,17 +2,24 @@
 
 import json
 from itertools import product
+from unittest import mock
 
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import gpu, step
-from benchmark.contestant import VARIANTS, Contestant, Workload
+from benchmark.contestant import VARIANTS, Contestant, Workload, contestants_for
 from benchmark.floor import ConvolutionFloor
-from benchmark.measure import interleaved_seconds, peak_bytes, saved_bytes, stage_peaks
+from benchmark.measure import (
+    interleaved_seconds,
+    peak_bytes,
+    saved_bytes,
+    stage_peaks,
+    stage_seconds,
+)
 from experiment.cuda_graph import GraphedPass
-from model import build_model
+from model import MODELS, build_model
 from tests.support.recording import record_here
 
 TINY = ["--width", "4", "--batch", "2", "--size", "16", "--repeats", "1", "--warmup", "1"]
@@ -27,6 +34,24 @@ def test_sweep_writes_table_json_and_picture(tmp_path, capsys):
     assert (tmp_path / "new" / "step.md").read_text() in printed
     assert (tmp_path / "new" / "step.png").read_bytes().startswith(b"\x89PNG")
     assert "--sweep 1 3" in written["command"]
+
+
+def test_one_T_is_written_too_without_the_contestants_that_lack_the_network(tmp_path, capsys):
+    rows = step.main([
+        *TINY, "--T", "1", "--arch", "sew_resnet18", "--branches", "without",
+        "--contestants", "two_stage", "one_pass", "--output", str(tmp_path),
+    ])  # fmt: skip
+    assert [row.name for row in rows] == ["one_pass"]
+    assert "they cannot take --arch sew_resnet18: two_stage\n" in capsys.readouterr().out
+    assert {path.name for path in tmp_path.iterdir()} == {"step.md", "step.json", "step.png"}
+
+
+def test_contestants_that_all_lack_the_network_are_refused():
+    for arch in MODELS:
+        assert "floor" in contestants_for(arch, ["two_stage", "floor"])
+    assert contestants_for("resnet19", ["two_stage"]) == ["two_stage"]
+    with pytest.raises(ValueError, match="two_stage_bf16 cannot take --arch vgg11, only resnet18"):
+        contestants_for("vgg11", ["two_stage_bf16"])
 
 
 def kept(name: str, T: int) -> int:
@@ -100,6 +125,20 @@ def test_each_stage_has_its_own_peak():
     assert stage_peaks(iter(stages), "cpu") == {"first": 4000, "second": 6000}
 
 
+def test_stages_are_timed_by_name():
+    """Those of one name add up; warming up does not count."""
+    now, rounds = [0.0], []
+
+    def stages():
+        rounds.append(len(rounds))
+        for name, seconds in (("a", 1.0), ("b", 10.0), ("a", 2.0)):
+            yield name, lambda own=seconds: now.__setitem__(0, now[0] + own * (1 + rounds[-1]))
+
+    with mock.patch("benchmark.measure.time.perf_counter", lambda: now[0]):
+        seconds = stage_seconds(stages, repeats=2, warmup=1, device="cpu")
+    assert seconds == [{"a": 6.0, "b": 20.0}, {"a": 9.0, "b": 30.0}]
+
+
 def test_steps_are_timed_in_turn():
     order = []
     steps = [lambda: order.append("a"), lambda: order.append("b")]
@@ -111,7 +150,7 @@ def test_steps_are_timed_in_turn():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--T", "0"], "expected a whole number of at least 1, got '0'"),
+        (["--T", "0"], "expected a whole number from 1 up to 2147483647, got '0'"),
         (["--device", "tpu"], "expected cpu or cuda, got 'tpu'"),
         (["--contestants", "fastest"], "invalid choice: 'fastest'"),
     ],
