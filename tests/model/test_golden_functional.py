@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model import functional, kernel, rate_gradient
+from model import functional, kernel, rate_gradient, through_time
 from model.distillation import SelfDistillationLoss, reliable_teacher
 from model.functional import Neuron
 from model.layer import ConvNorm
