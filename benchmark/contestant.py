@@ -69,6 +69,13 @@ VARIANTS = {
         "one_pass", "one pass, sparse, compiled", backend="compiled", sparse=True
     ),
     "one_pass_bf16_backward": Variant("one_pass", "one pass, bf16 backward", "bf16-backward"),
+    "one_pass_sparse_compiled_bf16_backward": Variant(
+        "one_pass",
+        "one pass, sparse, compiled, bf16 backward",
+        "bf16-backward",
+        backend="compiled",
+        sparse=True,
+    ),  # fmt: skip
     "one_pass_bf16": Variant("one_pass", "one pass, bf16", "bf16"),
     "one_pass_bf16_compiled": Variant(
         "one_pass", "one pass, bf16, compiled", "bf16", backend="compiled"
