@@ -75,7 +75,7 @@ VARIANTS = {
         "bf16-backward",
         backend="compiled",
         sparse=True,
-    ),  # fmt: skip
+    ),
     "one_pass_bf16": Variant("one_pass", "one pass, bf16", "bf16"),
     "one_pass_bf16_compiled": Variant(
         "one_pass", "one pass, bf16, compiled", "bf16", backend="compiled"
