@@ -45,7 +45,7 @@ def table(rows: list[Row]) -> str:
     """One markdown table; speed-ups against `two_stage`, distance to `floor`."""
     seconds = {row.name: row.seconds for row in rows}
     lines = [
-        "| step | ms | times faster than two-stage | times the floor | kept for backward, "
+        "| step | ms | speed-up over two-stage | times the floor | kept for backward, "
         "MiB per sample | peak, MiB per sample |",
         "|--|--:|--:|--:|--:|--:|",
     ]

@@ -79,7 +79,7 @@ class Convolutions:
 
 def measured(workload: Workload, firing: Sequence[float], repeats: int) -> str:
     """A markdown table, a row per firing rate in percent."""
-    lines = ["| firing rate | dense, ms | sparse, ms | times faster |", "|--:|--:|--:|--:|"]
+    lines = ["| firing rate | dense, ms | sparse, ms | speed-up |", "|--:|--:|--:|--:|"]
     for percentage in firing:
         torch.manual_seed(SEED)
         own = Convolutions(workload, percentage / 100)
@@ -106,7 +106,8 @@ def main(argv: list[str] | None = None) -> str:
         f"{args.arch}, {width}, {args.size}x{args.size} pixels, T = {args.T}, B = {args.batch}"
     )
     table = measured(workload, args.firing, args.repeats)
-    text = f"    {command}\n\n{described}\n\n{setting}\n\n{table}\n"
+    title = "# Convolutions of spikes, dense and sparse"
+    text = f"{title}\n\n    {command}\n\n{described}\n\n{setting}\n\n{table}\n"
     print(text)
     parser.write(args.output, {"sparsity.md": text.encode()})
     return text
