@@ -3,8 +3,8 @@
     FOLDER/train/CLASS/*.JPEG     FOLDER/val/CLASS/*.JPEG
 
 Two readers decode to the same pixels: `pil` hands on PIL images, on which torchvision's transforms
-are those of the published run; `torchvision` decodes with libjpeg-turbo into uint8 tensors (C, H, W),
-whose resizing is faster and rounds differently (by two grey levels at most).
+are those of the published run; `torchvision` decodes with libjpeg-turbo into uint8 tensors
+(C, H, W), whose resizing is faster and rounds differently (by two grey levels at most).
 """
 
 from __future__ import annotations
