@@ -56,10 +56,14 @@ class FlagParser(argparse.ArgumentParser):
                     warn_about([flag for flag in rule.flags if flag in given], rule.reason)
         return parsed
 
+    def flags(self) -> dict[str, argparse.Action]:
+        """Every flag by the name of its value."""
+        return {action.dest: action for action in self._actions}
+
     def _given(self, args: Sequence[str] | None) -> set[str]:
         """The flags that the command line names, whatever their values."""
         absent = object()
-        blank = argparse.Namespace(**{action.dest: absent for action in self._actions})
+        blank = argparse.Namespace(**dict.fromkeys(self.flags(), absent))
         parsed = super().parse_args(args, blank)
         return {name for name, value in vars(parsed).items() if value is not absent}
 

@@ -107,7 +107,7 @@ def _command_line(
     values: dict[str, Any], parser: argparse.ArgumentParser, where: str
 ) -> tuple[str, ...]:
     """Flags as a command line has them; true and false become --flag and --no-flag."""
-    known = {action.dest for action in parser._actions} - {"help", *OWN_FLAGS}
+    known = set(parser.flags()) - {"help", *OWN_FLAGS}
     flags: list[str] = []
     for name, value in values.items():
         if name not in known:

@@ -13,6 +13,7 @@ import torch
 
 from experiment.dvs.source import DATASETS as EVENT_DATASETS
 from experiment.engine import Data
+from experiment.flag_parser import FlagParser
 from model import RateModel
 from util.checkpoint import CheckpointError, load_checkpoint
 from util.data import DATASETS as SMALL_IMAGES
@@ -83,14 +84,12 @@ def experiment_of(dataset: str | None, path: Path) -> ModuleType:
     )
 
 
-def parsed(
-    parser: argparse.ArgumentParser, arguments: dict[str, Any], path: Path
-) -> argparse.Namespace:
+def parsed(parser: FlagParser, arguments: dict[str, Any], path: Path) -> argparse.Namespace:
     """A run's flags with the values in its checkpoint, each by the parser's own rules.
 
     Raises: CheckpointError for a flag that is not known, or a value that it does not take.
     """
-    flags = {action.dest: action for action in parser._actions}
+    flags = parser.flags()
     args = parser.parse_args([])
     for name, value in arguments.items():
         try:

@@ -54,5 +54,5 @@ def test_flags_have_their_whole_names(capsys):
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
 def test_every_flag_says_what_it_is(command):
     parser = command.get_parser()
-    assert all(action.help for action in parser._actions)
+    assert all(action.help for action in parser.flags().values())
     assert command.__doc__ in parser.format_help()

@@ -7,7 +7,7 @@ from experiment.idle_flags import IDLE, TRAINING_FLAGS, in_effect
 
 
 def flags():
-    return [action for action in get_parser()._actions if action.dest != "help"]
+    return [action for action in get_parser().flags().values() if action.dest != "help"]
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ NAMES = (
 
 
 def flags():
-    return [action for action in get_parser()._actions if action.dest != "help"]
+    return [action for action in get_parser().flags().values() if action.dest != "help"]
 
 
 @pytest.mark.parametrize("dataset", ["CIFAR10", "CIFAR100"])
