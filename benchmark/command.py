@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from experiment.failure import USER_ERRORS, RunFailed, is_out_of_memory, leave, sentence_of
+from experiment.failure import one_sentence_errors
 from experiment.flag_parser import FlagParser, number
 from util.atomic_file import write_atomically
 
@@ -21,21 +21,11 @@ whole_number = number(int, 1)  # an argparse type: what is counted here is there
 def run(main: Callable[[], Result]) -> Result:
     """What a command's main returns; what its user can cause ends it with one sentence.
 
-    Raises: SystemExit with code 2; 1 for `RunFailed`; 130 for Ctrl-C.
+    Raises: SystemExit with a code of `failure`.
     """
-    try:
+    less_memory = "try a smaller batch, fewer time steps or a smaller network"
+    with one_sentence_errors({}, less_memory=less_memory, interrupted="stopped"):
         return main()
-    except KeyboardInterrupt:
-        leave("stopped", 130)
-    except RunFailed as error:
-        leave(f"error: {error}", 1)
-    except USER_ERRORS as error:
-        sentence = sentence_of(error, {})
-        if is_out_of_memory(error):
-            sentence = "out of memory: try a smaller --batch or --T"
-        if sentence is None:
-            raise
-        leave(f"error: {sentence}", 2)
 
 
 class Parser(FlagParser):

@@ -63,10 +63,6 @@ class MethodStep:
         self.labels = torch.randint(w.num_classes, (w.batch,), device=w.device)
         self.loss_function = SelfDistillationLoss(ALP, BETA)
 
-    def step(self) -> None:
-        for _, stage in self.stages():
-            stage()
-
     def stages(self) -> Iterator[tuple[str, Callable[[], None]]]:
         """What a step does, in turn, as "forward", "backward" and "update"."""
         self.optimizer.zero_grad(set_to_none=True)

@@ -18,8 +18,8 @@ class Cost(NamedTuple):
     """One method at one T, B samples.
 
     seconds, backward_seconds: of a step, and of its backward passes; kept: bytes kept for
-    backward; forward_peak, backward_peak: the most bytes held in a forward pass and after it,
-    beyond those held between steps.
+    backward; forward_peak, backward_peak: the most bytes held in a forward pass, and in a backward
+    pass or the update behind it, beyond those held between steps.
     """
 
     method: str

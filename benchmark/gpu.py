@@ -54,12 +54,12 @@ def get_parser() -> Parser:
 def on_gpu(function: Callable) -> Callable:
     """The function with tensors moved to the GPU on the way in and back on the way out."""
 
-    def run(*values, **named):
+    def moving(*values, **named):
         moved = {n: v.to(DEVICE) if isinstance(v, Tensor) else v for n, v in named.items()}
         results = function(*values, **moved)
         return [None if r is None else r.cpu() for r in results]
 
-    return run
+    return moving
 
 
 def kernel_report() -> str:
@@ -69,12 +69,12 @@ def kernel_report() -> str:
         problems = forward_problems(case, on_gpu(kernel.norm_lif_rate), compact=compact)
         found += [(str(case), problem) for problem in problems]
     for last in (True, False):
-        run, options = on_gpu(kernel.norm_lif_backward), {"wants_sum": True, "fires": True}
+        backward, options = on_gpu(kernel.norm_lif_backward), {"wants_sum": True, "fires": True}
         case = Case("soft", channels_last=last)
         for from_batch in (True, False):
             found += [
                 (str(case), p)
-                for p in backward_problems(case, run, from_batch=from_batch, **options)
+                for p in backward_problems(case, backward, from_batch=from_batch, **options)
             ]
     lines = [f"- {case}: {problem}" for case, problem in found]
     return "\n".join(lines or ["kernels: all within twice plain PyTorch's error"])
@@ -91,15 +91,15 @@ def network_report() -> str:
     x = torch.randn(4, 3, 32, 32, dtype=torch.float64, device=DEVICE)
     labels = torch.randint(5, (4,), device=DEVICE)
 
-    def run(images: Tensor, labels: Tensor) -> None:
+    def take_pass(images: Tensor, labels: Tensor) -> None:
         SelfDistillationLoss(ALP, BETA)(net(images), labels).total.backward()
 
     SelfDistillationLoss(ALP, BETA)(oracle.train_step_logits(x), labels).total.backward()
     parameters = dict(oracle.named_parameters())
     expected = {n: parameters[names[n]].grad for n, _ in net.named_parameters()}
-    run(x, labels)
+    take_pass(x, labels)
     lines = [f"network in float64: gradients within {worst_error(net, expected):.1e} of two-stage"]
-    graphed = GraphedPass(run, net, len(labels))
+    graphed = GraphedPass(take_pass, net, len(labels))
     for images in (torch.randn_like(x), x):  # recorded on others
         net.zero_grad()
         graphed(images, labels)

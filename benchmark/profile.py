@@ -124,6 +124,7 @@ def main(argv: list[str] | None = None) -> Counter:
     mark_branches(contestant)
     spent = shares(contestant, repeats=args.repeats, device=args.device)
     total = sum(spent.values())
+    print("# Where a step's time goes\n")
     print(", ".join(f"{key} {value}" for key, value in machine(args.device).items()))
     print(f"{args.arch}, T = {args.T}, B = {args.batch}, with branches\n")
     print("| part of a step | ms | share |\n|--|--:|--:|")

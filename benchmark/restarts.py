@@ -68,7 +68,7 @@ def run_with_kills(
             killed = kill_after_progress(agent, log_path, choose)
             print(f"kill {number + 1} of {kills}: process {killed}", flush=True)
         if agent.wait(PATIENCE + 10 * epochs * STEPS_PER_EPOCH) != 0:
-            raise RunFailed(f"the run failed: {output.read_text()[-4000:]}")
+            raise RunFailed(f"the run failed; what it printed last: {last_lines(output)}")
     finally:
         if agent.poll() is None:
             agent.terminate()  # it ends its processes
@@ -85,8 +85,8 @@ def kill_after_progress(agent: subprocess.Popen, log_path: Path, choose: random.
         if agent.poll() == 0:
             raise RunFailed(ENDED_EARLY)
         if agent.poll() is not None or time.monotonic() > deadline:
-            text = (log_path / "output.txt").read_text()[-4000:]
-            raise RunFailed(f"the run made no progress after a kill: {text}")
+            said = last_lines(log_path / "output.txt")
+            raise RunFailed(f"the run made no progress after a kill; what it printed last: {said}")
         time.sleep(0.01)
     time.sleep(choose.uniform(0, 0.3))
     try:
@@ -95,6 +95,11 @@ def kill_after_progress(agent: subprocess.Popen, log_path: Path, choose: random.
     except (IndexError, ProcessLookupError):
         raise RunFailed(ENDED_EARLY) from None
     return rank
+
+
+def last_lines(output: Path) -> str:
+    """Of what torchrun printed, in one line."""
+    return " / ".join(output.read_text().splitlines()[-3:])
 
 
 def newest_checkpoint(log_path: Path) -> int:

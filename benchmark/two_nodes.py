@@ -108,7 +108,8 @@ def _finished(command: list[str], log_path: Path) -> dict[str, str]:
         command, capture_output=True, text=True, env=environment, cwd=log_path, timeout=SECONDS
     )
     if result.returncode != 0:
-        raise RunFailed(f"the run failed: {result.stdout[-2000:]}{result.stderr[-4000:]}")
+        print(result.stdout, result.stderr, sep="\n", file=sys.stderr)
+        raise RunFailed("the run failed; what it printed stands above")
     (folder,) = run_folders(log_path)
     return outcome(folder)
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 
 LARGEST = 2**31 - 1  # of whole numbers: what fits every index type of the libraries below
 LARGEST_REAL = 1e30  # of others: what fp32 holds, with room to multiply
-NEGATIVE_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
+NEGATIVE_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE)
 
 
 class Idle(NamedTuple):
@@ -83,7 +83,8 @@ def number(
     They end at LARGEST or LARGEST_REAL, in either direction, unless `low` and `high` say otherwise.
     """
     largest = LARGEST if kind is int else LARGEST_REAL
-    low, high = max(low, -largest), min(high, largest)
+    low = -largest if low == -math.inf else low
+    high = largest if high == math.inf else high
 
     def parse(text: str) -> Any:
         what = "a whole number" if kind is int else "a number"

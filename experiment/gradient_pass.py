@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial, reduce
 from operator import add
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -22,15 +23,20 @@ from model.distillation import DistillationLoss
 from util.distributed import Group, share_of_batch
 
 LossFunction = Callable[[Sequence[Tensor], Tensor], DistillationLoss]  # of heads and labels
-GradientPass = Callable[
-    ..., tuple[DistillationLoss, Tensor]
-]  # `accumulate_gradients` from inputs on
+
+
+class GradientPass(Protocol):
+    """`accumulate_gradients` for one network, loss and recipe."""
+
+    def __call__(
+        self, inputs: Tensor, labels: Tensor, *, share: float, exchange: bool
+    ) -> tuple[DistillationLoss, Tensor]: ...
 
 
 def gradient_pass(
     state: TrainingState, loss_function: LossFunction, recipe: Recipe, group: Group
 ) -> GradientPass:
-    """`accumulate_gradients` for this network, loss and recipe.
+    """How a batch of this recipe's training becomes gradients.
 
     With recipe.cuda_graph, full batches are replayed from a CUDA graph. It holds one pass of one
     process, and none that runs layers again.

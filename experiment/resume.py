@@ -126,9 +126,12 @@ def compatible_weights(path: Path, identity: dict[str, Any]) -> dict[str, Tensor
     """
     weights = load_initial_weights(path)
     try:
-        saved = identity | load_checkpoint(path).get("arguments", {})
+        saved = load_checkpoint(path).get("arguments", {})
     except CheckpointError:
         return weights  # a sound file, as the first line found, but none of ours
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"checkpoint {path} is none of a run: its arguments are {saved!r}")
+    saved = identity | saved
     names = ("dataset", *INFERENCE_ARGUMENTS)
     saved, wanted = ({name: values.get(name) for name in names} for values in (saved, identity))
     try:

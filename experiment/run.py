@@ -63,7 +63,7 @@ def run(
         one_sentence_errors(recipe.batch_sizes),
         process_group(request.device, timeout_minutes=request.dist_timeout) as group,
     ):
-        refuse_missing_files(request)
+        refuse_missing_files(request, group)
         seed_everything(recipe.seed)
         data = load_data()
         net = build_network(data)
@@ -77,12 +77,19 @@ def run(
         return train(request, recipe, data, net, group, on_start)
 
 
-def refuse_missing_files(request: Request) -> None:
-    """FileNotFoundError for a checkpoint that is not there, before data are read or downloaded."""
-    resume = None if request.resume in (None, "auto") else Path(request.resume)
-    for flag, path in (("evaluate", request.evaluate), ("resume", resume)):
+def refuse_missing_files(request: Request, group: Group) -> None:
+    """FileNotFoundError for a checkpoint that is not there, before data are read or downloaded.
+
+    Each process reads the one to evaluate; the first alone reads the one to resume.
+    """
+
+    def refuse_missing(flag: str, path: Path | None) -> None:
         if path is not None and not path.exists():
             raise FileNotFoundError(f"--{flag}: {path} does not exist")
+
+    refuse_missing("evaluate", request.evaluate)
+    resume = None if request.resume in (None, "auto") else Path(request.resume)
+    group.from_first(lambda: refuse_missing("resume", resume))
 
 
 def check_test_image(net: RateModel, data: Data, group: Group) -> None:

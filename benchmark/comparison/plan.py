@@ -14,13 +14,14 @@ method = "esd"
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import tomllib
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from experiment.flag_parser import FlagParser
 
 EXPERIMENTS = ("cifar", "dvs")
 OWN_FLAGS = ("seed", "log_path", "resume", "evaluate")  # the comparison sets them itself
@@ -82,7 +83,7 @@ def _seeds(content: dict[str, Any], path: Path) -> tuple[int, ...]:
 
 
 def _rows(
-    rows: list[dict[str, Any]], shared: dict[str, Any], parser: argparse.ArgumentParser, path: Path
+    rows: list[dict[str, Any]], shared: dict[str, Any], parser: FlagParser, path: Path
 ) -> list[Row]:
     found: dict[str, Row] = {}
     for number, own in enumerate(rows, 1):
@@ -103,9 +104,7 @@ def _rows(
     return list(found.values())
 
 
-def _command_line(
-    values: dict[str, Any], parser: argparse.ArgumentParser, where: str
-) -> tuple[str, ...]:
+def _command_line(values: dict[str, Any], parser: FlagParser, where: str) -> tuple[str, ...]:
     """Flags as a command line has them; true and false become --flag and --no-flag."""
     known = set(parser.flags()) - {"help", *OWN_FLAGS}
     flags: list[str] = []

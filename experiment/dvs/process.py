@@ -122,7 +122,7 @@ def get_parser() -> FlagParser:
     parser = FlagParser("Check an event data set, and make the frames that training needs.")
     parser.add_argument("--dataset", choices=DATASETS, default="CIFAR10_DVS", help="data set")
     parser.add_argument("--data_path", metavar="FOLDER", type=Path, required=True,
-        default=argparse.SUPPRESS,
+        default=argparse.SUPPRESS,  # else the help says "default: None"
         help="the data set's folder, or one that holds a folder of its name")  # fmt: skip
     parser.add_argument("--T", metavar="STEPS", type=number(int, 1), default=10,
         help="frames per sample")  # fmt: skip

@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from experiment.idle_flags import IDLE
-from experiment.trained.checkpoint import Trained
+from experiment.trained.checkpoint import Trained, experiment_of
 from experiment.trained.table import format_table
 from util.atomic_file import write_atomically
 
@@ -104,8 +103,10 @@ def describe_precision(amp: str) -> str:
 def recipe(trained: Trained) -> dict[str, Any]:
     """The flags that say how it was trained, but for those not given and those without effect."""
     asked = argparse.Namespace(**trained.arguments)
-    idle = {flag for rule in IDLE if rule.applies(asked) for flag in rule.flags}
-    idle.discard("sync_bn")  # of the processes of this command, not of the training
+    rules = experiment_of(asked.dataset, trained.path).get_parser().idle
+    idle = {flag for rule in rules if rule.applies(asked) for flag in rule.flags}
+    # --sync_bn is idle in this command's one process; the training may have had several.
+    idle -= {"sync_bn", *APPLIED}
     applied = {name: getattr(trained.data, name, None) for name in APPLIED}
     values = {name: trained.arguments.get(name) for name in RECIPE} | applied
     return {name: values[name] for name in RECIPE if values[name] is not None and name not in idle}

@@ -106,29 +106,22 @@ def _checked(flag: argparse.Action | None, value: Any) -> Any:
     """A value as the flag's parser gives it; None is what several flags have for a word."""
     if flag is None:
         raise argparse.ArgumentTypeError("there is no such flag")
-    if value is None or isinstance(value, bool):
-        return value
-    value = flag.type(str(value)) if flag.type is not None else value
-    if flag.choices is not None and value not in flag.choices:
+    if flag.choices is not None and value not in list(flag.choices):
         raise argparse.ArgumentTypeError(f"expected one of {', '.join(flag.choices)}")
-    return value
+    if value is None:
+        return None
+    if isinstance(value, bool) != isinstance(flag, argparse.BooleanOptionalAction):
+        raise argparse.ArgumentTypeError("switches are true or false, and others are not")
+    return value if flag.type is None or isinstance(value, bool) else flag.type(str(value))
 
 
 def _data_path(folder: Path) -> Path | None:
-    """Where config.json in the run folder says that the data lay; None if there is no such file.
-
-    Raises: CheckpointError for a file that does not say it.
-    """
-    path = folder / "config.json"
+    """Where config.json in the run folder says that the data lay; None if there is none of ours."""
     try:
-        return Path(json.loads(path.read_bytes())["arguments"]["data_path"])
-    except FileNotFoundError:
+        config = json.loads((folder / "config.json").read_bytes())
+        return Path(config["arguments"]["data_path"])
+    except (OSError, ValueError, LookupError, TypeError):
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} does not say where the data lay (expected a run's 'arguments' with their "
-            "'data_path'): restore the file, or give --data_path"
-        ) from error
 
 
 def _records(folder: Path, epochs: int) -> list[dict[str, Any]]:

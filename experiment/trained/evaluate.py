@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 def evaluate(
     trained: Trained,
     *,
-    net: FoldedNetwork | None = None,
+    folded: FoldedNetwork | None = None,
     thresholds: Sequence[float] = THRESHOLDS,
     images: int | None = None,
     batch_size: int = 128,
@@ -87,8 +87,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """`scores.summarise` of the test set, each sample counted once over all processes.
 
-    net: the folded network, computed in fp32 as an export is, in place of the trained one with its
-    branches, which is computed as in its training (--amp).
+    folded: what an export has, computed in fp32, in place of the trained network with its branches,
+    which is computed as in its training (--amp).
     """
     data = trained.data
     dataset = first_samples(data.test, images)
@@ -99,11 +99,11 @@ def evaluate(
     for x, labels in batches_of(
         dataset, data, batch_size=batch_size, num_workers=num_workers, group=group
     ):
-        if net is None:
+        if folded is None:
             with autocast(group.device, trained.arguments["amp"]):
                 branches, time_logits = trained.net.all_logits(x)
         else:
-            branches, time_logits = [], net(x)
+            branches, time_logits = [], folded(x)
         sums = add_counts(sums, count_batch(branches, time_logits, labels, thresholds))
     sums = {name: group.sum(value) for name, value in sums.items()}
     about = {"checkpoint": str(trained.path), "epochs": trained.epochs, "T": trained.net.T}

@@ -196,7 +196,7 @@ def measure(
     """Accuracy, firing rates and energy of the network that is written, for the card."""
     options = {"num_workers": num_workers, "group": group}
     accuracy = evaluate(
-        trained, net=fold(trained.net), images=images, batch_size=batch_size, **options
+        trained, folded=fold(trained.net), images=images, batch_size=batch_size, **options
     )
     few = min(images or energy.IMAGES, energy.IMAGES, len(trained.data.test))
     operations = energy.measure(trained, images=few, batch_size=min(batch_size, 32), **options)

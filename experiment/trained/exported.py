@@ -89,6 +89,8 @@ def read_weights(path: Path) -> Exported:
     if "description" not in metadata:
         raise ValueError(f"{path} has no entry 'description': expected a file of export.py")
     description = json.loads(metadata["description"])
+    # The first exports did not say it.
+    description.setdefault("kind", "images" if "mean" in description else "events")
     missing = [name for name in REQUIRED if name not in description]
     if missing:
         raise ValueError(f"{path} does not describe its {', '.join(missing)}: export again")

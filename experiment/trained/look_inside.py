@@ -112,12 +112,12 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         net, test = fold(trained.net), trained.data.test
         images = sample_count(args.images, IMAGES, test)
         count = sample_count(args.gradient_images, GRADIENT_IMAGES, test)
+        chosen = first_samples(test, images)
+        batch = first_samples(test, count, flag="gradient_images")
         image, label = test_image(trained, args.image, group)
         traces = trace_potentials(net, image, args.neuron)
         loaded = partial(batches_of, data=trained.data, num_workers=args.num_workers, group=group)
-        chosen = first_samples(test, images)
         layers = measure_activity(net, (x for x, _ in loaded(chosen, batch_size=args.batch_size)))
-        batch = first_samples(test, count, flag="gradient_images")
         cosines = gradient_agreement(trained, *next(loaded(batch, batch_size=count)))
 
         folder = results_folder(args.out, args.checkpoint, "look_inside", PRODUCTS)

@@ -1,5 +1,9 @@
 """What a user can cause ends a command with one sentence; mistakes of the program do not."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from benchmark import compare, cost, faults, gpu, profile, restarts, scaling, sparsity, step
@@ -7,6 +11,7 @@ from benchmark import input as benchmark_input
 from benchmark.command import Parser, run
 from experiment.failure import RunFailed
 
+ROOT = Path(__file__).parents[2]
 COMMANDS = (compare, cost, faults, gpu, benchmark_input, profile, restarts, scaling, sparsity, step)
 
 
@@ -15,7 +20,12 @@ COMMANDS = (compare, cost, faults, gpu, benchmark_input, profile, restarts, scal
     [
         (ValueError("width is 0:\nexpected more"), 2, "error: width is 0: expected more\n"),
         (FileNotFoundError(2, "not there", "a/b"), 2, "error: a/b: not there\n"),
-        (MemoryError(), 2, "error: out of memory: try a smaller --batch or --T\n"),
+        (
+            MemoryError(),
+            2,
+            "error: CPU out of memory: try a smaller batch, fewer time steps or a "
+            "smaller network\n",
+        ),
         (RunFailed("it was too fast"), 1, "error: it was too fast\n"),
         (KeyboardInterrupt(), 130, "stopped\n"),
     ],
@@ -36,6 +46,18 @@ def test_a_mistake_of_the_program_is_not_hidden(error):
 
     with pytest.raises(error):
         run(main)
+
+
+def test_gpu_py_needs_no_package_beside_torch():
+    """On a machine with a GPU and PyTorch alone."""
+    program = (
+        "import sys; sys.modules |= dict.fromkeys(('spikingjelly', 'progress', 'sklearn')); "
+        "import benchmark.gpu"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_main_returns_is_handed_on():

@@ -54,6 +54,10 @@ def test_a_number_without_bounds_is_finite(capsys):
     assert "expected a number from" in refusal(capsys, parser, "--potential", "nan")
 
 
+def test_a_bound_of_its_own_may_be_larger():
+    assert number(int, 0, 2**32 - 1)(str(2**32 - 1)) == 2**32 - 1
+
+
 @pytest.mark.parametrize("text", ["-1e-2", "-.5E3", "-7", "-2."])
 def test_a_negative_number_is_no_flag(text):
     parser = parser_of(potential=number(float, float("-inf")))

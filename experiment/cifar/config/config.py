@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from experiment.flag_parser import FlagParser
 from experiment.options import add_switch, make_parser
 from util.data import DATASETS
 
@@ -28,7 +28,7 @@ PAPER = {
 }
 
 
-def get_parser() -> argparse.ArgumentParser:
+def get_parser() -> FlagParser:
     """Every flag of the experiment with its default."""
     parser = make_parser(
         "Train a spiking network on small images.", DATASETS, PAPER, embedded=EMBEDDED
