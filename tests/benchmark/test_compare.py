@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -204,7 +203,7 @@ def test_a_failure_says_how_the_program_ended(program, reason, tmp_path) -> None
 
 
 def test_an_interrupt_begins_no_further_run(tmp_path, monkeypatch, capsys) -> None:
-    cancelled, begun = threading.Event(), []
+    started, cancelled, begun = threading.Event(), threading.Event(), []
 
     class Pool(ThreadPoolExecutor):
         def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -214,11 +213,15 @@ def test_an_interrupt_begins_no_further_run(tmp_path, monkeypatch, capsys) -> No
 
     def perform(own: job.Job, *, threads: int) -> str:
         begun.append(own)
-        if len(begun) == 1:
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-            cancelled.wait()  # as a run that saves itself would take its time
+        started.set()
+        cancelled.wait()  # as a run that saves itself would take its time
         return "exit code 130"
 
+    def interrupted(futures: dict) -> None:
+        started.wait()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compare, "as_completed", interrupted)
     monkeypatch.setattr(compare, "ThreadPoolExecutor", Pool)
     monkeypatch.setattr(compare, "perform", perform)
     path = tmp_path / "plan.toml"
