@@ -119,7 +119,15 @@ class InterruptHandler(Dataset):
         return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
-def test_workers_leave_interrupts_to_the_main_process():
+@pytest.fixture
+def heeds_interrupts():
+    """A program in the background may have been started with interrupts ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_workers_leave_interrupts_to_the_main_process(heeds_interrupts):
     for num_workers, ignored in ((0, False), (1, True)):
         sampler = EvaluationSampler(1)
         loader = make_loader(
