@@ -10,6 +10,9 @@ from benchmark.figure import main
 from model import METHODS
 
 
+ROOT = Path(__file__).parents[2]
+
+
 def measured(path: Path) -> Path:
     rows = [
         Cost(method, T, 8, T * 0.1, 0.1, 10**7 * T, 2 * 10**7, 10**7)
@@ -28,6 +31,12 @@ def test_the_figure_is_a_wide_picture(tmp_path: Path) -> None:
     main(["--measured", str(measured(tmp_path / "cost.json")), "--output", str(out)])
     with Image.open(out) as picture:
         assert picture.width > 2 * picture.height > 800
+
+
+def test_the_committed_measurements_can_be_drawn(tmp_path: Path) -> None:
+    out = tmp_path / "figure.PNG"
+    main(["--measured", str(ROOT / "docs" / "benchmark" / "cost.json"), "--output", str(out)])
+    assert out.stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("problem", ["missing", "not JSON", "no machine", "no rows"])
