@@ -26,6 +26,11 @@ if __name__ == "__main__":
 from benchmark.command import Parser, run
 from benchmark.cost_report import Cost, draw
 
+PANELS = {  # property of Cost: its axis
+    "milliseconds": "step, ms",
+    "backward_milliseconds": "backward passes, ms",
+    "kept_per_sample": "kept for backward,\nMiB per sample",
+}
 SPIKE, RATE, BRANCH, TEACHER = "#37474f", "#1565c0", "#2e7d32", "#c62828"
 
 
@@ -110,16 +115,19 @@ def draw_figure(measured: dict) -> bytes:
     """The whole figure as PNG."""
     rows = [Cost(**row) for row in measured["rows"]]
     conditions = measured["machine"]
-    figure = Figure(figsize=(15, 6.2), layout="constrained")
+    figure = Figure(figsize=(15, 7.3), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(2, 2, width_ratios=(2.1, 1))
+    grid = figure.add_gridspec(3, 2, width_ratios=(2.1, 1))
     draw_method(figure.add_subplot(grid[:, 0]))
-    time, memory = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])
-    draw(time, rows, "milliseconds")
+    panels = [figure.add_subplot(grid[row, 1]) for row in range(3)]
+    for axes, (field, label) in zip(panels, PANELS.items(), strict=True):
+        draw(axes, rows, field)
+        axes.set_ylabel(label)
+    for axes in panels[:-1]:
+        axes.set_xlabel("")
     where = conditions.get("gpu", conditions["processor"])
-    time.set(title=f"{conditions['arch']}, batch {rows[0].batch}, {where}")
-    time.legend(fontsize=8)
-    draw(memory, rows, "kept_per_sample")
+    panels[0].set(title=f"{conditions['arch']}, batch {rows[0].batch}, {where}")
+    panels[0].legend(fontsize=7, ncols=2)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()

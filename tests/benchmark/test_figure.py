@@ -9,7 +9,6 @@ from benchmark.cost_report import Cost, cost_files
 from benchmark.figure import main
 from model import METHODS
 
-
 ROOT = Path(__file__).parents[2]
 
 
