@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,7 @@ class Recorder:
     def __init__(self, folder: Path | None, logger: logging.Logger, *, keep_checkpoints: int = 2):
         self.folder, self.logger, self.keep_checkpoints = folder, logger, keep_checkpoints
         self._board: SummaryWriter | None = None
+        self._thread_hook = threading.excepthook
 
     def write(self, record: dict[str, Any], state: TrainingState) -> None:
         """Append an epoch's record, print its line, draw the curves; counts it in the state.
@@ -73,15 +75,24 @@ class Recorder:
 
     def close(self) -> None:
         """Finish the TensorBoard file."""
-        if self._board is not None:
-            self._board.close()
+        try:
+            if self._board is not None:
+                self._board.close()
+        finally:
+            threading.excepthook = self._thread_hook
 
     def _write_board(self, record: dict[str, Any]) -> None:
         if self._board is None:
+            threading.excepthook = self._thread_failed
             self._board = SummaryWriter(self.folder, purge_step=record["epoch"])
         for name, value in flattened(record):
             self._board.add_scalar(name, value, record["epoch"])
         self._board.flush()
+
+    def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
+        """TensorBoard raises an OSError of its thread in ours again: one report is enough."""
+        if not issubclass(failure.exc_type, OSError):
+            self._thread_hook(failure)
 
 
 def flattened(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:

@@ -1,12 +1,15 @@
 """What a run writes: records, checkpoints, events; and that a folder has one writer."""
 
+import contextlib
 import json
 import logging
 import multiprocessing
 import os
+import threading
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from experiment.recorder import Recorder, describe, flattened, locked
 from tests.support.micro_training import ONE_PROCESS, micro_state
@@ -43,6 +46,25 @@ def test_an_epoch_is_recorded_everywhere(tmp_path, caplog):
     board = EventAccumulator(str(tmp_path)).Reload()
     assert [event.value for event in board.Scalars("test/top1")] == [40.0, 30.0]
     assert [event.step for event in board.Scalars("test/firing_rate/stem")] == [0, 1]
+
+
+def test_a_folder_that_vanishes_under_tensorboards_thread_is_said_once(tmp_path, monkeypatch):
+    """By the error that is raised, without the traceback of the thread that wrote."""
+
+    def fail(writer, data):
+        assert threading.current_thread() is not threading.main_thread()
+        raise FileNotFoundError(2, "No such file or directory", "events")
+
+    monkeypatch.setattr(RecordWriter, "write", fail)
+    printed = []
+    monkeypatch.setattr(threading, "excepthook", printed.append)
+    state, recorder = micro_state(), Recorder(tmp_path, LOGGER)
+    state.best = {"epoch": 0, "top1": 40.0}
+    hook = threading.excepthook
+    with pytest.raises(FileNotFoundError), contextlib.closing(recorder):
+        for epoch in range(20):  # the thread fails when it gets to it
+            recorder.write(record_of(epoch, 40.0), state)
+    assert printed == [] and threading.excepthook is hook
 
 
 def test_a_validation_set_is_part_of_the_line():
