@@ -5,14 +5,14 @@ float and normalised on the device (util.data.ImageData.to_input), which quarter
 copied there.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from util.sampler import mixed_seed
-from util.signals import leave_stopping_to_parent
+from util.signals import leave_stopping_to_parent, stop_signals_held
 
 
 class AugmentedDataset(Dataset):
@@ -42,6 +42,14 @@ class AugmentedDataset(Dataset):
             return self.transform(image), label
 
 
+class SteadyLoader(DataLoader):
+    """A DataLoader whose workers are never hit by a signal before they know how to answer it."""
+
+    def __iter__(self) -> Iterator:
+        with stop_signals_held():
+            return super().__iter__()
+
+
 def make_loader(
     dataset: Dataset,
     *,
@@ -60,7 +68,7 @@ def make_loader(
         raise ValueError(f"batch size {batch_size}: expected at least 1 sample")
     if num_workers < 0:
         raise ValueError(f"num_workers {num_workers}: expected 0 (load in this process) or more")
-    return DataLoader(
+    return SteadyLoader(
         dataset,
         batch_size=batch_size,
         sampler=sampler,

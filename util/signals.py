@@ -8,6 +8,8 @@ is. Checkpoints are written atomically, so even then no file is torn.
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -58,6 +60,17 @@ class StopRequest:
         self.requested = signal.Signals(number).name
 
 
+@contextmanager
+def stop_signals_held() -> Iterator[None]:
+    """Hold signals back until the end of the block; in a process that begins in it, until
+    `leave_stopping_to_parent`, since it could not answer them before."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def leave_stopping_to_parent(worker: int) -> None:
     """Keep a data-loader worker alive until its parent ends it (a `worker_init_fn`).
 
@@ -69,6 +82,7 @@ def leave_stopping_to_parent(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _end_at_next_sigterm)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
 def _end_at_next_sigterm(number: int, frame: FrameType | None) -> None:

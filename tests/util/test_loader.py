@@ -1,10 +1,12 @@
 """util.loader: the same images whatever the workers, the batches and the interruptions."""
 
+import os
 import signal
 
 import pytest
 import torch
 from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data._utils import signal_handling
 
 from util.data import training_transform
 from util.loader import AugmentedDataset, make_loader
@@ -117,6 +119,23 @@ class InterruptHandler(Dataset):
 
     def __getitem__(self, index: int) -> bool:
         return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_worker_that_a_signal_hits_while_it_begins_lives_on(number, monkeypatch):
+    """A scheduler signals all processes at once, those that have just begun too."""
+    begin = signal_handling._set_worker_signal_handlers
+
+    def begin_under_fire():
+        begin()
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(signal_handling, "_set_worker_signal_handlers", begin_under_fire)
+    loader = make_loader(
+        TensorDataset(torch.arange(6)), batch_size=2, sampler=EvaluationSampler(6), num_workers=2,
+        device="cpu",
+    )  # fmt: skip
+    assert [batch.tolist() for (batch,) in loader] == [[0, 1], [2, 3], [4, 5]]
 
 
 @pytest.fixture
