@@ -194,11 +194,11 @@ def sensor_size(source: Source) -> tuple[int, int]:
     return getattr(datasets, source.spikingjelly_class).get_H_W()
 
 
-class TooFewEvents(Exception):
-    """A recording with fewer events than there are to be frames."""
+class TooFewEvents(ValueError):
+    """A recording with fewer events (`found`) than there are to be frames."""
 
-    def __init__(self, found: int):
-        super().__init__(found)
+    def __init__(self, found: int, frames: int):
+        super().__init__(f"{found} events, fewer than the {frames} frames")
         self.found = found
 
 
@@ -213,7 +213,7 @@ def integrate(events: Events, T: int, *, height: int, width: int) -> np.ndarray:
     if len(events.t) == 0:
         raise ValueError("no events")
     if len(events.t) < T:
-        raise TooFewEvents(len(events.t))
+        raise TooFewEvents(len(events.t), T)
     if events.x.max() >= width or events.y.max() >= height:
         raise ValueError(f"events outside of the sensor's {height} x {width} pixels")
     counts = integrate_events_by_fixed_frames_number(

@@ -23,7 +23,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from experiment.dvs.augment import resize
 from experiment.dvs.events import SIDE, decode_aedat
-from experiment.dvs.prepare import TooFewEvents, integrate
+from experiment.dvs.prepare import integrate
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 EVENT_SUFFIXES = (".aedat", ".npz")
@@ -85,10 +85,7 @@ def read_events(path: Path, description: dict[str, Any], steps: int) -> Tensor:
         if counts.ndim != 4 or counts.shape[:2] != (steps, 2) or counts.size == 0:
             raise ValueError(f"frames of shape {counts.shape}, expected {steps} of 2 channels")
     else:
-        try:
-            counts = integrate(decode_aedat(path.read_bytes()), steps, height=SIDE, width=SIDE)
-        except TooFewEvents as error:
-            raise ValueError(f"{error.found} events, fewer than the {steps} frames") from error
+        counts = integrate(decode_aedat(path.read_bytes()), steps, height=SIDE, width=SIDE)
     return resize(torch.from_numpy(counts.astype(np.float32)), description["image_size"])
 
 
