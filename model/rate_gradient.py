@@ -20,6 +20,7 @@ from torch import Tensor
 from model import functional, kernel
 from model.convolution import Convolution, convolution_backward, convolve
 from model.functional import Average, Neuron
+from model.kernel import Execution
 from model.rate_pair import MAX_COUNT, RatePair
 
 
@@ -57,32 +58,19 @@ def conv_norm(
     postpone: leave batch norm's affine map pending (without residual and neuron only).
     """
     assert x.pending is None and not (postpone and (residual or neuron))
-    backend, backward_dtype, sparse = x.execution
+    backend, backward_dtype, _ = x.execution
     with torch.no_grad():
         current = convolve(x.train, convolution, are_spikes=x.max_count == 1)
         norm = normalise(current, steps // x.steps)
         scale = norm.gamma * norm.inverse_std
         shift = norm.beta - norm.mean * scale
         current = current.unflatten(0, (x.steps, -1))
-        extra = None if residual is None else residual.over_time()
-        affines = None if residual is None else residual.pending
-        residual_scale, residual_shift = affines or (None, None)
-        options = {
-            "overwrite": True,
-            "residual_scale": residual_scale,
-            "residual_shift": residual_shift,
-            "backend": backend,
-        }
-        if neuron is not None:
-            out, rate, eligibility, mean_current = kernel.norm_lif_rate(
-                current, scale, shift, extra, steps, neuron, compact=sparse, **options
-            )
+        if postpone:
+            out, rate, eligibility, mean_current = current, None, None, None
         else:
-            eligibility = None
-            if postpone:
-                out = current
-            else:
-                out, mean_current = kernel.norm_rate(current, scale, shift, extra, **options)
+            out, rate, eligibility, mean_current = _normalise_and_fire(
+                current, scale, shift, residual, neuron, steps, x.execution
+            )
         # By linearity: without a pass over all time steps, or where the train has another mean.
         if postpone or not x.rate_is_mean:
             mean_current = torch.nn.functional.conv2d(x.rate, *convolution)
@@ -104,6 +92,36 @@ def conv_norm(
     rate_is_mean = x.rate_is_mean and (residual is None or residual.rate_is_mean)
     return RatePair(
         out.flatten(0, 1), rate, int(spiking), x.execution, pending, spiking or rate_is_mean
+    )
+
+
+def _normalise_and_fire(
+    current: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    residual: RatePair | None,
+    neuron: Neuron | None,
+    steps: int,
+    execution: Execution,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor]:
+    """`functional.norm_lif_rate`'s results; without neurons `norm_rate`'s, the others None.
+
+    current (T or 1, B, C, H, W), whose memory is used again.
+    """
+    extra = None if residual is None else residual.over_time()
+    affines = None if residual is None else residual.pending
+    residual_scale, residual_shift = affines or (None, None)
+    options = {
+        "overwrite": True,
+        "residual_scale": residual_scale,
+        "residual_shift": residual_shift,
+        "backend": execution.backend,
+    }
+    if neuron is None:
+        out, mean_current = kernel.norm_rate(current, scale, shift, extra, **options)
+        return out, None, None, mean_current
+    return kernel.norm_lif_rate(
+        current, scale, shift, extra, steps, neuron, compact=execution.sparse, **options
     )
 
 
