@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset
 
 from util.sampler import mixed_seed
 from util.signals import leave_stopping_to_parent, stop_signals_held
@@ -61,13 +61,16 @@ def make_loader(
     """Batches of `dataset` in the order of `sampler`; the last one may be smaller.
 
     Pinned memory when `device` is CUDA; workers, where there are any, live on between epochs.
-    The loader has a generator of its own and never draws from the global one.
+    Samples `in_memory` are loaded without them: to start a worker takes longer than to copy some
+    thousand rows. The loader has a generator of its own and never draws from the global one.
     Raises ValueError for a batch size below 1 or a negative number of workers.
     """
     if batch_size < 1:
         raise ValueError(f"batch size {batch_size}: expected at least 1 sample")
     if num_workers < 0:
         raise ValueError(f"num_workers {num_workers}: expected 0 (load in this process) or more")
+    if in_memory(dataset):
+        num_workers = 0
     return SteadyLoader(
         dataset,
         batch_size=batch_size,
@@ -78,3 +81,10 @@ def make_loader(
         worker_init_fn=leave_stopping_to_parent,
         generator=torch.Generator(),
     )
+
+
+def in_memory(dataset: Dataset) -> bool:
+    """Whether samples are rows of tensors: nothing is read, decoded or augmented for them."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    return isinstance(dataset, TensorDataset)

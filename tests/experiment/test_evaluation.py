@@ -1,6 +1,7 @@
 """An evaluation counts every sample exactly once and leaves the network as it was."""
 
 import copy
+from multiprocessing.process import BaseProcess
 
 import pytest
 import torch
@@ -15,10 +16,10 @@ from tests.support.micro_training import (
 )
 
 
-def evaluation_of(net, dataset, batch_size, **options):
+def evaluation_of(net, dataset, batch_size, num_workers=0, **options):
     to_input = micro_data().to_input
     return evaluate(
-        net, dataset, to_input, batch_size=batch_size, num_workers=0, amp="none",
+        net, dataset, to_input, batch_size=batch_size, num_workers=num_workers, amp="none",
         group=ONE_PROCESS, **options,
     )  # fmt: skip
 
@@ -54,3 +55,10 @@ def test_something_can_be_done_between_the_batches_of_an_evaluation():
     calls = []
     evaluation_of(micro_network(), micro_images(13, seed=2), 4, between=lambda: calls.append(1))
     assert len(calls) == 4
+
+
+def test_images_in_memory_are_evaluated_without_other_processes(monkeypatch):
+    net, images = micro_network(), micro_images(10_000, seed=2)
+    before = evaluation_of(net, images, 2000)
+    monkeypatch.setattr(BaseProcess, "start", lambda process: pytest.fail("a process begins"))
+    assert evaluation_of(net, images, 2000, num_workers=8) == before

@@ -2,10 +2,11 @@
 
 import os
 import signal
+from multiprocessing.process import BaseProcess
 
 import pytest
 import torch
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import Dataset, Subset, TensorDataset
 from torch.utils.data._utils import signal_handling
 
 from util.data import training_transform
@@ -121,6 +122,13 @@ class InterruptHandler(Dataset):
         return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
+class Numbers(Dataset):
+    """Something that is made when it is asked for."""
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_worker_that_a_signal_hits_while_it_begins_lives_on(number, monkeypatch):
     """A scheduler signals all processes at once, those that have just begun too."""
@@ -132,10 +140,9 @@ def test_a_worker_that_a_signal_hits_while_it_begins_lives_on(number, monkeypatc
 
     monkeypatch.setattr(signal_handling, "_set_worker_signal_handlers", begin_under_fire)
     loader = make_loader(
-        TensorDataset(torch.arange(6)), batch_size=2, sampler=EvaluationSampler(6), num_workers=2,
-        device="cpu",
-    )  # fmt: skip
-    assert [batch.tolist() for (batch,) in loader] == [[0, 1], [2, 3], [4, 5]]
+        Numbers(), batch_size=2, sampler=EvaluationSampler(6), num_workers=2, device="cpu"
+    )
+    assert [batch.tolist() for batch in loader] == [[0, 1], [2, 3], [4, 5]]
 
 
 @pytest.fixture
@@ -157,12 +164,44 @@ def test_workers_leave_interrupts_to_the_main_process(heeds_interrupts):
 
 @pytest.mark.parametrize(("device", "num_workers"), [("cpu", 0), ("cuda", 2), ("cuda:1", 0)])
 def test_memory_is_pinned_for_cuda_and_workers_persist(device, num_workers):
-    sampler = EvaluationSampler(37)
     loader = make_loader(
-        source(), batch_size=4, sampler=sampler, num_workers=num_workers, device=device
-    )
+        augmented(), batch_size=4, sampler=EvaluationSampler(37), num_workers=num_workers,
+        device=device,
+    )  # fmt: skip
     assert loader.pin_memory is device.startswith("cuda")
     assert loader.persistent_workers is (num_workers > 0)
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    """The processes that begin during a test."""
+    begun, start = [], BaseProcess.start
+
+    def start_and_tell(process):
+        begun.append(process)
+        start(process)
+
+    monkeypatch.setattr(BaseProcess, "start", start_and_tell)
+    return begun
+
+
+@pytest.mark.parametrize("part", [None, [4, 0, 9]])
+def test_samples_in_memory_are_loaded_without_workers(part, begun):
+    dataset = source() if part is None else Subset(Subset(source(), range(1, 20)), part)
+    chosen = torch.arange(37) if part is None else torch.tensor(part) + 1
+    sampler = EvaluationSampler(len(dataset))
+    loader = make_loader(dataset, batch_size=8, sampler=sampler, num_workers=8, device="cpu")
+    images, labels = (torch.cat(batches) for batches in zip(*loader, strict=True))
+    assert torch.equal(labels, chosen) and torch.equal(images, source().tensors[0][chosen])
+    assert begun == []
+
+
+@pytest.mark.parametrize("dataset", [augmented(), Subset(augmented(), [(0, 1)]), Numbers()])
+def test_samples_that_take_work_keep_their_workers(dataset, begun):
+    sampler = EvaluationSampler(1) if isinstance(dataset, Subset | Numbers) else [(0, 1)]
+    loader = make_loader(dataset, batch_size=8, sampler=sampler, num_workers=2, device="cpu")
+    assert len(list(loader)) == 1
+    assert len(begun) == 2
 
 
 @pytest.mark.parametrize(
