@@ -5,8 +5,9 @@
     python benchmark/input.py --device cuda --batch 128 --imagenet_batch 64 --workers 1 4 16
 
 Without --data_path the JPEG files are scikit-learn's two photographs, scaled to 500 x 375 pixels,
-the size of a typical ImageNet image. Rates are of one process that does nothing else, and (with
---workers) of the data loader as training uses it, batches of 64 images in shared memory.
+the size of a typical ImageNet image; without scikit-learn they are left out. Rates are of one
+process that does nothing else, and (with --workers) of the data loader as training uses it, batches
+of 64 images in shared memory.
 
 Beside them are the images per second of one training step on --device (forward, loss, backward,
 update; resnet18 unless --arch says otherwise on 32 x 32 pixels, preact_resnet34 with T = 4 on
@@ -41,6 +42,7 @@ from benchmark.demand import (
     workers_to_feed,
 )
 from benchmark.measure import machine, median
+from experiment.packages import left_out_if_missing
 from model import MODELS
 from util.batch_augment import BatchAugmentation, KeyedDataset
 from util.data import load_dataset
@@ -66,14 +68,14 @@ class Pipeline(NamedTuple):
     augmentation: BatchAugmentation | None = None
 
 
-def pipelines(root: Path) -> list[Pipeline]:
-    """What the experiments do to each image; `root` has JPEG files in class folders."""
+def pipelines(root: Path | None) -> list[Pipeline]:
+    """What the experiments do to each image; `root` has JPEG files in class folders, if any."""
     found = []
     for flag in ("", ", --gpu_aug"):
         cifar = load_dataset("FakeData", ".", auto_aug=True, cutout=True, batch_aug=bool(flag))
         name = f"CIFAR training (AutoAugment, Cutout){flag}"
         found.append(Pipeline(name, CIFAR_SIZE, cifar.train, cifar.augmentation))
-    for reader in READERS:
+    for reader in READERS if root is not None else ():
         files, _ = find_image_files(root, reader=reader)
         for name, transform in (
             ("training", training_transform(IMAGENET_SIZE, auto_aug=False, cutout=False)),
@@ -161,7 +163,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(", ".join(f"{name} {value}" for name, value in machine(args.device).items()))
     steps = {}
     with tempfile.TemporaryDirectory() as folder:
-        root = args.data_path / "train" if args.data_path else write_photographs(Path(folder))
+        root = args.data_path and args.data_path / "train"
+        if root is None:
+            with left_out_if_missing(lambda why: print(f"no JPEG files: {why}")):
+                root = write_photographs(Path(folder))
         found = pipelines(root)  # before a step is measured: refuses what is no image folder
         for workload in workloads(
             args.arch, T=args.T, batch=args.batch, width=args.width,
@@ -169,7 +174,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         ):  # fmt: skip
             steps[workload.size] = rate_of_step(workload)
             print(f"step: {describe(workload)}", flush=True)
-        print(f"JPEG files of {mean_kilobytes(root):.0f} kB in the mean\n")
+        if root is not None:
+            print(f"JPEG files of {mean_kilobytes(root):.0f} kB in the mean\n")
         columns = ["one process", *(f"loader, {n} workers" for n in args.workers),
                    "augmented on the device", "the step takes", "workers to feed it"]  # fmt: skip
         print("| images per second | " + " | ".join(columns) + " |")

@@ -2,7 +2,8 @@
 
 0              finished
 1              a run that had begun failed: disk full, folder gone, no memory, non-finite loss
-2              wrong arguments, data or checkpoint; nothing has begun, no folder is left
+2              wrong arguments, data or checkpoint, a missing package; nothing has begun, no folder
+               is left
 128 + signal   asked to stop, everything saved (143 SIGTERM, 130 SIGINT, 138 SIGUSR1)
 130            stopped at once by a second signal; the newest checkpoint is whole
 """
@@ -19,10 +20,11 @@ from typing import NoReturn
 
 import torch
 
+from experiment.packages import missing_package
 from util.distributed import ProcessesLost
 from util.signals import StopRequest
 
-USER_ERRORS = (ValueError, OSError, RuntimeError, MemoryError)
+USER_ERRORS = (ValueError, OSError, RuntimeError, MemoryError, ImportError)
 
 # What these sentences say of a training; commands that train nothing have their own words.
 LESS_MEMORY = "try smaller ones, a smaller --width or --T, or --amp bf16"
@@ -124,6 +126,8 @@ def sentence_of(
     message = str(error)
     if is_out_of_memory(error):
         return out_of_memory(message, batch_sizes, less_memory)
+    if isinstance(error, ImportError):
+        return missing_package(error)
     if isinstance(error, RuntimeError):
         # Torch says so when the system kills a process that loads data.
         end = re.search(r"DataLoader worker.*(exited unexpectedly|by signal: \w+)", message)

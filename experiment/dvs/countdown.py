@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 
 from experiment.progress_bar import StepBar
 
-LINES = 10  # in all, where there is no terminal to draw a bar on
+LINES = 10  # in all, where no bar is drawn
 
 
 class Countdown:
-    """A bar on a terminal; elsewhere a line of text, given to `report`, every tenth part."""
+    """A bar where one is drawn; elsewhere a line of text, given to `report`, every tenth part."""
 
     def __init__(self, title: str, total: int, report: Callable[[str], None]) -> None:
         self.title, self.total, self.done = title, total, 0
-        self._report = None if sys.stderr.isatty() else report
         self._bar = StepBar(title, total)
+        self._report = None if self._bar.is_drawn else report
         self._start = time.monotonic()
 
     def advance(self) -> None:

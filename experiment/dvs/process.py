@@ -29,8 +29,10 @@ from experiment.dvs.frames import EventFrames
 from experiment.dvs.picture import draw_event_frames
 from experiment.dvs.prepare import prepare
 from experiment.dvs.source import DATASETS, SOURCES, Source, source_folder
-from experiment.dvs.split import split_indices, stratified
+from experiment.dvs.split import STRATIFIED, split_indices, stratified
+from experiment.failure import leave, one_sentence_errors
 from experiment.flag_parser import FlagParser, number
+from experiment.packages import refuse_missing
 from util.loader import AugmentedDataset
 from util.sampler import mixed_seed
 
@@ -56,7 +58,8 @@ def load_event_data(
     `shuffle_frames` puts the frames of each sample in a random order, in training and test alike:
     a control that shows what the order of the events is worth.
 
-    Raises FileNotFoundError for missing data and ValueError for damaged data or a wrong argument.
+    Raises FileNotFoundError for missing data and ValueError for damaged data or a wrong argument,
+    ModuleNotFoundError for a missing package.
     """
     if name not in SOURCES:
         raise ValueError(f"unknown data set {name!r}: choose from {', '.join(DATASETS)}")
@@ -66,6 +69,8 @@ def load_event_data(
         raise ValueError(f"split {split!r} of {name}: choose from {', '.join(source.splits)}")
     if T < 1:
         raise ValueError(f"T = {T}: expected at least 1 frame")
+    drawn = split == STRATIFIED or validation_fraction is not None
+    refuse_missing("spikingjelly", *(["sklearn"] if drawn else []))
     folder = source_folder(name, Path(data_path).expanduser())
     prepare(name, folder, T=T, report=lambda line: print(line, file=sys.stderr))
     train, test = _open(source, split, folder, T=T, shuffle=shuffle_frames)
@@ -135,26 +140,24 @@ def get_parser() -> FlagParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line `argv` (default: the process's own).
 
-    Raises: SystemExit with code 2 for wrong arguments and for missing or damaged data, 1 for a
-    disk that cannot be written, 130 after an interruption.
+    Raises: SystemExit with code 2 for wrong arguments, a missing package, and missing or damaged
+    data, 1 for a disk that cannot be written, 130 after an interruption.
     """
     parser = get_parser()
     args = parser.parse_args(argv)
     if args.picture is not None and not args.picture.absolute().parent.is_dir():
         parser.error(f"argument --picture: there is no folder {args.picture.absolute().parent}")
-    try:
-        data = load_event_data(args.dataset, args.data_path, T=args.T)
-        if args.picture is not None:
-            draw_event_frames(data, args.picture)
-    except (ValueError, FileNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        print("interrupted; start again to go on", file=sys.stderr)
-        raise SystemExit(130) from None
+    with one_sentence_errors(
+        {}, less_memory="try a smaller --T", interrupted="interrupted; start again to go on"
+    ):
+        try:
+            data = load_event_data(args.dataset, args.data_path, T=args.T)
+            if args.picture is not None:
+                draw_event_frames(data, args.picture)
+        except (ValueError, FileNotFoundError) as error:
+            leave(f"error: {error}", 2)  # a line for each damaged recording
+        except OSError as error:
+            leave(f"error: {error}", 1)
     print(
         f"{data.name} is ready: {data.T} frames per sample, split {data.split}: "
         f"{len(data.train):,} training and {len(data.test):,} test samples"

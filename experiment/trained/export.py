@@ -5,7 +5,8 @@
 
 safetensors   model.safetensors, weights of the plain PyTorch module `model.folded.FoldedNetwork`
 program       program.pt2, a torch.export program for the T of the training; torch alone runs it
-nir           graph.nir, for neuromorphic tools; left out where NIR cannot express the network
+nir           graph.nir, for neuromorphic tools; left out where NIR cannot express the network or
+              is not installed
 
 Before anything is written, the folded network has to fire the trained network's spikes, every one,
 on the test set in float64; what differs in float32, by rounding, is counted. The program is read
@@ -20,9 +21,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nir
 import torch
 from torch import Tensor
 
@@ -30,6 +30,7 @@ if __package__ in (None, ""):  # started as a file: make the project's packages 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from experiment.flag_parser import FlagParser
+from experiment.packages import missing_package, refuse_missing
 from experiment.trained import energy
 from experiment.trained.agreement import folding_agreement, program_agreement
 from experiment.trained.card import write_card
@@ -53,10 +54,12 @@ from experiment.trained.exported import (
     write_program,
     write_weights,
 )
-from experiment.trained.nir_graph import to_nir, write_nir
 from model.fold import fold
 from util.distributed import Group
 from util.record import write_json
+
+if TYPE_CHECKING:
+    import nir
 
 FORMATS = ("safetensors", "program", "nir")
 PRODUCTS = ("model.safetensors", "program.pt2", "graph.nir", "card.md", "export.json")
@@ -83,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     args = get_parser().parse_args(argv)
     with command(args.device, batch_size=args.batch_size) as group:
         refuse_many(group)
+        refuse_missing("spikingjelly", *{"safetensors"}.intersection(args.format or FORMATS))
         trained = load_trained(args.checkpoint, group.device, data_path=args.data_path)
         graph, left_out = make_graph(trained, args.format)
         formats = [name for name in args.format or FORMATS if name != "nir" or graph is not None]
@@ -107,17 +111,25 @@ def make_graph(
 ) -> tuple[nir.NIRGraph | None, str | None]:
     """The NIR graph to write, if any, and why there is none if it was not asked for by name.
 
-    Raises: ValueError if NIR is asked for and cannot express the network.
+    Raises: if NIR is asked for, ValueError if it cannot express the network, ModuleNotFoundError
+    if it is not installed.
     """
     if wanted is not None and "nir" not in wanted:
         return None, None
     side = trained.data.image_size
     try:
+        from experiment.trained.nir_graph import to_nir
+
         return to_nir(fold(trained.net).cpu(), height=side, width=side), None
     except ValueError as error:
         if wanted is not None:
             raise
         return None, str(error)
+    except ModuleNotFoundError as error:
+        reason = missing_package(error)
+        if wanted is not None or reason is None:
+            raise
+        return None, reason
 
 
 def verify(
@@ -186,6 +198,8 @@ def write(
             raise ValueError(f"the program is not the network: {agreement.sentence()}")
         result |= {"program": agreement.sentence(), "program_counts": agreement._asdict()}
     if graph is not None:
+        from experiment.trained.nir_graph import write_nir
+
         write_nir(graph, folder / "graph.nir")
     return result
 

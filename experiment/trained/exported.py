@@ -15,8 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from experiment.resume import INFERENCE_ARGUMENTS
@@ -66,6 +64,8 @@ def resized_side(data: str, image_size: int) -> int:
 
 def write_weights(net: FoldedNetwork, description: dict[str, Any], path: Path) -> None:
     """Write model.safetensors."""
+    from safetensors.torch import save
+
     tensors = {name: value.contiguous().cpu() for name, value in net.state_dict().items()}
     metadata = {"format": "pt", "description": json.dumps(description)}
     write_atomically(path, save(tensors, metadata))
@@ -76,6 +76,8 @@ def read_weights(path: Path) -> Exported:
 
     Raises: FileNotFoundError; ValueError for a file that is damaged or of another program.
     """
+    from safetensors import SafetensorError, safe_open
+
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: name the model.safetensors of an export")
     try:

@@ -11,7 +11,7 @@ Writes
     training.png             reliable fraction, accuracies and losses by epoch, if the run's
                              metrics.jsonl is beside the checkpoint
     look_inside.json         the numbers behind them
-and all of it as TensorBoard events (tensorboard --logdir FOLDER).
+and, where TensorBoard is installed, all of it as its events (tensorboard --logdir FOLDER).
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if __package__ in (None, ""):  # started as a file: make the project's packages 
 
 from experiment.curves import draw_curves
 from experiment.flag_parser import FlagParser, number
+from experiment.packages import left_out_if_missing
 from experiment.trained.activity import (
     LayerActivity,
     Trace,
@@ -134,7 +135,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         result = report(layers, traces, cosines, trained)
         write_json(folder / "look_inside.json", result)
         pictures = products_in(folder, PICTURES)
-        write_events(folder, pictures, layers, cosines, trained.records, step=trained.epochs)
+        with left_out_if_missing(lambda why: print(f"no TensorBoard events: {why}")):
+            write_events(folder, pictures, layers, cosines, trained.records, step=trained.epochs)
         print(describe(layers, cosines, images, count))
         print("written: " + ", ".join(map(str, products_in(folder, PRODUCTS))))
     return result

@@ -23,14 +23,6 @@ import copy
 from typing import Any, NamedTuple
 
 import torch
-from spikingjelly.activation_based.op_counter import (
-    ACCounter,
-    DispatchCounterMode,
-    MACCounter,
-    SynOpCounter,
-    estimate_simple_energy,
-)
-from spikingjelly.activation_based.op_counter.base import BaseCounter
 from torch import Tensor, nn
 
 from model.folded import FoldedNetwork, Neurons, observed
@@ -88,6 +80,8 @@ class Operations(NamedTuple):
 @torch.no_grad()
 def count_operations(net: FoldedNetwork, x: Tensor) -> Operations:
     """Count on one batch; x (B, C, H, W) or (T, B, C, H, W)."""
+    from spikingjelly.activation_based.op_counter import estimate_simple_energy
+
     names = [name for name, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     images = x.shape[-4]
     macs, synops, acs = _counts(net, names, (x,))
@@ -109,8 +103,10 @@ def count_operations(net: FoldedNetwork, x: Tensor) -> Operations:
 
 def _counts(net: nn.Module, names: list[str], inputs: tuple[Any, ...]) -> list[dict[str, int]]:
     """MACs, SynOps and ACs of one forward pass, by layer, and of all under "Global"."""
-    counters: list[BaseCounter] = [MACCounter(), SynOpCounter(), ACCounter()]
-    with DispatchCounterMode(counters):
+    from spikingjelly.activation_based import op_counter
+
+    counters = [op_counter.MACCounter(), op_counter.SynOpCounter(), op_counter.ACCounter()]
+    with op_counter.DispatchCounterMode(counters):
         net(*inputs)
     scopes = {"Global": "Global", **{name: f"{type(net).__name__}.{name}" for name in names}}
     results = []

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from torch.utils.tensorboard import SummaryWriter
 
 from experiment.trained.activity import LayerActivity
 
@@ -25,7 +24,12 @@ def write_events(
     *,
     step: int,
 ) -> None:
-    """Histograms, fractions and cosines at `step` (epochs trained), pictures, scalars by epoch."""
+    """Histograms, fractions and cosines at `step` (epochs trained), pictures, scalars by epoch.
+
+    Raises: ModuleNotFoundError if TensorBoard is not installed.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+
     with SummaryWriter(str(folder), filename_suffix=SUFFIX) as writer:
         for layer in layers:
             writer.add_histogram(f"firing_rate/{layer.name}", layer.rates.flatten(), step)
