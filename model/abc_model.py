@@ -16,6 +16,7 @@ from model.method import METHODS
 from model.online import Memory, OnlineStep
 from model.rate_pair import RatePair
 from model.recompute import recomputed
+from model.still import Still
 
 
 class RateModel(nn.Module):
@@ -125,6 +126,8 @@ class RateModel(nn.Module):
         """
         heads = []
         activation = self._apply_block(self.stem, self._encode(x))
+        if isinstance(activation, Still):  # the stem has no neurons
+            activation = activation.repeated()
         for stage, branch in zip_longest(self.stages, branches):
             for block in stage:
                 activation = self._apply_block(block, activation)
@@ -148,12 +151,12 @@ class RateModel(nn.Module):
         return self.classify(activation).value
 
     def _encode(self, x: Tensor) -> Activation:
-        """The pair of rate-based training, or the plain (T*B, C, H, W)."""
+        """The pair of rate-based training; else a still image or the plain (T*B, C, H, W)."""
         check_images(x, self.in_channels, self.T)
         if self.training and self.method.by_rates:
             train, rate = (x, x) if x.dim() == 4 else (x.flatten(0, 1), x.mean(0))
             return RatePair(train, rate, execution=self.execution)
-        return x.repeat(self.T, 1, 1, 1) if x.dim() == 4 else x.flatten(0, 1)
+        return Still(x, self.T) if x.dim() == 4 else x.flatten(0, 1)
 
     def _rate(self, activation: Activation) -> Tensor:
         """The time mean (B, ...) of an activation."""

@@ -49,12 +49,7 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> the same; gradients reach x, gamma and beta."""
-        if not self.training:
-            return super().forward(x)
-        mean, variance = statistics_in_training(self, x.detach())
-        inverse_std = torch.rsqrt(variance + self.eps)
-        average = self.processes.mean
-        return _Normalise.apply(x, self.weight, self.bias, mean, inverse_std, average)
+        return normalise(self, x) if self.training else super().forward(x)
 
 
 def synchronise(net: nn.Module, processes: Processes) -> None:
@@ -68,6 +63,18 @@ def synchronise(net: nn.Module, processes: Processes) -> None:
 def average_of(norm: nn.BatchNorm2d) -> Average | None:
     """How its processes average a tensor; None for the batch norm of one process."""
     return norm.processes.mean if isinstance(norm, SynchronisedBatchNorm2d) else None
+
+
+def normalise(norm: nn.BatchNorm2d, x: Tensor, repeats: int = 1) -> Tensor:
+    """norm(x) of maps (B, C, H, W) that each stand for `repeats` time steps.
+
+    Gradients reach x, gamma and beta. Raises: as `statistics_in_training`.
+    """
+    if not norm.training:
+        return norm(x)
+    mean, variance = statistics_in_training(norm, x.detach(), repeats)
+    inverse_std = torch.rsqrt(variance + norm.eps)
+    return _Normalise.apply(x, norm.weight, norm.bias, mean, inverse_std, average_of(norm))
 
 
 def statistics_in_training(
@@ -120,6 +127,7 @@ class _Normalise(torch.autograd.Function):
         return functional.affine(x[None], scale, shift)[0].to(x.dtype)
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
         x, gamma, mean, inverse_std = ctx.saved_tensors
         g_x, g_gamma, g_beta = functional.rate_batch_norm_backward(

@@ -1,9 +1,9 @@
 """Layers that take one of three kinds of activation and return the same kind: the data decides.
 
 A pair is rate-based training (`rate_gradient`). A plain tensor (T*B, ...), index t*B + b, is
-backpropagation through time where it needs a gradient and inference where it does not. A single
-time step (B, ...) with its memory is online training (`online`); below, shapes of its value have
-B in place of T*B.
+backpropagation through time where it needs a gradient and inference where it does not; until the
+first neurons fire, a static image is `Still` instead. A single time step (B, ...) with its memory
+is online training (`online`). Below, shapes of the last two have B in place of T*B.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import kernel, online, rate_gradient, rate_pair
-from model.batch_norm import average_of, statistics_in_training
+from model.batch_norm import average_of, normalise, statistics_in_training
 from model.convolution import Convolution
 from model.functional import Neuron
 from model.online import OnlineStep, map_step
 from model.rate_gradient import Normalisation
 from model.rate_pair import RatePair, map_pair
+from model.still import Still
 from model.through_time import lif_through_time
 
-Activation = Tensor | RatePair | OnlineStep
+Activation = Tensor | RatePair | OnlineStep | Still
 
 
 class LIFLayer(nn.Module):
@@ -45,11 +46,12 @@ class LIFLayer(nn.Module):
         return f"steps={self.steps}, {self.neuron}"
 
 
-def _fire_over_time(x: Tensor, neuron: Neuron, steps: int) -> Tensor:
-    """LIF neurons on a plain tensor (T*B, ...), in the graph if the tensor is."""
-    current = x.unflatten(0, (steps, -1))
-    if x.requires_grad:
-        return lif_through_time(current, neuron).flatten(0, 1)
+def _fire_over_time(x: Tensor | Still, neuron: Neuron, steps: int) -> Tensor:
+    """Spikes (T*B, ...) of LIF neurons, in the graph if their input current (T*B, ...) is."""
+    current = x.over_time() if isinstance(x, Still) else x.unflatten(0, (steps, -1))
+    if current.requires_grad:
+        every_step = current.expand(steps, *current.shape[1:])
+        return lif_through_time(every_step, neuron).flatten(0, 1)
     return kernel.lif_spikes(current, steps, neuron).flatten(0, 1)
 
 
@@ -103,7 +105,11 @@ class ConvNorm(nn.Module):
             )
         if isinstance(x, OnlineStep):
             return self._forward_online(x, residual, neuron)
-        x = self.norm(self.conv(x))
+        if isinstance(x, Still):
+            assert residual is None
+            x = x._replace(maps=normalise(self.norm, self.conv(x.maps), x.steps))
+        else:
+            x = self.norm(self.conv(x))
         if residual is not None:
             x = x + residual
         return x if neuron is None else _fire_over_time(x, neuron, self.steps)
@@ -155,6 +161,8 @@ def _map(
     """Apply an operation to every part of an activation; keeps_counts as in `map_pair`."""
     if isinstance(x, RatePair):
         return map_pair(operation, x, keeps_counts=keeps_counts)
+    if isinstance(x, Still):
+        return x._replace(maps=operation(x.maps))
     return map_step(operation, x) if isinstance(x, OnlineStep) else operation(x)
 
 

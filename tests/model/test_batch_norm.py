@@ -4,7 +4,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import build_model
-from model.batch_norm import SynchronisedBatchNorm2d, statistics_in_training, synchronise
+from model.batch_norm import (
+    SynchronisedBatchNorm2d,
+    normalise,
+    statistics_in_training,
+    synchronise,
+)
 
 
 class Alone:
@@ -75,6 +80,36 @@ def test_running_statistics_count_every_time_step(repeats):
     )  # fmt: skip
     torch.testing.assert_close(norm.running_mean, expected.running_mean, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(norm.running_var, expected.running_var, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("synchronised", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+def test_maps_that_stand_for_several_steps_are_normalised_as_if_repeated(training, synchronised):
+    """Each time step has a gradient of its own; those of a map add up."""
+    weights = torch.randn(3, *maps().shape, dtype=torch.float64)
+    results = []
+    for repeats in (1, 3):
+        norm = fresh_norm().train(training)
+        norm = SynchronisedBatchNorm2d(norm, Alone()) if synchronised else norm
+        x = maps().requires_grad_()
+        if repeats == 1:
+            out = norm(torch.cat([x] * 3)).unflatten(0, (3, -1))
+        else:
+            out = normalise(norm, x, repeats)[None]
+        (out * weights).sum().backward()
+        statistics = norm.running_mean, norm.running_var, norm.num_batches_tracked
+        results.append((out[0], x.grad, norm.weight.grad, norm.bias.grad, *statistics))
+    for expected, found in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_a_second_derivative_is_refused():
+    """It would lack what flows through the statistics."""
+    x = maps().requires_grad_()
+    out = normalise(fresh_norm(), x).square().sum()
+    (gradient,) = torch.autograd.grad(out, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.sum().backward()
 
 
 def test_one_value_per_channel_is_refused():
