@@ -3,7 +3,8 @@
 The bytes go to a temporary file in the same folder and are synced to the disk before a rename puts
 them in place, so whoever opens the path, after a crash or a power cut too, finds the old content
 or the new one. One writer per path is assumed: the temporary name is fixed, so that what a killed
-writer left is overwritten by the next one instead of filling the disk.
+writer left is removed by the next one instead of filling the disk. Removed, not overwritten: it may
+be a second name of a file that is in use.
 """
 
 import errno
@@ -20,6 +21,7 @@ def write_atomically(
     payload: bytes | memoryview,
     *,
     before_rename: Callable[[], None] | None = None,
+    same_as: str | os.PathLike | None = None,
 ) -> None:
     """Write `payload` to `path`; on failure nothing is left behind and what was there stays.
 
@@ -27,6 +29,8 @@ def write_atomically(
         path: file to create or replace; its folder must exist.
         payload: the whole content.
         before_rename: called once the new bytes are safe on the disk, before they take the name.
+        same_as: another file with that content; `path` becomes a second name of it (a hard link)
+            where the file system has such, and is written otherwise.
 
     Raises:
         OSError: disk full, read-only or missing folder, ...; one sentence with path and bytes.
@@ -34,7 +38,8 @@ def write_atomically(
     path = Path(path)
     temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
     try:
-        _write_synced(temporary, payload)
+        if same_as is None or not _linked(same_as, temporary):
+            _write_synced(temporary, payload)
         if before_rename is not None:
             before_rename()
         os.replace(temporary, path)
@@ -69,8 +74,19 @@ def described(error: OSError, sentence: str) -> OSError:
     return described_error
 
 
+def _linked(source: str | os.PathLike, path: Path) -> bool:
+    """Make `path` a second name of `source`; False where that is impossible."""
+    try:
+        _remove(path)
+        os.link(source, path)
+    except OSError:
+        return False
+    return True
+
+
 def _write_synced(path: Path, payload: bytes | memoryview) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    _remove(path)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
         written = 0
         while written < len(payload):  # one write() moves at most 2 GiB
@@ -78,3 +94,8 @@ def _write_synced(path: Path, payload: bytes | memoryview) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(path)

@@ -7,6 +7,11 @@ second name (a hard link) instead of losing its own, the new file replaces it in
 only then are surplus files deleted. So a damaged last.pt never pushes the last good file out
 before a good one has taken its place. A save that is killed before the deletion leaves one file too
 many; the next one that ends deletes what all of them have left.
+
+The checkpoint of the best epoch is written once, as best.pt, and last.pt becomes a second name of
+that file (a copy where the file system has no links). In this order, because a kill between the two
+leaves a last.pt that does not know of that epoch yet, so that whoever resumes computes and saves it
+again: best.pt is always whole, and never older than what any last.pt takes for the best.
 """
 
 import os
@@ -27,8 +32,10 @@ BEST = "best.pt"
 EARLIER = re.compile(r"last-([1-9]\d*)\.pt")
 
 
-def save_newest(state: dict[str | int, Any], folder: str | os.PathLike, *, keep: int = 2) -> Path:
-    """Save `state` as last.pt and keep the `keep - 1` checkpoints before it.
+def save_newest(
+    state: dict[str | int, Any], folder: str | os.PathLike, *, keep: int = 2, is_best: bool = False
+) -> Path:
+    """Save `state` as last.pt, and as best.pt if it is; keep the `keep - 1` checkpoints before it.
 
     Returns:
         The path of last.pt.
@@ -39,8 +46,16 @@ def save_newest(state: dict[str | int, Any], folder: str | os.PathLike, *, keep:
     """
     if keep < 1:
         raise ValueError(f"keep is the number of checkpoints kept and must be >= 1, got {keep}")
-    newest = Path(folder) / NEWEST
-    write_atomically(newest, sealed_archive(state), before_rename=lambda: _give_second_name(newest))
+    archive = sealed_archive(state)
+    newest, best = Path(folder) / NEWEST, Path(folder) / BEST
+    if is_best:
+        write_atomically(best, archive)
+    write_atomically(
+        newest,
+        archive,
+        before_rename=lambda: _give_second_name(newest),
+        same_as=best if is_best else None,
+    )
     _delete_surplus(newest.parent, keep)
     return newest
 

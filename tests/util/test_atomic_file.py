@@ -33,6 +33,35 @@ def test_leftovers_of_a_killed_writer_are_overwritten(tmp_path):
     assert (tmp_path / "file").read_bytes() == b"new"
 
 
+def test_a_leftover_that_another_name_shares_is_not_written_into(tmp_path):
+    (tmp_path / "other").write_bytes(b"in use")
+    os.link(tmp_path / "other", tmp_path / "file.tmp")
+    write_atomically(tmp_path / "file", b"new")
+    assert (tmp_path / "other").read_bytes() == b"in use"
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert not (tmp_path / "file.tmp").exists()
+
+
+@pytest.mark.parametrize("linkable", [True, False])
+def test_a_file_can_become_a_second_name_of_another(tmp_path, monkeypatch, linkable):
+    if not linkable:
+        monkeypatch.setattr(os, "link", refuse)
+    write_atomically(tmp_path / "other", b"content")
+    for leftover in (False, True):
+        (tmp_path / "file").write_bytes(b"old")
+        if leftover:
+            (tmp_path / "file.tmp").write_bytes(b"of a killed writer")
+        write_atomically(tmp_path / "file", b"content", same_as=tmp_path / "other")
+        assert os.path.samefile(tmp_path / "file", tmp_path / "other") is linkable
+        assert (tmp_path / "file").read_bytes() == b"content"
+        assert sorted(os.listdir(tmp_path)) == ["file", "other"]
+        (tmp_path / "file").unlink()
+
+
+def refuse(*args):
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
 def test_the_bytes_are_synced_before_the_rename_and_the_folder_after(tmp_path, monkeypatch):
     events = []
     for name in WRITING_CALLS:

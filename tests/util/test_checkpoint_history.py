@@ -69,13 +69,31 @@ def test_other_files_are_neither_listed_nor_touched(tmp_path):
 
 
 def test_without_hard_links(tmp_path, monkeypatch):
-    def refuse(*args):
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-
     monkeypatch.setattr(os, "link", refuse)
     for step in range(4):
-        save_newest(state_of(step), tmp_path, keep=3)
+        save_newest(state_of(step), tmp_path, keep=3, is_best=step == 2)
     assert steps(tmp_path) == [3, 2, 1]
+    assert load_checkpoint(tmp_path / "best.pt")["step"] == 2
+    assert (tmp_path / "best.pt").stat().st_nlink == 1
+
+
+def refuse(*args):
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+def test_the_best_is_written_once_and_shares_its_file_with_the_newest(tmp_path, monkeypatch):
+    write, written = os.write, []
+    monkeypatch.setattr(
+        os, "write", lambda file, data: written.append(write(file, data)) or written[-1]
+    )
+    for step in range(4):
+        written.clear()
+        save_newest(state_of(step), tmp_path, is_best=step != 2)
+        shared = os.path.samefile(tmp_path / "best.pt", tmp_path / "last.pt")
+        assert shared is (step != 2)
+        assert sum(written) == (tmp_path / "last.pt").stat().st_size
+        assert load_checkpoint(tmp_path / "best.pt")["step"] == (step if step != 2 else 1)
+        assert steps(tmp_path) == [step, step - 1][: step + 1]
 
 
 def test_a_save_killed_before_its_rename_costs_no_older_checkpoint(tmp_path):
@@ -142,7 +160,7 @@ def newest_good_step(folder):
         return None
 
 
-def killed_at_call(number, folder, step, keep):
+def killed_at_call(number, folder, state, **options):
     """Save in a child process that dies by SIGKILL at its n-th system call; False if it ended."""
     child = os.fork()
     if child == 0:
@@ -164,7 +182,7 @@ def killed_at_call(number, folder, step, keep):
         for name in SYSTEM_CALLS:
             setattr(os, name, deadly(getattr(os, name)))
         try:
-            save_newest(state_of(step), folder, keep=keep)
+            save_newest(state, folder, **options)
             os._exit(0)
         finally:
             os._exit(1)
@@ -189,7 +207,7 @@ def test_kill_9_before_every_system_call(tmp_path, situation):
         folder = tmp_path / str(number)
         folder.mkdir()
         allowed = prepare(folder, situation)
-        killed = killed_at_call(number, folder, saved, keep)
+        killed = killed_at_call(number, folder, state_of(saved), keep=keep)
         outcome = newest_good_step(folder)
         assert outcome in allowed, number
         outcomes.add(outcome)
@@ -201,6 +219,45 @@ def test_kill_9_before_every_system_call(tmp_path, situation):
             break
     assert number > 9
     assert outcomes == allowed  # some kills came before the new file was in place, some after
+
+
+def best_of(folder):
+    """The step that best.pt holds, whole; 0 if there is none."""
+    path = folder / "best.pt"
+    return load_checkpoint(path)["step"] if path.exists() else 0
+
+
+@pytest.mark.parametrize("linkable", [True, False])
+@pytest.mark.parametrize("keep", [1, 2])
+def test_after_any_kill_the_best_is_whole_and_no_older_than_the_state_believes(
+    tmp_path, monkeypatch, keep, linkable
+):
+    """Steps 1 and 3 are the best so far; the save of the latter is killed, then the run goes on."""
+    if not linkable:
+        monkeypatch.setattr(os, "link", refuse)
+    number, before = 0, set()
+    while True:
+        number += 1
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for step in (1, 2):
+            save_newest(state_of(step) | {"best": 1}, folder, keep=keep, is_best=step == 1)
+        killed = killed_at_call(number, folder, state_of(3) | {"best": 3}, keep=keep, is_best=True)
+        resumed, _ = load_newest(list_checkpoints(folder), lambda sentence: None)
+        assert resumed["step"] in (2, 3) and best_of(folder) >= resumed["best"], number
+        before.add((resumed["step"], best_of(folder)))
+        # Going on, with a checkpoint within the repeated epoch, whatever the kill has left behind.
+        best = best_of(folder)
+        save_newest(state_of(2.5) | {"best": resumed["best"]}, folder, keep=keep)
+        assert best_of(folder) == best, number
+        save_newest(state_of(3) | {"best": 3}, folder, keep=keep, is_best=True)
+        save_newest(state_of(4) | {"best": 3}, folder, keep=keep)
+        assert (newest_good_step(folder), best_of(folder)) == (4, 3), number
+        assert len(os.listdir(folder)) == keep + 1, number
+        if not killed:
+            break
+    assert number > 9
+    assert before == {(2, 1), (2, 3), (3, 3)}  # before both, in between and after both
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
