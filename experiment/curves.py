@@ -1,16 +1,27 @@
-"""The curves of a run: curves.png, drawn anew after each epoch from metrics.jsonl."""
+"""The curves of a run: curves.png, drawn from metrics.jsonl when its training ends.
+
+python experiment/curves.py runs/FOLDER     draws them at any time, of a run in progress too
+"""
 
 from __future__ import annotations
 
 import io
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+if __package__ in (None, ""):  # started as a file: make the project's packages importable
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from experiment.failure import one_sentence_errors
+from experiment.flag_parser import FlagParser
 from util.atomic_file import write_atomically
+from util.record import MetricsFile
 
 
 def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
@@ -81,3 +92,27 @@ def _firing_rates(panel: Axes, epochs: list[int], records: list[dict[str, Any]])
     panel.set(title="firing rate of each spiking layer (test)", ylabel="spikes per time step")
     panel.set_ylim(bottom=0)
     panel.legend()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw the curves of the run folder that the command line names.
+
+    Raises: SystemExit with code 2 for a folder without the records of a run.
+    """
+    parser = FlagParser("Draw curves.png from the metrics.jsonl of a run.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the run's folder")
+    folder = parser.parse_args(argv).folder
+    with one_sentence_errors({}, interrupted="stopped"):
+        metrics = MetricsFile(folder / "metrics.jsonl")
+        try:
+            records = metrics.read()
+            if not records:
+                raise ValueError("no epoch is complete there")
+            draw_curves(records, folder / "curves.png")
+        except (ValueError, LookupError, TypeError) as error:
+            raise ValueError(f"{metrics.path} has no curves to draw: {error!s}") from error
+    print(f"wrote {folder / 'curves.png'}: {len(records)} epochs")
+
+
+if __name__ == "__main__":
+    main()

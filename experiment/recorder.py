@@ -3,10 +3,11 @@
 config.json          every argument, versions, command, git commit
 train.log            what was printed
 metrics.jsonl        one object per epoch
-events.out.tfevents  the same for TensorBoard
+events.out.tfevents  the same for TensorBoard, if that is installed
 last.pt, last-1.pt   the newest checkpoints
 best.pt              the checkpoint of the best epoch
-curves.png           loss, accuracy, reliable fraction and firing rates over the epochs
+curves.png           loss, accuracy, reliable fraction and firing rates over the epochs, drawn when
+                     the training ends, is asked to stop or fails
 """
 
 from __future__ import annotations
@@ -17,28 +18,57 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-from torch.utils.tensorboard import SummaryWriter
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 from experiment.curves import draw_curves
+from experiment.packages import left_out_if_missing
 from experiment.training_state import TrainingState
-from util.checkpoint import save_checkpoint
-from util.checkpoint_history import BEST, save_newest
+from util.checkpoint_history import save_newest
 from util.distributed import Group
 from util.record import MetricsFile
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 
 class Recorder:
-    """Writes into `folder`; with folder None (not the first process) does nothing."""
+    """Writes into `folder`; with folder None (not the first process) does nothing.
+
+    A context manager around the training: what is left to write when it ends, is written then.
+    """
 
     def __init__(self, folder: Path | None, logger: logging.Logger, *, keep_checkpoints: int = 2):
         self.folder, self.logger, self.keep_checkpoints = folder, logger, keep_checkpoints
+        self._lines: int | None = None  # what metrics.jsonl holds; None: nothing was added yet
         self._board: SummaryWriter | None = None
+        self._board_asked_for = False
         self._thread_hook = threading.excepthook
 
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Finish the TensorBoard file and draw the curves.
+
+        Not where the program is to end at once (KeyboardInterrupt), and the error that ended the
+        training is never replaced by one from here.
+        """
+        try:
+            self._close_board()
+            if error is None or isinstance(error, Exception):
+                self._draw_curves()
+        except Exception:
+            if error is None:
+                raise
+
     def write(self, record: dict[str, Any], state: TrainingState) -> None:
-        """Append an epoch's record, print its line, draw the curves; counts it in the state.
+        """Append an epoch's record and print its line; counts it in the state.
 
         Before the state is saved: a run that is killed in between repeats the epoch, cuts
         metrics.jsonl back to the lines that its state counts and writes all of this again.
@@ -47,47 +77,61 @@ class Recorder:
         state.lines += 1
         if self.folder is None:
             return
-        metrics = MetricsFile(self.folder / "metrics.jsonl")
-        metrics.append(record)
+        MetricsFile(self.folder / "metrics.jsonl").append(record)
+        self._lines = state.lines
         self.logger.info(describe(record, state))
         self._write_board(record)
-        records = metrics.read()
-        if len(records) != state.lines:
-            raise ValueError(
-                f"{metrics.path} holds {len(records)} records after epoch {record['epoch']}: it "
-                "was deleted or changed during the run"
-            )
-        draw_curves(records, self.folder / "curves.png")
+        self._records()  # tampering is noticed now, not when the training ends
 
     def save(self, state: TrainingState, group: Group, *, is_best: bool = False) -> None:
-        """Save the state as the newest checkpoint and, if asked, as the best; all processes call.
-
-        The best is saved first: if the process is killed in between, the epoch is repeated and
-        saves the same again.
-        """
+        """Save the state as the newest checkpoint and, if asked, the best; all processes call."""
         state.means.gather(group.sum, keep=group.is_first)
         if self.folder is None:
             return
-        content = state.state_dict()
-        if is_best:
-            save_checkpoint(content, self.folder / BEST)
-        save_newest(content, self.folder, keep=self.keep_checkpoints)
+        keep = self.keep_checkpoints
+        save_newest(state.state_dict(), self.folder, keep=keep, is_best=is_best)
 
-    def close(self) -> None:
-        """Finish the TensorBoard file."""
+    def _records(self) -> list[dict[str, Any]]:
+        """All records; ValueError if they are not those that were written."""
+        metrics = MetricsFile(self.folder / "metrics.jsonl")
+        records = metrics.read()
+        if self._lines not in (None, len(records)):
+            raise ValueError(
+                f"{metrics.path} holds {len(records)} records after {self._lines} epochs: it was "
+                "deleted or changed during the run"
+            )
+        return records
+
+    def _draw_curves(self) -> None:
+        records = [] if self.folder is None else self._records()
+        if records:
+            draw_curves(records, self.folder / "curves.png")
+
+    def _write_board(self, record: dict[str, Any]) -> None:
+        if not self._board_asked_for:
+            self._board_asked_for = True
+            with left_out_if_missing(self._no_board):
+                self._open_board(record["epoch"])
+        if self._board is not None:
+            for name, value in flattened(record):
+                self._board.add_scalar(name, value, record["epoch"])
+            self._board.flush()
+
+    def _open_board(self, epoch: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        threading.excepthook = self._thread_failed
+        self._board = SummaryWriter(self.folder, purge_step=epoch)
+
+    def _no_board(self, reason: str) -> None:
+        self.logger.warning(f"{reason}; without them, metrics.jsonl has the same numbers")
+
+    def _close_board(self) -> None:
         try:
             if self._board is not None:
                 self._board.close()
         finally:
             threading.excepthook = self._thread_hook
-
-    def _write_board(self, record: dict[str, Any]) -> None:
-        if self._board is None:
-            threading.excepthook = self._thread_failed
-            self._board = SummaryWriter(self.folder, purge_step=record["epoch"])
-        for name, value in flattened(record):
-            self._board.add_scalar(name, value, record["epoch"])
-        self._board.flush()
 
     def _thread_failed(self, failure: threading.ExceptHookArgs) -> None:
         """TensorBoard raises an OSError of its thread in ours again: one report is enough."""

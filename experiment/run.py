@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -200,7 +200,7 @@ def train_in(
     recorder = Recorder(
         folder if group.is_first else None, logger, keep_checkpoints=recipe.keep_checkpoints
     )
-    with closing(recorder):
+    with recorder:
         fit(state, data, recipe, group=group, recorder=recorder, stop=stop)
 
 

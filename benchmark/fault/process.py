@@ -17,6 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+with suppress(ModuleNotFoundError):  # a run imports it when its first epoch ends
+    import torch.utils.tensorboard  # noqa: F401
+
 from experiment.recorder import Recorder
 
 TIME_LIMIT = 300  # seconds for one run of some; far more than it takes

@@ -1,6 +1,7 @@
 """The picture shows the records, and is replaced whole."""
 
 import errno
+import json
 import os
 
 import matplotlib.image
@@ -8,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiment import curves
-from experiment.curves import draw_curves
+from experiment.curves import draw_curves, main
 
 
 def record_of(epoch, heads=3):
@@ -76,3 +77,24 @@ def test_an_old_picture_stays_if_the_new_one_cannot_be_written(tmp_path, monkeyp
     monkeypatch.undo()
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_command_draws_what_is_recorded_so_far(tmp_path, figures, capsys):
+    lines = [json.dumps(record_of(epoch)) for epoch in range(3)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines) + '\n{"epoch": 3, "tra')
+    main([str(tmp_path)])
+    assert list(figures[0].axes[0].lines[0].get_xdata()) == [0, 1, 2]
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'curves.png'}: 3 epochs\n"
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("content", [None, "", "{\n", "{}\n", "[1]\n"])
+def test_a_folder_without_records_is_refused_in_one_sentence(tmp_path, capsys, content):
+    if content is not None:
+        (tmp_path / "metrics.jsonl").write_text(content)
+    with pytest.raises(SystemExit) as end:
+        main([str(tmp_path)])
+    error = capsys.readouterr().err
+    assert end.value.code == 2
+    assert error.startswith(f"error: {tmp_path / 'metrics.jsonl'} ") and error.count("\n") == 1
+    assert not (tmp_path / "curves.png").exists()

@@ -1,19 +1,23 @@
 """What a run writes: records, checkpoints, events; and that a folder has one writer."""
 
-import contextlib
 import json
 import logging
 import multiprocessing
 import os
+import sys
 import threading
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from experiment import recorder as recording
+from experiment.engine import fit
 from experiment.recorder import Recorder, describe, flattened, locked
-from tests.support.micro_training import ONE_PROCESS, micro_state
+from tests.support.micro_training import ONE_PROCESS, micro_data, micro_recipe, micro_state
+from util import checkpoint_history
 from util.checkpoint import load_checkpoint
+from util.signals import StopRequest
 
 LOGGER = logging.getLogger("recorder test")
 
@@ -28,13 +32,17 @@ def record_of(epoch, top1):
     }
 
 
-def test_an_epoch_is_recorded_everywhere(tmp_path, caplog):
-    state, recorder = micro_state(), Recorder(tmp_path, LOGGER)
+def state_with_best():
+    state = micro_state()
     state.best = {"epoch": 0, "top1": 40.0}
-    with caplog.at_level(logging.INFO, "recorder test"):
+    return state
+
+
+def test_an_epoch_is_recorded_everywhere(tmp_path, caplog):
+    state = state_with_best()
+    with caplog.at_level(logging.INFO, "recorder test"), Recorder(tmp_path, LOGGER) as recorder:
         for epoch, top1 in enumerate((40.0, 30.0)):
             recorder.write(record_of(epoch, top1), state)
-    recorder.close()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["test"]["top1"] for line in lines] == [40.0, 30.0]
     assert state.lines == 2
@@ -58,13 +66,93 @@ def test_a_folder_that_vanishes_under_tensorboards_thread_is_said_once(tmp_path,
     monkeypatch.setattr(RecordWriter, "write", fail)
     printed = []
     monkeypatch.setattr(threading, "excepthook", printed.append)
-    state, recorder = micro_state(), Recorder(tmp_path, LOGGER)
-    state.best = {"epoch": 0, "top1": 40.0}
-    hook = threading.excepthook
-    with pytest.raises(FileNotFoundError), contextlib.closing(recorder):
+    state, hook = state_with_best(), threading.excepthook
+    with pytest.raises(FileNotFoundError), Recorder(tmp_path, LOGGER) as recorder:
         for epoch in range(20):  # the thread fails when it gets to it
             recorder.write(record_of(epoch, 40.0), state)
     assert printed == [] and threading.excepthook is hook
+
+
+def test_without_tensorboard_a_run_says_so_once_and_goes_on(tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    for name in [name for name in sys.modules if name.startswith("torch.utils.tensorboard")]:
+        monkeypatch.delitem(sys.modules, name)
+    state = state_with_best()
+    with Recorder(tmp_path, LOGGER) as recorder:
+        for epoch in range(3):
+            recorder.write(record_of(epoch, 40.0), state)
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert "tensorboard is not installed" in warning and "metrics.jsonl has" in warning
+    assert {path.name for path in tmp_path.iterdir()} == {"metrics.jsonl", "curves.png"}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The number of records of every picture that is drawn."""
+    drawn, draw = [], recording.draw_curves
+
+    def draw_and_tell(records, path):
+        drawn.append(len(records))
+        draw(records, path)
+
+    monkeypatch.setattr(recording, "draw_curves", draw_and_tell)
+    return drawn
+
+
+@pytest.mark.parametrize(
+    ("error", "pictures"), [(None, [2]), (OSError("of the run"), [2]), (KeyboardInterrupt(), [])]
+)
+def test_curves_are_drawn_once_when_training_ends_or_fails(tmp_path, drawn, error, pictures):
+    """A second signal, which is a KeyboardInterrupt, ends the program at once."""
+    state, seen = state_with_best(), None
+    try:
+        with Recorder(tmp_path, LOGGER) as recorder:
+            for epoch in range(2):
+                recorder.write(record_of(epoch, 40.0), state)
+            assert drawn == []
+            if error is not None:
+                raise error
+    except BaseException as caught:
+        seen = caught
+    assert seen is error
+    assert drawn == pictures
+    assert (tmp_path / "curves.png").exists() is (pictures != [])
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "sentence"),
+    [
+        (ArithmeticError("of the run"), ArithmeticError, "of the run"),
+        (None, OSError, "of the picture"),
+    ],
+)
+def test_curves_that_cannot_be_drawn_never_hide_why_a_run_ended(
+    error, expected, sentence, tmp_path, monkeypatch
+):
+    def fail(records, path):
+        raise OSError("of the picture")
+
+    monkeypatch.setattr(recording, "draw_curves", fail)
+    with pytest.raises(expected, match=sentence), Recorder(tmp_path, LOGGER) as recorder:
+        recorder.write(record_of(0, 40.0), state_with_best())
+        if error is not None:
+            raise error
+
+
+def test_a_run_with_nothing_left_to_do_draws_its_curves(tmp_path, drawn):
+    with Recorder(tmp_path, LOGGER) as recorder:
+        recorder.write(record_of(0, 40.0), state_with_best())
+    (tmp_path / "curves.png").unlink()
+    with Recorder(tmp_path, LOGGER):
+        pass
+    assert drawn == [1, 1] and (tmp_path / "curves.png").exists()
+
+
+def test_records_that_vanish_are_noticed_at_the_end(tmp_path):
+    complaint = r"metrics\.jsonl holds 0 records after 1 epochs"
+    with pytest.raises(ValueError, match=complaint), Recorder(tmp_path, LOGGER) as recorder:
+        recorder.write(record_of(0, 40.0), state_with_best())
+        (tmp_path / "metrics.jsonl").unlink()
 
 
 def test_a_validation_set_is_part_of_the_line():
@@ -75,15 +163,14 @@ def test_a_validation_set_is_part_of_the_line():
 
 
 def test_a_repeated_epoch_replaces_its_events(tmp_path):
-    state = micro_state()
-    state.best = {"epoch": 0, "top1": 40.0}
+    state = state_with_best()
     for values in ((10.0, 20.0, 30.0), (None, 21.0)):  # killed, resumed in epoch 1
-        recorder = Recorder(tmp_path, LOGGER)
-        for epoch, top1 in enumerate(values):
-            if top1 is not None:
-                recorder.write(record_of(epoch, top1), state)
-        recorder.close()
-        os.sync()
+        with Recorder(tmp_path, LOGGER) as recorder:
+            for epoch, top1 in enumerate(values):
+                if top1 is not None:
+                    recorder.write(record_of(epoch, top1), state)
+        for path in tmp_path.glob("events.out.*"):  # named after the second: too coarse for a test
+            path.rename(tmp_path / f"tfevents.{state.lines}")
     board = EventAccumulator(str(tmp_path), purge_orphaned_data=True).Reload()
     values = {event.step: event.value for event in board.Scalars("test/top1")}
     assert values == {0: 10.0, 1: 21.0}
@@ -98,12 +185,43 @@ def test_newest_and_best_are_kept(tmp_path):
     assert epochs == {"last.pt": 3, "last-1.pt": 2, "best.pt": 1}
 
 
+class Watched(Recorder):
+    """Remembers of each save whether it was of the best, and whether both names are one file."""
+
+    def save(self, state, group, *, is_best=False):
+        super().save(state, group, is_best=is_best)
+        names = (self.folder / "best.pt", self.folder / "last.pt")
+        self.saves = [*getattr(self, "saves", []), (is_best, os.path.samefile(*names))]
+
+
+@pytest.mark.parametrize("linkable", [True, False])
+def test_the_best_epoch_is_written_once(tmp_path, monkeypatch, linkable):
+    archives, seal = [], checkpoint_history.sealed_archive
+    monkeypatch.setattr(
+        checkpoint_history, "sealed_archive", lambda state: archives.append(1) or seal(state)
+    )
+    if not linkable:
+
+        def refuse(*args):
+            raise PermissionError
+
+        monkeypatch.setattr(os, "link", refuse)
+    state, recipe = micro_state(), micro_recipe(num_epoch=3)
+    with Watched(tmp_path, LOGGER) as recorder:
+        fit(state, micro_data(), recipe, group=ONE_PROCESS, recorder=recorder, stop=StopRequest())
+    assert len(recorder.saves) == len(archives) == 3
+    assert recorder.saves[0][0] and all(one is (best and linkable) for best, one in recorder.saves)
+    best = load_checkpoint(tmp_path / "best.pt")
+    assert best["epoch"] == state.best["epoch"] + 1
+    assert best["best"] == state.best
+
+
 def test_a_process_that_is_not_the_first_writes_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    state, recorder = micro_state(), Recorder(None, LOGGER)
-    recorder.write(record_of(0, 1.0), state)
-    recorder.save(state, ONE_PROCESS, is_best=True)
-    recorder.close()
+    state = micro_state()
+    with Recorder(None, LOGGER) as recorder:
+        recorder.write(record_of(0, 1.0), state)
+        recorder.save(state, ONE_PROCESS, is_best=True)
     assert list(tmp_path.iterdir()) == []
     assert state.lines == 1  # all processes count alike
 
