@@ -24,7 +24,9 @@ OPTIONAL = {  # by the name that is imported
     "safetensors": Package(
         "model.safetensors (export.py without --format program, predict.py)", "safetensors==0.8.0"
     ),
-    "sklearn": Package("--val_fraction, Digits, DigitsDVS, photographs", "scikit-learn==1.9.1"),
+    "sklearn": Package(
+        "--val_fraction, Digits, DigitsDVS and photographs to measure with", "scikit-learn==1.9.1"
+    ),
     "spikingjelly": Package(
         "event data, and counting operations (energy.py, export.py)", "spikingjelly==2.0.0"
     ),

@@ -15,6 +15,21 @@ ALLOWED = {
     "experiment": {"experiment", "model", "util"},
     "benchmark": {"benchmark", "experiment", "model", "util", "tests"},
 }
+OPTIONAL = {
+    "benchmark/input.py": {"sklearn"},
+    "experiment/dvs/extract.py": {"spikingjelly"},
+    "experiment/dvs/folder.py": {"spikingjelly"},
+    "experiment/dvs/prepare.py": {"spikingjelly"},
+    "experiment/dvs/simulated.py": {"sklearn"},
+    "experiment/dvs/split.py": {"sklearn"},
+    "experiment/progress_bar.py": {"progress"},
+    "experiment/trained/export.py": {"nir"},
+    "experiment/trained/exported.py": {"safetensors"},
+    "experiment/trained/nir_graph.py": {"nir"},
+    "experiment/trained/operations.py": {"spikingjelly"},
+    "util/data.py": {"sklearn"},
+    "util/dataset.py": {"sklearn"},
+}
 FILES = {package: sorted((ROOT / package).rglob("*.py")) for package in ALLOWED}
 
 
@@ -44,6 +59,17 @@ def test_imports_point_in_one_direction(package):
     for path in FILES[package]:
         wrong = set(imported(path.read_text(), package)) & OURS - ALLOWED[package]
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_packages_beyond_a_plain_image_of_pytorch_are_taken_here_alone():
+    plain = OURS | {"torch", "torchvision", "numpy", "matplotlib", "PIL", "triton"}
+    found = {
+        str(path.relative_to(ROOT)): others
+        for package, paths in FILES.items()
+        for path in paths
+        if (others := set(imported(path.read_text(), package)) - plain - sys.stdlib_module_names)
+    }
+    assert found == OPTIONAL
 
 
 def test_experiments_do_not_import_each_other():

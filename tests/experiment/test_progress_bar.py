@@ -48,3 +48,16 @@ def test_nothing_is_shown_elsewhere(monkeypatch, capsys):
         print("end", file=sys.stderr)
 
     assert on_terminal(monkeypatch, use) == "end\r\n"
+
+
+def test_without_the_package_there_is_no_bar(monkeypatch):
+    monkeypatch.setitem(sys.modules, "progress.bar", None)
+
+    def use():
+        bar = StepBar("epoch 0", 3)
+        assert not bar.is_drawn
+        bar.advance()
+        bar.close()
+        print("end", file=sys.stderr)
+
+    assert on_terminal(monkeypatch, use) == "end\r\n"

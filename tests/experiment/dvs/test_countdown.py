@@ -9,8 +9,13 @@ import pytest
 from experiment.dvs.countdown import Countdown
 
 
+@pytest.mark.parametrize("terminal", [False, True])
 @pytest.mark.parametrize(("total", "lines"), [(1000, 10), (7, 7), (95, 10), (0, 0)])
-def test_without_a_terminal_every_tenth_part_is_a_line(total, lines):
+def test_without_a_bar_every_tenth_part_is_a_line(total, lines, terminal, monkeypatch):
+    """There is none without a terminal, nor on one without the package that draws it."""
+    if terminal:
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        monkeypatch.setitem(sys.modules, "progress.bar", None)
     said = []
     countdown = Countdown("counting", total, said.append)
     for _ in range(total):
