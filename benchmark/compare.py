@@ -3,6 +3,7 @@
     python benchmark/compare.py --plan benchmark/plan/digits_methods.toml \\
         --output runs/comparison/digits_methods
     python benchmark/compare.py --plan PLAN --output FOLDER --jobs 2
+    python benchmark/compare.py --plan PLAN --output FOLDER --minutes 6
 
 A plan (benchmark/comparison/plan.py says how it is written) is a table of runs, each repeated with
 several seeds. Writes FOLDER/results.md, results.json and results.png after every finished run.
@@ -10,16 +11,22 @@ What was done is not done again: stopped in the middle (Ctrl-C: exit status 130)
 goes on where it was, to the bit. A run that fails is named in the table, the others go on, and the
 exit status is 1.
 
+With --minutes it ends by itself, after whole seeds: a further seed is begun only if it fits by what
+the slowest took so far, what still runs at the limit is stopped as by Ctrl-C (saving may take some
+seconds more), and the results say how many of the planned seeds they hold. The exit status is 0, or
+3 if not even the first seed was over; the table, marked as incomplete, then holds what was.
+
 With --jobs above 1 the runs share the processor: accuracies do not change, times do.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,11 +37,15 @@ if __name__ == "__main__":  # from any folder; and `profile.py` must not hide th
 import torch
 
 from benchmark.command import Parser, run, whole_number
-from benchmark.comparison.job import jobs_of, perform
+from benchmark.comparison.job import Job, jobs_of, perform
+from benchmark.comparison.limit import OutOfTime, TimeLimit, note_on_seeds
 from benchmark.comparison.plan import Plan, read_plan
 from benchmark.comparison.report import write_results
-from benchmark.comparison.summary import summarise
+from benchmark.comparison.summary import summarise, whole_seeds
 from benchmark.measure import machine
+from experiment.flag_parser import number
+
+NO_WHOLE_SEED = 3  # exit code
 
 
 def get_parser() -> Parser:
@@ -47,13 +58,16 @@ def get_parser() -> Parser:
         help="runs at the same time (default: %(default)s)")  # fmt: skip
     add("--threads", type=whole_number, default=1, metavar="N",
         help="CPU threads of each run (default: %(default)s)")  # fmt: skip
+    add("--minutes", type=number(float, 0, open_low=True), default=None, metavar="M",
+        help="end after so many, with the results of whole seeds (default: no limit)")  # fmt: skip
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """Run the plan; returns the rows of the table.
 
-    Raises: SystemExit with code 2 for a wrong plan, 1 if a run failed, 130 for Ctrl-C.
+    Raises: SystemExit with code 2 for a wrong plan, 1 if a run failed, 3 if --minutes were over
+    before the first seed was, 130 for Ctrl-C.
     """
     parser = get_parser()
     args = parser.parse_args(argv)
@@ -62,31 +76,54 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
         args.output.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         parser.error(str(error))
-    command = shlex.join(
-        ["python", "benchmark/compare.py", *(sys.argv[1:] if argv is None else argv)]
-    )
-    heading = {
-        "title": args.plan.stem,
-        "command": command,
-        "machine": _machine(),
-        "jobs": args.jobs,
-        "threads": args.threads,
-        "shared": shlex.join(_shared_flags(plan)),
-    }
+    heading = _heading(plan, args, sys.argv[1:] if argv is None else argv)
     jobs, problems = jobs_of(plan, args.output / "runs"), {}
+    limit = TimeLimit(args.minutes, [job.seed for job in jobs if job.run_folder() is None])
     with ThreadPoolExecutor(args.jobs) as pool, ended_by_interrupt(pool):
-        futures = {pool.submit(perform, job, threads=args.threads): job for job in jobs}
-        for number, future in enumerate(as_completed(futures), 1):
-            job, problem = futures[future], future.result()
-            if problem is not None:
-                problems[job.row.name, job.seed] = problem
-            print(f"{number}/{len(jobs)} {job.row.name}, seed {job.seed}: "
-                  f"{'failed: ' + problem if problem else 'done'}", flush=True)  # fmt: skip
-            entries = summarise(jobs, problems)
-            written = write_results(args.output, entries, heading, plan.seeds)
-    print(written[0].read_text())
+        futures = {
+            pool.submit(perform, job, threads=args.threads, limit=limit): job for job in jobs
+        }
+        for count, future in enumerate(as_completed(futures), 1):
+            job = futures[future]
+            end = how_it_ended(future, (job.row.name, job.seed), problems)
+            print(f"{count}/{len(jobs)} {job.row.name}, seed {job.seed}: {end}", flush=True)
+            entries = write_table(args.output, heading, jobs, problems, minutes=args.minutes)
+    print((args.output / "results.md").read_text())
     if problems:
         raise SystemExit(1)
+    if not whole_seeds(jobs, problems):
+        raise SystemExit(NO_WHOLE_SEED)
+    return entries
+
+
+def how_it_ended(future: Future, run: tuple[str, int], problems: dict[tuple[str, int], str]) -> str:
+    """In words; adds the reason to `problems` if the run failed."""
+    try:
+        problem = future.result()
+    except OutOfTime as error:
+        return str(error)
+    if problem is None:
+        return "done"
+    problems[run] = problem
+    return f"failed: {problem}"
+
+
+def write_table(
+    output: Path,
+    heading: dict[str, Any],
+    jobs: Sequence[Job],
+    problems: dict[tuple[str, int], str],
+    *,
+    minutes: float | None,
+) -> list[dict[str, Any]]:
+    """Write the results so far, under a limit those of whole seeds; returns the table's rows."""
+    planned = list(dict.fromkeys(job.seed for job in jobs))
+    seeds, note = planned, None
+    if minutes is not None:
+        whole = whole_seeds(jobs, problems)
+        seeds, note = whole or planned, note_on_seeds(minutes, planned, whole)
+    entries = summarise([job for job in jobs if job.seed in seeds], problems)
+    write_results(output, entries, {**heading, "note": note}, seeds)
     return entries
 
 
@@ -103,6 +140,18 @@ def ended_by_interrupt(pool: ThreadPoolExecutor) -> Iterator[None]:
         print(sentence, file=sys.stderr)
         pool.shutdown(cancel_futures=True)
         raise SystemExit(130) from None
+
+
+def _heading(plan: Plan, args: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:
+    """What the table says beside its numbers."""
+    return {
+        "title": args.plan.stem,
+        "command": shlex.join(["python", "benchmark/compare.py", *argv]),
+        "machine": _machine(),
+        "jobs": args.jobs,
+        "threads": args.threads,
+        "shared": shlex.join(_shared_flags(plan)),
+    }
 
 
 def _machine() -> dict[str, Any]:

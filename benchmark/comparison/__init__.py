@@ -1,1 +1,1 @@
-"""What compare.py consists of: plan, jobs, summary, report, picture."""
+"""What compare.py consists of: plan, jobs, time limit, summary, report, picture."""

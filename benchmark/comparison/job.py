@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmark.comparison.limit import OutOfTime, TimeLimit
 from benchmark.comparison.plan import Plan, Row
 from util.record import write_json
 
@@ -54,20 +55,24 @@ def jobs_of(plan: Plan, output: Path) -> list[Job]:
     ]
 
 
-def perform(job: Job, *, threads: int) -> str | None:
-    """Train (or go on training) and evaluate, unless it is done; the reason if it failed."""
+def perform(job: Job, *, threads: int, limit: TimeLimit) -> str | None:
+    """Train (or go on training) and evaluate, unless it is done; the reason if it failed.
+
+    Raises: OutOfTime if the limit did not let it begin, or stopped it.
+    """
     if job.run_folder() is not None:
         return None
-    job.folder.mkdir(parents=True, exist_ok=True)
-    training = [job.main, *job.flags, "--log_path", job.folder, "--resume", "auto"]
-    problem = _call(training, job.folder, threads)
-    if problem is not None:
+    with limit.admitted(job.seed):
+        job.folder.mkdir(parents=True, exist_ok=True)
+        training = [job.main, *job.flags, "--log_path", job.folder, "--resume", "auto"]
+        problem = _call(training, job.folder, threads, limit)
+        if problem is not None:
+            return problem
+        run = job.folder / _reported_folder(job.folder / OUTPUT)
+        problem = _call([EVALUATE, run / "last.pt"], job.folder, threads, limit)
+        if problem is None:
+            write_json(job.folder / "done.json", {"flags": job.flags, "run": run.name})
         return problem
-    run = job.folder / _reported_folder(job.folder / OUTPUT)
-    problem = _call([EVALUATE, run / "last.pt"], job.folder, threads)
-    if problem is None:
-        write_json(job.folder / "done.json", {"flags": job.flags, "run": run.name})
-    return problem
 
 
 def _reported_folder(output: Path) -> str:
@@ -79,17 +84,29 @@ def _reported_folder(output: Path) -> str:
     return Path(folders[-1]).name
 
 
-def _call(command: list, folder: Path, threads: int) -> str | None:
-    """Run a Python program to its end; if it failed, how it ended and its last line of errors."""
+def _call(command: list, folder: Path, threads: int, limit: TimeLimit) -> str | None:
+    """Run a Python program to its end; if it failed, how it ended and its last line of errors.
+
+    Raises: OutOfTime if it had to be asked to stop, as by a SIGTERM, and did.
+    """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
+    stopped = False
     with (folder / OUTPUT).open("a") as output:
-        done = subprocess.run(
+        program = subprocess.Popen(
             [sys.executable, *map(str, command)], env=environment, stdout=output,
             stderr=subprocess.PIPE, text=True, errors="replace",
         )  # fmt: skip
-        output.write(done.stderr)
-    if done.returncode == 0:
+        try:
+            _, errors = program.communicate(timeout=limit.seconds_left())
+        except subprocess.TimeoutExpired:
+            stopped = True
+            program.terminate()
+            _, errors = program.communicate()
+        output.write(errors)
+    code = program.returncode
+    if code == 0:
         return None
-    code = done.returncode
+    if stopped:
+        raise OutOfTime("stopped at the limit; the same command goes on")
     end = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
-    return ": ".join([end, *done.stderr.strip().splitlines()[-1:]])
+    return ": ".join([end, *errors.strip().splitlines()[-1:]])

@@ -22,6 +22,7 @@ def markdown(entries: Sequence[Entry], heading: dict[str, Any], seeds: Sequence[
         f"# Comparison: {heading['title']}",
         f"    {heading['command']}\n\n{described}; {heading['jobs']} run(s) at a time, "
         f"{heading['threads']} thread(s) each; seeds {', '.join(map(str, seeds))}",
+        *([heading["note"]] if heading.get("note") else []),
         f"Flags of every run: `{heading['shared']}`",
         _main_table(entries),
         "Mean ± sample standard deviation over the seeds, top-1 in %. Seconds: training alone, "

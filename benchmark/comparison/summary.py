@@ -54,6 +54,16 @@ def mean_and_deviation(values: Iterable[float | None]) -> tuple[float, float | N
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
+def whole_seeds(jobs: Sequence[Job], problems: dict[tuple[str, int], str]) -> list[int]:
+    """The seeds of which every run is over: complete, or failed by itself."""
+    unfinished = {
+        job.seed
+        for job in jobs
+        if job.run_folder() is None and (job.row.name, job.seed) not in problems
+    }
+    return [seed for seed in dict.fromkeys(job.seed for job in jobs) if seed not in unfinished]
+
+
 def summarise(jobs: Sequence[Job], problems: dict[tuple[str, int], str]) -> list[dict[str, Any]]:
     """One entry per row: its flags, its runs by seed, and means over the complete ones.
 
