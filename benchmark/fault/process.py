@@ -163,11 +163,13 @@ def run_and_die_in_save(main: Callable[[], Any], fatal: int, *, after: bool) -> 
 
     def die(number: int, name: str, call: Callable[..., Any], args: tuple) -> Any:
         if number == fatal:
-            if name == "write":
-                call(args[0], args[1][: len(args[1]) // 2])
-            elif after:
-                call(*args)
-            os.killpg(0, signal.SIGKILL)
+            try:
+                if name == "write":
+                    call(args[0], args[1][: len(args[1]) // 2])
+                elif after:
+                    call(*args)
+            finally:  # a call may fail and be meant to: an unlink of what is not there
+                os.killpg(0, signal.SIGKILL)
         return call(*args)
 
     watch_saves(die)
