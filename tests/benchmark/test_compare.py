@@ -1,6 +1,7 @@
 """A comparison: a wrong plan is refused at once, a right one is run once and goes on."""
 
 import json
+import shlex
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,10 @@ def test_every_plan_of_the_project_is_understood(path: Path) -> None:
     assert len(found.rows) >= 2
     epochs = {row.arguments["num_epoch"] for row in found.rows}
     assert len(epochs) == 1  # or the rows could not be compared
+    for line in path.read_text().splitlines():
+        if line.startswith("#   python benchmark/compare.py "):
+            args = compare.get_parser().parse_args(shlex.split(line)[3:])
+            assert args.plan.name == path.name
 
 
 @pytest.mark.parametrize(
