@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.floor import ConvolutionFloor
+from experiment.cuda_graph import GraphedPass
 from model import Execution, RateModel, build_model
 from model.distillation import SelfDistillationLoss
 from model.rate_pair import RatePair
+from tests.support.recording import record_here
 from tests.support.two_stage import BLOCKS, TwoStageNet
 
 ALP, BETA = 1.0, 0.3  # of the CIFAR recipe; they do not change the cost
@@ -47,6 +49,8 @@ class Variant:
     project's) or "floor" (the network's convolutions alone, those of the branches included).
     amp: "none", "bf16" (autocast) or "bf16-backward" (fp32 spikes, convolution backward in bf16).
     backend, sparse: how the one pass is computed, see `model.kernel.Execution`.
+    graph: whether forward and backward are replayed as a CUDA graph; on a CPU by its stand-in,
+    which takes no less time.
     """
 
     kind: str
@@ -55,6 +59,7 @@ class Variant:
     channels_last: bool = True
     backend: str = "auto"
     sparse: bool = False
+    graph: bool = False
 
 
 VARIANTS = {
@@ -84,13 +89,26 @@ VARIANTS = {
     "floor": Variant("floor", "floor: convolutions alone"),
     "floor_bf16": Variant("floor", "floor in bf16", "bf16"),
 }
+VARIANTS |= {
+    f"{name}_graph": replace(VARIANTS[name], text=f"{VARIANTS[name].text}, graph", graph=True)
+    for name in (
+        "two_stage_channels_last",
+        "bptt",
+        "one_pass",
+        "one_pass_bf16_backward",
+        "one_pass_bf16",
+    )
+}
 
 
-def contestants_for(arch: str, names: Sequence[str]) -> list[str]:
+def contestants_for(arch: str, names: Sequence[str], device: str) -> list[str]:
     """Those of the names that know this network; the two-stage step knows the paper's own alone.
 
-    The others are named in a line. Raises: ValueError if that leaves none.
+    The others are named in a line. Raises: ValueError if that leaves none, or for a graph on a CPU.
     """
+    graphs = [name for name in names if VARIANTS[name].graph]
+    if graphs and device == "cpu":
+        raise ValueError(f"{', '.join(graphs)}: a CUDA graph needs --device cuda")
     known = [name for name in names if VARIANTS[name].kind != "two_stage" or arch in BLOCKS]
     missing = [name for name in names if name not in known]
     if not known:
@@ -133,9 +151,16 @@ class Contestant:
         self.loss = loss_of(net, variant, workload)
         self.forward = lambda: self.loss(*self.batch)
 
+        def fill_gradients(images: Tensor, labels: Tensor) -> None:
+            self.loss(images, labels).backward()
+
+        if variant.graph:
+            stand_in = None if workload.device.startswith("cuda") else record_here(net, [])
+            fill_gradients = GraphedPass(fill_gradients, net, workload.batch, stand_in)
+
         def step() -> None:
             self.optimizer.zero_grad(set_to_none=True)
-            self.forward().backward()
+            fill_gradients(*self.batch)
             self.optimizer.step()
 
         self.step: Callable[[], None] = step

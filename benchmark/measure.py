@@ -136,11 +136,16 @@ def machine(device: str) -> dict[str, str | int]:
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
         "load average": round(os.getloadavg()[0], 1),  # 1.0 is this process alone
+        "python": platform.python_version(),
         "torch": torch.__version__,
         "system": f"{platform.system()} {platform.machine()}",
     }
     if device.startswith("cuda"):
+        import triton
+
         found["gpu"] = torch.cuda.get_device_name(device)
+        found["cuda"], found["cudnn"] = torch.version.cuda, torch.backends.cudnn.version()
+        found["triton"] = triton.__version__
     return found
 
 

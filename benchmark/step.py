@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> list[Row]:
     names = list(args.contestants or DEFAULT_CONTESTANTS)
     if args.compile and "one_pass_compiled" not in names:
         names.append("one_pass_compiled")
-    names = contestants_for(args.arch, names)
+    names = contestants_for(args.arch, names, args.device)
     output = args.output or (SWEEP_OUTPUT if args.sweep else None)
     parser.make_folder(output)
     torch.set_num_threads(args.threads)

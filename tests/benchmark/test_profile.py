@@ -14,12 +14,17 @@ def test_kinds_of_a_step(capsys):
     forward, backward = "spiking layers and loss, forward", "spiking layers, backward"
     expected = {
         f"{forward}: convolutions", f"{forward}: neurons", f"{forward}: batch statistics",
-        f"{backward}: convolutions", f"{backward}: norms and neurons", "branches, forward",
-        "branches, heads and loss, backward", "optimizer",
+        f"{backward}: convolutions", f"{backward}: norms and neurons", "optimizer",
+        *(
+            f"branches, {way}: {what}"
+            for way in ("forward", "heads and loss, backward")
+            for what in ("depthwise convolutions", "other convolutions", "other")
+        ),
     }  # fmt: skip
     assert expected <= {kind for kind, microseconds in spent.items() if microseconds > 0}
     printed = capsys.readouterr().out
     assert f"| sum | {sum(spent.values()) / 1e3:.1f} | |" in printed
+    assert "\n| aten::convolution_backward | " in printed
 
 
 def test_a_network_that_does_not_fit_the_image_is_one_sentence(capsys):

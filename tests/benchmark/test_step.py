@@ -6,11 +6,9 @@ from unittest import mock
 
 import pytest
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmark import gpu, step
+from benchmark import step
 from benchmark.contestant import VARIANTS, Contestant, Workload, contestants_for
-from benchmark.floor import ConvolutionFloor
 from benchmark.measure import (
     interleaved_seconds,
     peak_bytes,
@@ -18,9 +16,7 @@ from benchmark.measure import (
     stage_peaks,
     stage_seconds,
 )
-from experiment.cuda_graph import GraphedPass
-from model import MODELS, build_model
-from tests.support.recording import record_here
+from model import MODELS
 
 TINY = ["--width", "4", "--batch", "2", "--size", "16", "--repeats", "1", "--warmup", "1"]
 
@@ -48,10 +44,16 @@ def test_one_T_is_written_too_without_the_contestants_that_lack_the_network(tmp_
 
 def test_contestants_that_all_lack_the_network_are_refused():
     for arch in MODELS:
-        assert "floor" in contestants_for(arch, ["two_stage", "floor"])
-    assert contestants_for("resnet19", ["two_stage"]) == ["two_stage"]
+        assert "floor" in contestants_for(arch, ["two_stage", "floor"], "cpu")
+    assert contestants_for("resnet19", ["two_stage"], "cpu") == ["two_stage"]
     with pytest.raises(ValueError, match="two_stage_bf16 cannot take --arch vgg11, only resnet18"):
-        contestants_for("vgg11", ["two_stage_bf16"])
+        contestants_for("vgg11", ["two_stage_bf16"], "cpu")
+
+
+def test_graphs_are_refused_on_a_cpu():
+    assert contestants_for("resnet18", ["bptt_graph"], "cuda:1") == ["bptt_graph"]
+    with pytest.raises(ValueError, match="bptt_graph: a CUDA graph needs --device cuda"):
+        contestants_for("resnet18", ["bptt_graph", "bptt"], "cpu")
 
 
 def kept(name: str, T: int) -> int:
@@ -74,34 +76,6 @@ def test_every_contestant_takes_a_step(name):
     before = [p.detach().clone() for p in contestant.parameters]
     contestant.step()
     assert all(not p.equal(b) for p, b in zip(contestant.parameters, before, strict=True))
-
-
-def floor_and_branches(branches: bool):
-    workload = Workload("resnet18", 3, 2, branches, size=16, width=4)
-    method = "esd" if branches else "rate"
-    net = build_model("resnet18", num_classes=2, T=3, width=4, branch_pool=None, method=method)
-    return ConvolutionFloor(net, workload), net.branches
-
-
-def test_floor_counts_the_operations_that_it_runs():
-    """T*B forward but for the stem, B backward; torch counts them by itself."""
-    floor, _ = floor_and_branches(False)
-    with FlopCounterMode(display=False) as counter:
-        floor.step()
-    assert 2 * floor.multiply_adds() == counter.get_total_flops()
-
-
-def test_branches_add_their_convolutions_on_rates_to_the_floor():
-    """Forward once, and twice as much backward (torch miscounts that of grouped convolutions)."""
-    bare, _ = floor_and_branches(False)
-    floor, branches = floor_and_branches(True)
-    with FlopCounterMode(display=False) as counter:
-        for i, branch in enumerate(branches):
-            branch(torch.rand(2, 4 * 2**i, 16 // 2**i, 16 // 2**i))
-    classifiers = len(branches) * 2 * 2 * 32 * 2
-    added = 2 * (floor.multiply_adds() - bare.multiply_adds())
-    assert added == 3 * (counter.get_total_flops() - classifiers)
-    floor.step()
 
 
 def test_peak_is_at_least_what_is_alive_at_one_time():
@@ -161,35 +135,3 @@ def test_wrong_values_are_one_sentence(arguments, message, capsys):
     assert stop.value.code == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
-def test_gpu_benchmark_needs_a_gpu(capsys):
-    with pytest.raises(SystemExit) as stop:
-        gpu.main([])
-    assert stop.value.code == 2
-    assert "there is no GPU here that torch can use" in capsys.readouterr().err
-
-
-def graphed_here(run, net, size):
-    return GraphedPass(run, net, size, record_here(net, []))
-
-
-def test_gpu_benchmark_checks_what_it_times(monkeypatch):
-    """Its checks, run on a CPU without a graph, pass; and report a wrong kernel."""
-    monkeypatch.setattr(gpu, "DEVICE", "cpu")
-    monkeypatch.setattr(gpu, "GraphedPass", graphed_here)
-    assert gpu.kernel_report() == "kernels: all within twice plain PyTorch's error"
-    network, graph = gpu.network_report().splitlines()
-    assert network.startswith("network in float64: gradients within ")
-    assert graph.startswith("the same by a CUDA graph: within ")
-    assert float(network.split()[5]) < 1e-9 and float(graph.split()[-1]) < 1e-9
-
-    right = gpu.kernel.norm_lif_rate
-
-    def wrong(*values, **named):
-        fired = right(*values, **named)
-        return fired._replace(rate=fired.rate + 0.01)
-
-    monkeypatch.setattr(gpu.kernel, "norm_lif_rate", wrong)
-    assert "rate" in gpu.kernel_report()

@@ -1,0 +1,74 @@
+"""What a part finds: rows of tables and lines of text, kept on the disk from the first one on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmark.measure import machine
+from util.record import write_json
+
+Row = dict[str, str | int | float | None]  # a line of a table, by column
+
+
+class Line(NamedTuple):
+    """A sentence; ok: whether it says that something is as it should be."""
+
+    text: str
+    ok: bool = True
+
+
+Finding = Row | Line
+
+
+def keep(findings: Iterable[Finding], path: Path, *, device: str) -> None:
+    """Write a part's findings to `path` as JSON, anew after each; and at the end the machine."""
+    begun = time.monotonic()
+    record: dict[str, Any] = {"finished": False, "seconds": 0.0, "findings": []}
+
+    def write() -> None:
+        record["seconds"] = round(time.monotonic() - begun, 1)
+        write_json(path, record)
+
+    write()
+    for finding in findings:
+        record["findings"].append(finding._asdict() if isinstance(finding, Line) else finding)
+        write()
+    record |= {"finished": True, "machine": machine(device)}
+    write()
+
+
+def markdown(findings: Sequence[dict[str, Any]]) -> str:
+    """Findings as `keep` has written them: a paragraph per line, a table per run of like rows."""
+    parts = []
+    for columns, group in groupby(findings, key=tuple):
+        if columns == Line._fields:
+            parts += [line["text"] for line in group]
+        else:
+            parts.append("\n".join(_table(columns, group)))
+    return "\n\n".join(parts)
+
+
+def _table(columns: tuple[str, ...], rows: Iterable[Row]) -> Iterator[str]:
+    rows = list(rows)
+    numbers = [all(not isinstance(row[name], str) for row in rows) for name in columns]
+    yield "| " + " | ".join(columns) + " |"
+    yield "|" + "|".join("--:" if number else "--" for number in numbers) + "|"
+    for row in rows:
+        yield "| " + " | ".join(_cell(row[name]) for name in columns) + " |"
+
+
+def _cell(value: str | int | float | None) -> str:
+    if value is None:
+        return ""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def all_is_well(findings: Sequence[dict[str, Any]]) -> bool:
+    """Whether no line says otherwise."""
+    return all(finding.get("ok", True) for finding in findings)

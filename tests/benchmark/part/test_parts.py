@@ -1,0 +1,103 @@
+"""The parts find what is wrong; that all of them pass in little is in `test_gpu`."""
+
+import json
+import time
+
+import pytest
+import torch
+
+from benchmark.contestant import VARIANTS, Contestant
+from benchmark.part import bandwidth, kernels, network, steps, training
+from benchmark.part.finding import Line
+from benchmark.part.setting import SIZES, Setting
+from model import kernel
+
+
+@pytest.fixture
+def setting(tmp_path):
+    return Setting("cpu", SIZES["small"], tmp_path, time.monotonic() + 1000)
+
+
+def wrong_lines(findings):
+    return [finding.text for finding in findings if isinstance(finding, Line) and not finding.ok]
+
+
+@pytest.mark.parametrize(
+    ("function", "spoil", "where"),
+    [
+        ("norm_lif_rate", lambda fired: fired._replace(rate=fired.rate + 0.01), "fire"),
+        ("norm_lif_backward", lambda found: (*found[:3], found[3] + 0.01), "backward"),
+        ("batch_statistics", lambda found: (found[0], 1.001 * found[1]), "statistics"),
+        ("lif_spikes", lambda spikes: 1 - spikes, "spikes of an evaluation"),
+    ],
+)
+def test_a_wrong_kernel_is_found(function, spoil, where, setting, monkeypatch):
+    right = getattr(kernel, function)
+    monkeypatch.setattr(kernel, function, lambda *v, **named: spoil(right(*v, **named)))
+    *rows, line = kernels.find(setting)
+    assert not line.ok
+    assert {row["kernel"] for row in rows if row["exceeds its bound"] != "nothing"} >= {
+        row["kernel"] for row in rows if row["kernel"].startswith(where)
+    }
+
+
+def test_a_wrong_gradient_is_found(setting, monkeypatch):
+    right = kernel.norm_lif_backward
+
+    def wrong(*values, **named):
+        g, g_y, *rest = right(*values, **named)
+        return g, g_y * (1 + 1e-6), *rest
+
+    assert wrong_lines(network.find(setting)) == []
+    monkeypatch.setattr(kernel, "norm_lif_backward", wrong)
+    assert len(wrong_lines(network.find(setting))) == 2
+
+
+def test_a_contestant_that_fails_does_not_cost_the_others(setting, monkeypatch):
+    class Fails(Contestant):
+        def __init__(self, variant, workload):
+            if variant is VARIANTS["bptt"]:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB\nmore")
+            super().__init__(variant, workload)
+
+    monkeypatch.setattr(steps, "Contestant", Fails)
+    monkeypatch.setattr(steps, "EAGER", ("two_stage", "bptt", "floor"))
+    monkeypatch.setattr(steps, "GRAPHS", ("one_pass_graph",))
+    found = list(steps.find(setting, 2))
+    assert wrong_lines(found) == ["bptt failed: CUDA out of memory. Tried to allocate 20 GiB"]
+    rows = [row["step"] for row in found if isinstance(row, dict)]
+    names = ["two_stage", "floor", "two_stage", "floor", "one_pass_graph"]
+    assert rows == [VARIANTS[name].text for name in names]
+
+
+def test_a_graph_takes_the_same_step(setting):
+    workload = setting.workload(2)
+    nets = []
+    for name in ("one_pass", "one_pass_graph"):
+        contestant = Contestant(VARIANTS[name], workload)
+        for _ in range(2):
+            contestant.step()
+        nets.append(contestant.net.state_dict())
+    for name, value in nets[0].items():
+        assert torch.equal(value, nets[1][name]), name
+
+
+def test_launches_rotate_among_the_inputs(setting):
+    order = []
+    calls = [lambda name=name: order.append(name) for name in "abc"]
+    assert bandwidth.bandwidth(setting, calls, 100) > 0
+    assert order == list("ab") * (1 + bandwidth.WARM_UP), "two launches in little"
+
+
+def test_a_run_with_other_metrics_is_found(setting, tmp_path):
+    runs = training.Runs(setting, tmp_path)
+    record = {"epoch": 0, "train": {"total": 2.5}, "timing": {"seconds": 1.0}}
+    for name, changes in {"plain": {}, "graph": {"timing": {}}, "cut": {"epoch": 1}}.items():
+        (tmp_path / name / "run").mkdir(parents=True)
+        (tmp_path / name / "run" / "metrics.jsonl").write_text(json.dumps(record | changes) + "\n")
+    assert runs.same_metrics("graph").ok, "times may differ"
+    assert runs.same_metrics("cut") == Line(
+        "run cut: 1 metrics differ from run plain's: ('epoch', (1, 0))", ok=False
+    )
+    (tmp_path / "cut" / "run" / "metrics.jsonl").write_text("")
+    assert not runs.same_metrics("cut").ok

@@ -1,0 +1,92 @@
+"""The benchmark for a GPU, in little on a CPU; and that its parts cannot spoil each other."""
+
+import json
+import os
+import time
+
+import pytest
+import torch
+
+from benchmark import gpu
+from benchmark.gpu import Part
+from tests.support import part_case
+
+
+def parts_of(monkeypatch, **finds):
+    monkeypatch.setattr(gpu, "PARTS", {n: Part(n.title(), f, 60) for n, f in finds.items()})
+
+
+def small(folder, *arguments):
+    return ["--device", "cpu", "--size", "small", "--output", str(folder), *arguments]
+
+
+@pytest.mark.slow
+def test_every_part_passes_in_little(tmp_path, capsys):
+    record = gpu.main(small(tmp_path))
+    assert [(part["part"], part["outcome"]) for part in record["parts"]] == [
+        (name, "finished") for name in gpu.PARTS
+    ]
+    assert all(part["findings"] for part in record["parts"])
+    assert json.loads((tmp_path / "gpu.json").read_text()) == record
+    texts = [(tmp_path / "gpu.md").read_text(), capsys.readouterr().out]
+    assert all(f"## {part.text}\n" in text for part in gpu.PARTS.values() for text in texts)
+    assert record["machine"]["torch"] == torch.__version__
+    assert {"cost.md", "cost.json", "cost.png"} <= set(os.listdir(tmp_path))
+
+
+def test_a_part_that_fails_or_never_ends_costs_the_others_nothing(tmp_path, monkeypatch, capsys):
+    parts_of(monkeypatch, raising=part_case.raising, endless=part_case.endless, well=part_case.well)
+    monkeypatch.setitem(gpu.PARTS, "endless", Part("Endless", part_case.endless, 8))
+    with pytest.raises(SystemExit) as stop:
+        gpu.main(small(tmp_path))
+    assert stop.value.code == 1
+    raising, endless, well = json.loads((tmp_path / "gpu.json").read_text())["parts"]
+    assert raising["outcome"] == (
+        "failed with exit code 1: RuntimeError: CUDA error: an illegal memory access was "
+        "encountered"
+    )
+    assert raising["findings"] == [{"text": "so far so good", "ok": True}]
+    assert endless["outcome"] == "stopped: its time was over"
+    assert well["findings"][0] == {"size": 4, "device": "cpu"}
+    printed = capsys.readouterr().out
+    assert "not as it should be: raising, endless" in printed
+    assert printed.count("so far so good") == 1 and "| 4 | cpu |" in printed
+    (child,) = endless["findings"]
+    assert not is_alive(child["child"]), "what a part has started ends with it"
+
+
+def is_alive(process: int) -> bool:
+    """Whether it runs, up to a moment in which the system takes it away."""
+    for _ in range(200):
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_a_part_that_finds_something_wrong_fails_the_command(tmp_path, monkeypatch):
+    parts_of(monkeypatch, well=part_case.well, wrong=part_case.wrong)
+    assert gpu.main(small(tmp_path, "--only", "well"))["parts"][0]["part"] == "well"
+    with pytest.raises(SystemExit) as stop:
+        gpu.main(small(tmp_path, "--only", "wrong"))
+    assert stop.value.code == 1
+    assert "two and two are five" in (tmp_path / "gpu.md").read_text()
+
+
+def test_parts_are_left_out_when_the_minutes_are_over(tmp_path, monkeypatch):
+    parts_of(monkeypatch, well=part_case.well)
+    with pytest.raises(SystemExit):
+        gpu.main(small(tmp_path, "--minutes", "1e-9"))
+    (part,) = json.loads((tmp_path / "gpu.json").read_text())["parts"]
+    assert part["outcome"] == "left out: the 1e-09 minutes are over"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what happens without a GPU")
+def test_without_a_gpu_it_says_so(capsys):
+    with pytest.raises(SystemExit) as stop:
+        gpu.main([])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert "there is no GPU here that torch can use" in error and error.count("\n") == 1
