@@ -45,8 +45,9 @@ IDLE = (
         ("sparse",),
         "convolutions in bfloat16 (--amp bf16) are dense",
     ),
+    Idle(lambda args: args.amp == "bf16", ("tf32",), "convolutions are in bfloat16 (--amp bf16)"),
     Idle(on_gpu, ("sparse",), "convolutions on a GPU are dense"),
-    Idle(lambda args: not on_gpu(args), ("cuda_graph",), "it needs a GPU"),
+    Idle(lambda args: not on_gpu(args), ("cuda_graph", "tf32"), "it needs a GPU"),
     Idle(
         lambda args: args.accum > 1 or METHODS[args.method].online,
         ("cuda_graph",),

@@ -137,6 +137,9 @@ def add_training_flags(group: Any) -> None:
     add("--amp", choices=PRECISIONS, default="none",
         help="none: fp32; bf16-backward: the spiking convolutions' backward in bfloat16, every "
         "spike as in fp32; bf16: all convolutions in bfloat16, neurons in fp32")  # fmt: skip
+    add_switch(group, "tf32", True,
+        "a GPU's convolutions read fp32 numbers rounded to TF32 (10 bits of mantissa), as is "
+        "default in PyTorch and was in the published code; all else stays fp32")  # fmt: skip
     add_switch(group, "compile", False,
         "neurons and norms through torch.compile; on a CPU it needs a C++ compiler")  # fmt: skip
     add_switch(group, "cuda_graph", False,
@@ -178,6 +181,7 @@ def training_recipe(args: argparse.Namespace) -> Recipe:
         beta=args.beta,
         teacher=args.teacher,
         amp=args.amp,
+        tf32=args.tf32,
         checkpoint_every=args.checkpoint_every,
         keep_checkpoints=args.keep_checkpoints,
         accum=args.accum,

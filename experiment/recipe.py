@@ -28,6 +28,7 @@ class Recipe:
     alp, beta: weights of the branches' cross-entropies and of the soft terms.
     teacher: a key of `model.TEACHERS`.
     amp: one of PRECISIONS; "bf16" runs convolutions and linear layers in bfloat16.
+    tf32: whether a GPU's convolutions may round fp32 numbers to TF32.
     checkpoint_every: steps between checkpoints inside an epoch, or None for none.
     keep_checkpoints: newest checkpoints kept.
     sync_bn: whether batch norms see the images of all processes as one batch.
@@ -48,6 +49,7 @@ class Recipe:
     beta: float
     teacher: str = "reliable"
     amp: str = "none"
+    tf32: bool = True
     checkpoint_every: int | None = None
     keep_checkpoints: int = 2
     accum: int = 1

@@ -65,6 +65,7 @@ def run(
     ):
         refuse_missing_files(request, group)
         seed_everything(recipe.seed)
+        torch.backends.cudnn.allow_tf32 = recipe.tf32
         data = load_data()
         net = build_network(data)
         net.to(group.device, memory_format=torch.channels_last)

@@ -14,7 +14,7 @@ from model import RateModel
 from util.misc import WeightedMeans
 from util.util import random_state, restore_random_state
 
-LATER_SWITCHES = ("sparse",)  # of which the first runs know nothing; off unless asked for
+LATER_SWITCHES = {"sparse": False, "tf32": True}  # what runs did before they knew of them
 
 
 class TrainingState:
@@ -93,8 +93,8 @@ class TrainingState:
 
 
 def with_later_switches(saved: dict[str, Any]) -> dict[str, Any]:
-    """Saved arguments, with the switches that the program did not have then: they were off."""
-    return dict.fromkeys(LATER_SWITCHES, False) | saved
+    """Saved arguments, with the switches that the program did not have then."""
+    return LATER_SWITCHES | saved
 
 
 def refuse_other_arguments(saved: dict[str, Any], wanted: dict[str, Any]) -> None:

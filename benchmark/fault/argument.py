@@ -86,7 +86,7 @@ WRONG = {
     "val_fraction": (*WRONG_NUMBERS, "0", "1", "0.001"),
 }
 SWITCHES = ("detach_reset", "auto_aug", "cutout", "gpu_aug", "compile", "sparse", "cuda_graph",
-            "sync_bn")  # fmt: skip
+            "sync_bn", "tf32")  # fmt: skip
 STRAY = ("--unknown", "-x", "word", "--eval", "--T", "--no-T", "--lr=", "", "--", "--help", "-h",
          "--auto_aug=yes", "\N{SNOWMAN}")  # fmt: skip
 

@@ -44,7 +44,7 @@ class Trained(NamedTuple):
 
 
 def load_trained(path: Path, device: torch.device, *, data_path: Path | None = None) -> Trained:
-    """Rebuild network and data of a checkpoint of ours.
+    """Rebuild network and data of a checkpoint of ours; a GPU computes as in its training (--tf32).
 
     Args: data_path: where the data set lies now; None is where it lay in training (what
     config.json beside the checkpoint says), or the experiment's default folder.
@@ -59,6 +59,7 @@ def load_trained(path: Path, device: torch.device, *, data_path: Path | None = N
     experiment = experiment_of(arguments.get("dataset"), path)
     args = parsed(experiment.get_parser(), arguments, path)
     args.data_path = data_path or _data_path(path.parent) or args.data_path
+    torch.backends.cudnn.allow_tf32 = args.tf32
     data = experiment.data_of(args)
     net = experiment.network_of(args, data)
     try:

@@ -20,6 +20,8 @@ def flags():
         ("--evaluate x.pt --sparse --accum 2", "--sparse, --accum: --evaluate"),
         ("--method bptt --sparse --compile", "--sparse, --compile: this --method has no rate"),
         ("--device cpu --cuda_graph", "--cuda_graph: it needs a GPU"),
+        ("--device cpu --no-tf32", "--tf32: it needs a GPU"),
+        ("--amp bf16 --no-tf32", "--tf32: convolutions are in bfloat16"),
         ("--accum 2 --cuda_graph", "--cuda_graph: a graph holds one pass"),
         ("--v_reset 0 --detach_reset", "--detach_reset: rate gradients have the whole derivative"),
         ("--amp bf16 --sparse", "--sparse: convolutions in bfloat16"),

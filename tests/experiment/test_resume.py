@@ -205,15 +205,15 @@ def test_another_checkpoint_in_the_folder_of_a_run_must_be_a_state(copied):
     assert "odd.pt does not fit: it is no state of a training run" in text
 
 
-def test_switches_that_the_program_has_got_since_were_off(copied):
+def test_switches_that_the_program_has_got_since_were_at_their_defaults(copied):
     path = copied / "config.json"
     config = json.loads(path.read_text())
     del config["identity"]["sparse"]
     path.write_text(json.dumps(config))
     assert matching_run(copied.parent, config["identity"] | {"sparse": False}) == copied
     assert matching_run(copied.parent, config["identity"] | {"sparse": True}) is None
-    for name in LATER_SWITCHES:
-        assert get_parser().get_default(name) is False
+    for name, value in LATER_SWITCHES.items():
+        assert get_parser().get_default(name) is value
 
 
 def test_the_newest_of_equal_runs_goes_on(copied, tmp_path):

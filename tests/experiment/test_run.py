@@ -74,6 +74,14 @@ def test_a_run_leaves_one_folder_with_everything(finished, capsys):
     assert "INFO finished: test top-1" in log.splitlines()[-1]
 
 
+def test_tf32_is_what_the_flag_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    run(tmp_path, "--no-tf32")
+    assert not torch.backends.cudnn.allow_tf32
+    run(tmp_path)
+    assert torch.backends.cudnn.allow_tf32
+
+
 def test_checkpoints_are_plain(finished):
     (folder,) = finished[0].iterdir()
     for name in ("last.pt", "best.pt"):

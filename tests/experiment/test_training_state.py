@@ -81,9 +81,9 @@ def test_other_arguments_are_named_and_nothing_is_loaded():
     assert digest(state.state_dict()) == before
 
 
-def test_switches_that_a_saved_run_does_not_know_were_off():
+def test_switches_that_a_saved_run_does_not_know_were_at_their_defaults():
     state, older = new_state(), new_state()
-    state.arguments = {**older.arguments, "sparse": False}
+    state.arguments = {**older.arguments, "sparse": False, "tf32": True}
     state.load_state_dict(older.state_dict())
     state.arguments = {**older.arguments, "sparse": True}
     with pytest.raises(ValueError, match=r"sparse False \(asked for: True\)"):

@@ -27,6 +27,18 @@ def test_the_network_is_the_one_that_was_saved(tmp_path, flags):
     assert bool(trained.net.branches) is ("rate" not in flags)
 
 
+def test_a_gpu_rounds_as_in_the_training(tmp_path, monkeypatch):
+    path = make_checkpoint(tmp_path, "--no-tf32")
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    load_trained(path, CPU)
+    assert not torch.backends.cudnn.allow_tf32
+    arguments = load_checkpoint(path)["arguments"]
+    del arguments["tf32"]  # as saved by a program that had no such flag
+    save_checkpoint(load_checkpoint(path) | {"arguments": arguments}, path)
+    load_trained(path, CPU)
+    assert torch.backends.cudnn.allow_tf32
+
+
 def test_records_are_those_that_the_checkpoint_has_seen(tmp_path):
     path = make_checkpoint(tmp_path)
     assert load_trained(path, CPU).records == []
