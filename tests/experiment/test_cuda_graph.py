@@ -9,8 +9,6 @@ from functools import partial
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from experiment.cuda_graph import GraphedPass
 from experiment.engine import train_one_epoch
@@ -18,7 +16,7 @@ from experiment.gradient_pass import accumulate_gradients, gradient_pass
 from model import TEACHERS, build_model, functional, kernel
 from model.distillation import SelfDistillationLoss
 from tests.support.micro_training import ONE_PROCESS, micro_images, micro_recipe, micro_state
-from tests.support.recording import record_here
+from tests.support.recording import HostCopies, record_here
 from util.distributed import Group
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="records a CUDA graph")
@@ -95,21 +93,6 @@ def test_what_no_graph_holds_is_refused(method, changes, world_size):
     group, recipe = Group(0, world_size, torch.device("cpu")), micro_recipe(cuda_graph=True)
     with pytest.raises(AssertionError):
         gradient_pass(micro_state(method=method), loss_of(), replace(recipe, **changes), group)
-
-
-class HostCopies(TorchDispatchMode):
-    """Notes every operation that makes a tensor on a GPU from one on the host, or the reverse."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        devices = {t.device.type for t in tree_leaves((args, kwargs, out)) if torch.is_tensor(t)}
-        if "cpu" in devices:
-            self.found.append(str(function))
-        return out
 
 
 @pytest.mark.parametrize("method", ["esd", "bptt"])

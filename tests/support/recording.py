@@ -1,4 +1,4 @@
-"""What stands in for the recording of a CUDA graph where there is no GPU."""
+"""What can be known of the recording of a CUDA graph where there is no GPU."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from experiment.cuda_graph import WARM_UP, Replay
@@ -43,3 +44,18 @@ def record_here(net: nn.Module, log: list[str]) -> Callable[[Callable[[], Any]],
         return replay, kept
 
     return record
+
+
+class HostCopies(TorchDispatchMode):
+    """Notes every operation that makes a tensor on a GPU from one on the host, or the reverse."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        devices = {t.device.type for t in tree_leaves((args, kwargs, out)) if torch.is_tensor(t)}
+        if "cpu" in devices:
+            self.found.append(str(function))
+        return out

@@ -1,16 +1,22 @@
 """The parts find what is wrong; that all of them pass in little is in `test_gpu`."""
 
 import json
+import subprocess
+import sys
 import time
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmark.contestant import VARIANTS, Contestant
 from benchmark.part import bandwidth, kernels, network, steps, training
 from benchmark.part.finding import Line
 from benchmark.part.setting import SIZES, Setting
 from model import kernel
+from model.distillation import SelfDistillationLoss
+from tests.support.recording import HostCopies
+from tests.support.two_stage import TwoStageNet
 
 
 @pytest.fixture
@@ -80,6 +86,31 @@ def test_a_graph_takes_the_same_step(setting):
         nets.append(contestant.net.state_dict())
     for name, value in nets[0].items():
         assert torch.equal(value, nets[1][name]), name
+
+
+def test_a_two_stage_step_copies_nothing_between_host_and_gpu():
+    """No graph could hold it. Seen on fake tensors, which need no GPU."""
+    with FakeTensorMode():
+        with torch.device("cuda"):
+            net = TwoStageNet("resnet18", num_classes=5, T=3, width=4, branch_pool=None)
+            images, labels = torch.randn(4, 3, 16, 16), torch.randint(5, (4,))
+        with HostCopies() as copies:
+            heads = net.train_step_logits(images)
+            loss = SelfDistillationLoss(1.0, 0.3)(heads, labels).total
+        assert loss.device.type == "cuda" and copies.found == []
+
+
+def test_parts_are_forked_from_a_process_that_never_asks_for_a_gpu():
+    """One that has asked cannot hand the GPU on to those that it forks."""
+    program = (
+        "import torch\n"
+        "def asked(*_): raise AssertionError('asked for a GPU')\n"
+        "torch._C._cuda_init = torch._C._cuda_getDeviceCount = asked\n"
+        "from benchmark.part.apart import PRELOADED\n"
+        "for module in PRELOADED: __import__(module)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_launches_rotate_among_the_inputs(setting):
