@@ -70,6 +70,7 @@ def fit(
         if exit_code:
             stop.take_over(exit_code)
             recorder.save(state, group)
+            group.any(False)  # none leaves, whereupon torchrun ends the others, before it is saved
             raise Stopped(stop, state.place)
 
     while state.epoch < recipe.num_epoch:

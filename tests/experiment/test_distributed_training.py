@@ -1,7 +1,9 @@
 """Training and evaluation by several gloo processes against the same by one."""
 
+import logging
 import math
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,16 +15,20 @@ from torch.utils.data import TensorDataset
 
 from experiment import engine, evaluation
 from experiment.cifar.main import main as cifar_main
-from experiment.failure import NonFiniteError
+from experiment.engine import fit
+from experiment.failure import NonFiniteError, Stopped
 from experiment.gradient_pass import gradient_pass
 from experiment.recipe import Recipe
+from experiment.recorder import Recorder
 from experiment.training_state import TrainingState
 from model import RateModel, build_model
 from model.batch_norm import synchronise
 from model.distillation import SelfDistillationLoss
 from tests.support.interruption import main_until
+from tests.support.micro_training import micro_data, micro_recipe, micro_state
 from tests.support.processes import end_processes, run_processes, start_processes, wait_for
 from util.distributed import Group
+from util.signals import StopRequest
 
 ALONE = Group(0, 1, torch.device("cpu"))
 BATCH, CLASSES = 12, 7
@@ -271,6 +277,31 @@ def buffers_after_evaluation(group: Group) -> list[float]:
 def test_all_processes_evaluate_the_first_one_s_network():
     for means in run_processes(buffers_after_evaluation, 2):
         assert set(means) == {0.5}
+
+
+class SlowRecorder(Recorder):
+    """The first process takes a while to save, and says when it has."""
+
+    def save(self, state, group, **options):
+        super().save(state, group, **options)
+        if group.is_first:
+            time.sleep(1)
+            (self.folder / "saved").touch()
+
+
+def leave(group: Group, folder: str) -> bool:
+    """Whether all was saved when this process left because of a signal to the second one."""
+    stop = StopRequest()
+    stop.requested = "SIGTERM" if group.rank == 1 else None
+    recorder = SlowRecorder(Path(folder) if group.is_first else None, logging.getLogger("leave"))
+    with pytest.raises(Stopped):
+        fit(micro_state(), micro_data(), micro_recipe(), group=group, recorder=recorder, stop=stop)
+    return (Path(folder) / "saved").exists()
+
+
+def test_no_process_leaves_before_the_first_has_saved(tmp_path):
+    """torchrun would send the first one a second signal in the middle of it."""
+    assert run_processes(leave, 2, str(tmp_path)) == [True, True]
 
 
 def command(folder: Path, *more: str) -> list[str]:
