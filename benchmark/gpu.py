@@ -1,6 +1,6 @@
 """Check and time everything on one GPU, in parts that cannot spoil each other.
 
-    python benchmark/gpu.py                              under 5 minutes on one H100
+    python benchmark/gpu.py                              stops itself after 5 minutes
     python benchmark/gpu.py --only kernels steps         some parts
     python benchmark/gpu.py --device cpu --size small    the same in little, to see that it works
 

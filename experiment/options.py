@@ -74,7 +74,8 @@ def add_run_flags(group: Any, datasets: Sequence[str]) -> None:
     add("--dist_timeout", metavar="MINUTES", type=number(float, 0, 1e4, open_low=True), default=10,
         help="how long one of several processes waits for another before giving up")  # fmt: skip
     add("--num_workers", metavar="PROCESSES", type=number(int, 0, 1024),
-        help="processes that load data; 0: none beside the training one")  # fmt: skip
+        help="processes that load training images, and test images from files; 0: none beside the "
+        "training one")  # fmt: skip
     add("--checkpoint_every", type=number(int, 1), default=None, metavar="STEPS",
         help="save every so many steps too; default: only after each epoch")  # fmt: skip
     add("--keep_checkpoints", metavar="FILES", type=number(int, 1), default=2,

@@ -56,7 +56,7 @@ def make_parser(description: str, *, out: str, batch_size: int = 128) -> FlagPar
         type=number(int, 0, 1024),
         default=0,
         metavar="PROCESSES",
-        help="processes that load data; 0: none beside this one",
+        help="processes that load data from files; 0: none beside this one",
     )
     return parser
 
