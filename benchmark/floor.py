@@ -14,17 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.convolution import Convolution, convolution_backward
+
 
 class _Convolution(NamedTuple):
-    """train (T*B or B, Ci, H, W), rate (B, Ci, H, W), grad (B, C, H', W'), weight (C, Ci, k, k)."""
+    """train (T*B or B, Ci, H, W), rate (B, Ci, H, W), grad (B, C, H', W')."""
 
     train: Tensor
     rate: Tensor
     grad: Tensor
-    weight: Tensor
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    groups: int
+    operation: Convolution
     needs_input: bool
 
 
@@ -48,12 +47,14 @@ class ConvolutionFloor:
     ) -> _Convolution:
         batch = self.workload.batch
         steps = 1 if once else self.workload.T
+        weight = self._channels_last(conv.weight.detach())
+        step, operation = Convolution.of(conv)._replace(weight=weight, bias=None).unstrided()
+        channels, *sides = shape
+        shape = (channels, *(-(-side // step) for side in sides))
         train = self._channels_last(torch.rand(steps * batch, *shape) < 0.2)
         rate = self._channels_last(torch.rand(batch, *shape))
-        weight = self._channels_last(conv.weight.detach())
-        geometry = conv.stride, conv.padding, conv.groups
-        grad = torch.rand_like(F.conv2d(rate, weight, None, *geometry[:2], groups=conv.groups))
-        return _Convolution(train, rate, grad, weight, *geometry, needs_input=not is_stem)
+        grad = torch.rand_like(F.conv2d(rate, *operation))
+        return _Convolution(train, rate, grad, operation, needs_input=not is_stem)
 
     def _channels_last(self, maps: Tensor) -> Tensor:
         maps = maps.to(self.workload.device, self.dtype)
@@ -62,18 +63,17 @@ class ConvolutionFloor:
     @torch.no_grad()
     def step(self) -> None:
         for c in self.convolutions:
-            F.conv2d(c.train, c.weight, None, c.stride, c.padding, groups=c.groups)
+            F.conv2d(c.train, *c.operation)
         for c in reversed(self.convolutions):
-            torch.ops.aten.convolution_backward(
-                c.grad, c.rate, c.weight, None, c.stride, c.padding, (1, 1), False, [0, 0],
-                c.groups, [c.needs_input, True, False],
-            )  # fmt: skip
+            weight, _, *geometry = c.operation
+            needs = (c.needs_input, True, False)
+            convolution_backward(c.grad, c.rate, weight, geometry, needs)
 
     def multiply_adds(self) -> int:
         """Multiply-add operations of one step; half its floating-point operations."""
         total = 0
         for c in self.convolutions:
-            per_sample = c.grad[0].numel() * c.weight[0].numel()
+            per_sample = c.grad[0].numel() * c.operation.weight[0].numel()
             forward, batch = len(c.train), len(c.rate)
             total += per_sample * (forward + batch * (2 if c.needs_input else 1))
         return total
@@ -82,10 +82,11 @@ class ConvolutionFloor:
         """Bytes read and written if each map and weight moves once per convolution that uses it."""
         total = 0
         for c in self.convolutions:
+            weight = c.operation.weight.nbytes
             out = c.grad.nbytes // len(c.rate) * len(c.train)
-            forward = c.train.nbytes + c.weight.nbytes + out
-            weight_gradient = c.rate.nbytes + c.grad.nbytes + c.weight.nbytes
-            input_gradient = c.grad.nbytes + c.weight.nbytes + c.rate.nbytes
+            forward = c.train.nbytes + weight + out
+            weight_gradient = c.rate.nbytes + c.grad.nbytes + weight
+            input_gradient = c.grad.nbytes + weight + c.rate.nbytes
             total += forward + weight_gradient + (input_gradient if c.needs_input else 0)
         return total
 

@@ -15,7 +15,7 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.layer import subsample
+from model.convolution import Conv2d
 
 
 class DeepConv(nn.Module):
@@ -34,13 +34,13 @@ class DeepConv(nn.Module):
         self.depthwise2 = nn.Conv2d(c_in, c_in, 3, 1, 1, groups=c_in, bias=False)
         self.pointwise2 = nn.Conv2d(c_in, c_out, 1, bias=False)
         self.norm2 = nn.BatchNorm2d(c_out)
-        self.shortcut = nn.Conv2d(c_in, c_out, 1, bias=False)  # reads every second pixel
+        self.shortcut = Conv2d(c_in, c_out, 1, 2, bias=False)
         self.shortcut_norm = nn.BatchNorm2d(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.norm1(self.pointwise1(self.depthwise1(x))))
         out = F.relu(self.norm2(self.pointwise2(self.depthwise2(out))))
-        return F.relu(self.shortcut_norm(self.shortcut(subsample(x, 2))) + out)
+        return F.relu(self.shortcut_norm(self.shortcut(x)) + out)
 
 
 class StdConvBlock(nn.Module):

@@ -1,4 +1,4 @@
-"""Convolutions outside the graph: forward, dense or by the spikes alone, and backward."""
+"""Convolutions: as a module, and outside the graph, forward (dense or by spikes) and backward."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from model import spike_convolution
 
@@ -20,6 +20,36 @@ class Convolution(NamedTuple):
     padding: tuple[int, int]
     dilation: tuple[int, int]
     groups: int
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d) -> Convolution:
+        """That of a module, which pads with zeros."""
+        return cls(conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+    def unstrided(self) -> tuple[int, Convolution]:
+        """(step, convolution): on every step-th pixel (`subsample`) it does what self does on all.
+
+        (1, self) but for strided 1x1 convolutions on a CPU: oneDNN's gradient of their weights
+        writes out of bounds for fewer than 16 channels (torch 2.11, channels_last, two threads).
+        Elsewhere taking the pixels first would be no more than a copy.
+        """
+        step, is_pointwise = self.stride[0], self.weight.shape[-2:] == (1, 1)
+        if not is_pointwise or self.weight.device.type != "cpu":
+            return 1, self
+        return step, self._replace(stride=(1, 1))
+
+
+class Conv2d(nn.Conv2d):
+    """torch's, computed as `Convolution.unstrided` says."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        step, convolution = Convolution.of(self).unstrided()
+        return F.conv2d(subsample(x, step), *convolution)
+
+
+def subsample(maps: Tensor, step: int) -> Tensor:
+    """Every step-th pixel of maps (N, C, H, W): what a 1x1 convolution with that stride reads."""
+    return maps if step == 1 else maps[:, :, ::step, ::step]
 
 
 def convolve(maps: Tensor, convolution: Convolution, *, are_spikes: bool = False) -> Tensor:

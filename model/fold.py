@@ -99,9 +99,8 @@ def fold_convolution(layer: ConvNorm) -> nn.Conv2d:
     """Convolution and batch norm (running statistics) as one convolution, computed in float64."""
     conv, norm = layer.conv, layer.norm
     folded = nn.Conv2d(
-        conv.in_channels, conv.out_channels, conv.kernel_size,
-        tuple(stride * layer.subsampling for stride in conv.stride),
-        conv.padding, conv.dilation, conv.groups,
+        conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
+        conv.dilation, conv.groups,
         device=conv.weight.device, dtype=conv.weight.dtype,
     )  # fmt: skip
     scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)

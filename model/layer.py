@@ -9,6 +9,7 @@ is online training (`online`). Below, shapes of the last two have B in place of 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from model import kernel, online, rate_gradient, rate_pair
 from model.batch_norm import average_of, normalise, statistics_in_training
-from model.convolution import Convolution
+from model.convolution import Conv2d, Convolution, subsample
 from model.functional import Neuron
 from model.online import OnlineStep, map_step
 from model.rate_gradient import Normalisation
@@ -70,14 +71,8 @@ class ConvNorm(nn.Module):
     ):
         super().__init__()
         self.steps = steps
-        self.subsampling = stride if kernel_size == 1 else 1
-        self.conv = nn.Conv2d(
-            in_channels,
-            out_channels,
-            kernel_size,
-            stride // self.subsampling,
-            kernel_size // 2,
-            bias=bias,
+        self.conv = Conv2d(
+            in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=bias
         )
         self.norm = nn.BatchNorm2d(out_channels)
 
@@ -92,12 +87,12 @@ class ConvNorm(nn.Module):
         neuron: Neuron | None,
         postpone: bool = False,
     ) -> Activation:
-        x = subsample(x, self.subsampling)
         if isinstance(x, RatePair):
+            x, convolution = _unstrided(x, self.conv)
             return rate_gradient.conv_norm(
                 x,
                 residual,
-                self._convolution(),
+                convolution,
                 self._normalisation,
                 neuron,
                 self.steps,
@@ -117,16 +112,10 @@ class ConvNorm(nn.Module):
     def _forward_online(
         self, x: OnlineStep, residual: OnlineStep | None, neuron: Neuron | None
     ) -> OnlineStep:
-        x = map_step(self.norm, online.convolve(x, self._convolution()))
+        x = map_step(self.norm, online.convolve(*_unstrided(x, self.conv)))
         if residual is not None:
             x = online.add(x, residual)
         return x if neuron is None else online.fire(x, self, neuron)
-
-    def _convolution(self) -> Convolution:
-        conv = self.conv
-        return Convolution(
-            conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups
-        )
 
     def _normalisation(self, current: Tensor, repeats: int) -> Normalisation:
         """Statistics of current (N, C, H, W) in training, the running ones otherwise.
@@ -144,15 +133,12 @@ class ConvNorm(nn.Module):
         )
 
 
-def subsample(x: Activation, stride: int) -> Activation:
-    """Every stride-th pixel of maps (T*B, C, H, W): all that a strided 1x1 convolution reads.
-
-    Used before unstrided 1x1 convolutions, because oneDNN's weight gradient of strided ones
-    writes out of bounds for fewer than 16 channels (torch 2.11, channels_last, two threads).
-    """
-    if stride == 1:
-        return x
-    return _map(lambda maps: maps[:, :, ::stride, ::stride], x, keeps_counts=True)
+def _unstrided(x: Activation, conv: nn.Conv2d) -> tuple[Activation, Convolution]:
+    """What to convolve with what for the result of conv; see `Convolution.unstrided`."""
+    step, convolution = Convolution.of(conv).unstrided()
+    if step > 1:
+        x = _map(partial(subsample, step=step), x, keeps_counts=True)
+    return x, convolution
 
 
 def _map(

@@ -167,8 +167,6 @@ class _DetachedResNet:
     def normed(self, module, x):
         value, trace = x
         stride, padding = module.conv.stride, module.conv.padding
-        if module.conv.kernel_size == (1, 1):
-            stride = (2, 2)  # the only 1x1 convolutions are those of stride 2
 
         def convolve(maps, weight):
             return F.conv2d(maps, weight, None, stride, padding)
