@@ -45,14 +45,14 @@ class ConvolutionFloor:
     def _prepare(
         self, conv: nn.Conv2d, shape: tuple[int, int, int], *, is_stem: bool, once: bool
     ) -> _Convolution:
-        batch = self.workload.batch
+        batch, device = self.workload.batch, self.workload.device
         steps = 1 if once else self.workload.T
         weight = self._channels_last(conv.weight.detach())
         step, operation = Convolution.of(conv)._replace(weight=weight, bias=None).unstrided()
         channels, *sides = shape
         shape = (channels, *(-(-side // step) for side in sides))
-        train = self._channels_last(torch.rand(steps * batch, *shape) < 0.2)
-        rate = self._channels_last(torch.rand(batch, *shape))
+        train = self._channels_last(torch.rand(steps * batch, *shape, device=device) < 0.2)
+        rate = self._channels_last(torch.rand(batch, *shape, device=device))
         grad = torch.rand_like(F.conv2d(rate, *operation))
         return _Convolution(train, rate, grad, operation, needs_input=not is_stem)
 

@@ -1,6 +1,7 @@
-"""The floor under a step: which operations it counts and runs."""
+"""The floor under a step: which operations it counts and runs, and where it draws its numbers."""
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.contestant import Workload
@@ -33,6 +34,30 @@ def test_branches_add_their_convolutions_on_rates_to_the_floor():
     classifiers = len(branches) * 2 * 2 * 32 * 2
     added = 2 * (floor.multiply_adds() - bare.multiply_adds())
     assert added == 3 * (counter.get_total_flops() - classifiers)
+    floor.step()
+
+
+class RandomNumbers(TorchDispatchMode):
+    """Notes where random numbers are drawn."""
+
+    def __init__(self):
+        super().__init__()
+        self.devices = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        if torch.Tag.nondeterministic_seeded in function.tags and torch.is_tensor(out):
+            self.devices.add(out.device.type)
+        return out
+
+
+def test_floor_draws_its_numbers_where_it_runs():
+    """Seen on the meta device, which stands for a GPU: hundreds of millions at full size."""
+    net = build_model("resnet18", num_classes=2, T=3, width=4, branch_pool=None)
+    workload = Workload("resnet18", 3, 2, True, size=16, width=4, device="meta")
+    with RandomNumbers() as drawn:
+        floor = ConvolutionFloor(net, workload)
+    assert drawn.devices == {"meta"}
     floor.step()
 
 
