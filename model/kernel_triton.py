@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from model.functional import SURROGATE_SLOPE, Fired, Neuron, accumulation_dtype, spike_dtype
-from model.kernel_triton_backward import norm_lif_backward, triton_dtype
+from model.kernel_triton_backward import norm_lif_backward, on_its_gpu, triton_dtype
 from model.map_rows import MapRows
 
 __all__ = ["lif_spikes", "norm_lif_backward", "norm_lif_rate", "norm_rate"]
@@ -170,6 +170,7 @@ class _Maps:
         return self.layout.unflatten(rows)
 
 
+@on_its_gpu
 def norm_lif_rate(
     current: Tensor, scale: Tensor | None, shift: Tensor | None, residual: Tensor | None,
     steps: int, neuron: Neuron, overwrite: bool = False,
@@ -190,6 +191,7 @@ def norm_lif_rate(
     return Fired(*(maps.restore(m) for m in (spikes, rate, eligibility, mean)))
 
 
+@on_its_gpu
 def norm_rate(
     current: Tensor, scale: Tensor, shift: Tensor, residual: Tensor | None,
     overwrite: bool = False,
@@ -205,6 +207,7 @@ def norm_rate(
     return maps.restore(out), maps.restore(maps.x[0].to(maps.dtype) if constant else mean)
 
 
+@on_its_gpu
 def lif_spikes(x: Tensor, steps: int, neuron: Neuron) -> Tensor:
     """`functional.lif_spikes`."""
     maps = _Maps(x, None, None, None, None, None)

@@ -9,6 +9,9 @@ maps). The kernels' arguments are pointers; M = B*H*W.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+
 import torch
 import triton
 import triton.language as tl
@@ -99,6 +102,21 @@ def triton_dtype(dtype: torch.dtype) -> tl.dtype:
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
+def on_its_gpu(function: Callable) -> Callable:
+    """function, during which the GPU of its first argument is the current one: Triton's choice.
+
+    Nothing changes for tensors that are not on a GPU.
+    """
+
+    @wraps(function)
+    def guarded(*arguments, **options):
+        with torch.cuda.device_of(next(iter((*arguments, *options.values())))):
+            return function(*arguments, **options)
+
+    return guarded
+
+
+@on_its_gpu
 def norm_lif_backward(
     grad: Tensor, eligibility: Tensor | None, y: Tensor, gamma: Tensor, mean: Tensor,
     inverse_std: Tensor, from_batch: bool, wants_sum: bool,

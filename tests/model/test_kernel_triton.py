@@ -7,12 +7,14 @@ process of their own. Neither needs a GPU.
 import os
 import re
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from unittest.mock import patch
 
 import pytest
 import torch
 
+from model.functional import Neuron
 from tests.support.kernel_case import Case, cases
 from tests.support.triton_case import compile_for_gpu, run_backward_case, run_forward_case
 
@@ -48,6 +50,47 @@ def test_backward(channels_last, from_batch, fires, interpreter):
 @pytest.mark.parametrize("kernel", ["fire", "spikes", "norm", "sum", "apply"])
 def test_compiles_for_an_h100_without_one(kernel, dtype):
     assert ".target sm_90" in compile_for_gpu(kernel, dtype)["ptx"]
+
+
+class Launch:
+    """Stands in for a kernel: notes whose GPU is the current one when it is launched."""
+
+    def __init__(self, current, log):
+        self.current, self.log = current, log
+
+    def __getitem__(self, grid):
+        return lambda *arguments, **options: self.log.append(self.current[-1])
+
+
+def test_kernels_are_launched_on_the_gpu_of_their_tensors(monkeypatch):
+    """Triton launches on the current one."""
+    from model import kernel_triton, kernel_triton_backward
+
+    current, log = [None], []
+
+    @contextmanager
+    def device_of(tensor):
+        current.append(tensor)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
+    for module in (kernel_triton, kernel_triton_backward):
+        for name in [name for name in vars(module) if name.endswith("_kernel")]:
+            monkeypatch.setattr(module, name, Launch(current, log))
+    x, grad, values = torch.randn(3, 2, 5, 4, 4), torch.randn(2, 5, 4, 4), torch.randn(5)
+    affine, neuron = (values, values), Neuron()
+    for run, arguments, launches in (
+        (kernel_triton.norm_lif_rate, (x, *affine, None, 3, neuron), 1),
+        (kernel_triton.norm_rate, (x, *affine, None), 1),
+        (kernel_triton.lif_spikes, (x, 3, neuron), 1),
+        (kernel_triton.norm_lif_backward,
+         (grad, None, x[0], values, values, values, True, True), 2),
+    ):  # fmt: skip
+        log.clear()
+        run(*arguments)
+        assert len(log) == launches
+        assert all(tensor is arguments[0] for tensor in log)
 
 
 @pytest.mark.parametrize("kernel", ["fire", "spikes", "norm"])
