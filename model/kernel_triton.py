@@ -24,10 +24,17 @@ SLOPE = tl.constexpr(SURROGATE_SLOPE)
 
 
 @triton.jit
-def _normalised(x, scale, shift, channel, mask):
+def _affine(scale, shift, channel, mask, dtype: tl.constexpr):
+    """The scales and shifts of a block's channels."""
+    scales = tl.load(scale + channel, mask=mask).to(dtype)
+    return scales, tl.load(shift + channel, mask=mask).to(dtype)
+
+
+@triton.jit
+def _normalised(x, scale, shift):
     """scale * x + shift, or x where there is no normalisation."""
     if scale is not None:
-        x = x * tl.load(scale + channel, mask=mask) + tl.load(shift + channel, mask=mask)
+        x = x * scale + shift
     return x
 
 
@@ -40,15 +47,15 @@ def _at(maps, t, N):
 @triton.jit
 def _input(
     current, scale, shift, residual, residual_scale, residual_shift,
-    t, offset, channel, mask, N,
+    t, offset, mask, N,
     current_steps: tl.constexpr, residual_steps: tl.constexpr, dtype: tl.constexpr,
 ):  # fmt: skip
     """(current_t, normalised current_t + residual_t) of a block; sources with one step repeat."""
     raw = tl.load(_at(current, t % current_steps, N) + offset, mask=mask, other=0.0).to(dtype)
-    x = _normalised(raw, scale, shift, channel, mask)
+    x = _normalised(raw, scale, shift)
     if residual is not None:
         r = tl.load(_at(residual, t % residual_steps, N) + offset, mask=mask, other=0.0).to(dtype)
-        x += _normalised(r, residual_scale, residual_shift, channel, mask)
+        x += _normalised(r, residual_scale, residual_shift)
     return raw, x
 
 
@@ -72,15 +79,21 @@ def _fire_kernel(
     offset = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     mask = offset < N
     channel = (offset // inner) % channels
+    if scale is not None:
+        scale, shift = _affine(scale, shift, channel, mask, dtype)
+    if residual_scale is not None:
+        residual_scale, residual_shift = _affine(
+            residual_scale, residual_shift, channel, mask, dtype
+        )
     v = tl.zeros((block,), dtype)
     f = tl.full((block,), 1.0, dtype)
     count = tl.zeros((block,), dtype)
     total = tl.zeros((block,), dtype)
     mean_sum = tl.zeros((block,), dtype)
-    for t in tl.static_range(T):
+    for t in tl.range(T):  # never with num_stages: spikes may replace the current
         raw, x = _input(
             current, scale, shift, residual, residual_scale, residual_shift,
-            t, offset, channel, mask, N, current_steps, residual_steps, dtype,
+            t, offset, mask, N, current_steps, residual_steps, dtype,
         )  # fmt: skip
         v = v * decay + x
         spike = v >= threshold
@@ -118,11 +131,17 @@ def _norm_kernel(
     offset = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     mask = offset < N
     channel = (offset // inner) % channels
+    if scale is not None:
+        scale, shift = _affine(scale, shift, channel, mask, dtype)
+    if residual_scale is not None:
+        residual_scale, residual_shift = _affine(
+            residual_scale, residual_shift, channel, mask, dtype
+        )
     mean_sum = tl.zeros((block,), dtype)
-    for t in tl.static_range(T):
+    for t in tl.range(T):  # never with num_stages: spikes may replace the current
         raw, x = _input(
             current, scale, shift, residual, residual_scale, residual_shift,
-            t, offset, channel, mask, N, current_steps, residual_steps, dtype,
+            t, offset, mask, N, current_steps, residual_steps, dtype,
         )  # fmt: skip
         mean_sum += raw
         tl.store(_at(out, t, N) + offset, x.to(out.dtype.element_ty), mask=mask)

@@ -7,6 +7,7 @@ they are interpreted.
 from __future__ import annotations
 
 from tests.support.kernel_case import (
+    RESETS,
     Case,
     backward_problems,
     forward_problems,
@@ -46,8 +47,14 @@ def run_backward_case(case: Case, from_batch: bool, fires: bool) -> list:
     return problems
 
 
-def compile_for_gpu(kernel: str, dtype: str) -> dict[str, str]:
-    """A kernel for an H100 ("ttir", "ptx", ...), with maps in `dtype` ("fp32" or "bf16")."""
+def compile_for_gpu(
+    kernel: str, dtype: str, *, T: int = 4, reset: str = "soft detached", in_training: bool = False
+) -> dict[str, str]:
+    """A kernel for an H100 ("ttir", "ptx", ...), with maps in `dtype` ("fp32", "fp64" or "bf16").
+
+    in_training: specialised as for 64 channels in channels_last layout, with sizes and addresses
+    that 16 divides.
+    """
     import triton
     import triton.language as tl
     from triton.backends.compiler import GPUTarget
@@ -63,24 +70,29 @@ def compile_for_gpu(kernel: str, dtype: str) -> dict[str, str]:
         "apply": kernel_triton_backward._apply_kernel,
     }[kernel]
     constants = {
-        "T": 4, "current_steps": 4, "residual_steps": 4, "decay": 0.2, "threshold": 1.0,
-        "v_reset": None, "detach_reset": True, "dtype": tl.float32, "block": kernel_triton.BLOCK,
+        "T": T, "current_steps": T, "residual_steps": T,
+        **RESETS[reset]._asdict(),
+        "dtype": tl.float64 if dtype == "fp64" else tl.float32, "block": kernel_triton.BLOCK,
         "channels_inside": True, "from_batch": True, "tile_rows": kernel_triton_backward.TILE_ROWS,
         "tile_channels": kernel_triton_backward.TILE_CHANNELS,
         "rows_per_program": kernel_triton_backward.ROWS_PER_PROGRAM,
     }  # fmt: skip
     if kernel == "spikes":
         constants |= {"rate": None, "eligibility": None, "mean": None, "scale": None, "shift": None}
+    if in_training:
+        constants["inner"] = 1
     integers = ("N", "inner", "channels", "M", "pixels")
     maps = ("current", "residual", "spikes", "out", "y")
-    signature, positions = {}, {}
+    signature, positions, hints = {}, {}, {}
     for position, name in enumerate(function.arg_names):
         if name in constants:
             signature[name] = "constexpr"
             positions[(position,)] = constants[name]
-        elif name in integers:
-            signature[name] = "i32"
-        else:
-            signature[name] = "*" + (dtype if name in maps else "fp32")
-    source = ASTSource(fn=function, signature=signature, constexprs=positions)
+            continue
+        is_integer = name in integers
+        in_dtype = name in maps or dtype == "fp64"
+        signature[name] = "i32" if is_integer else "*" + (dtype if in_dtype else "fp32")
+        if in_training:
+            hints[(position,)] = [["tt.divisibility", 16]]
+    source = ASTSource(fn=function, signature=signature, constexprs=positions, attrs=hints)
     return triton.compile(source, target=GPUTarget(*H100)).asm
