@@ -58,7 +58,7 @@ def get_parser() -> Parser:
         help="runs at the same time (default: %(default)s)")  # fmt: skip
     add("--threads", type=whole_number, default=1, metavar="N",
         help="CPU threads of each run (default: %(default)s)")  # fmt: skip
-    add("--minutes", type=number(float, 0, open_low=True), default=None, metavar="M",
+    add("--minutes", type=number(float, 0, 1e4, open_low=True), default=None, metavar="M",
         help="end after so many, with the results of whole seeds (default: no limit)")  # fmt: skip
     return parser
 
@@ -79,7 +79,9 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     heading = _heading(plan, args, sys.argv[1:] if argv is None else argv)
     jobs, problems = jobs_of(plan, args.output / "runs"), {}
     limit = TimeLimit(args.minutes, [job.seed for job in jobs if job.run_folder() is None])
-    with ThreadPoolExecutor(args.jobs) as pool, ended_by_interrupt(pool):
+    # Under a limit no further seed begins before a run has ended, and says how long one takes.
+    workers = args.jobs if args.minutes is None else min(args.jobs, len(plan.rows))
+    with ThreadPoolExecutor(workers) as pool, ended_by_interrupt(pool):
         futures = {
             pool.submit(perform, job, threads=args.threads, limit=limit): job for job in jobs
         }

@@ -85,9 +85,10 @@ def get_parser() -> Parser:
     add(
         "--device",
         type=device,
+        choices=("cuda", "cpu"),
         default="cuda",
-        help="cuda or cuda:N; cpu: graphs are replayed by "
-        "a stand-in, and times mean nothing (default: %(default)s)",
+        help="cuda: the first that CUDA_VISIBLE_DEVICES leaves; cpu: graphs are replayed by a "
+        "stand-in, and times mean nothing (default: %(default)s)",
     )
     add(
         "--size",
@@ -130,7 +131,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         else:
             found = {"outcome": f"left out: the {args.minutes:g} minutes are over", "findings": []}
         found = {"part": name, **found}
-        record["machine"] = record["machine"] or found.pop("machine", {})
+        measured_on = found.pop("machine", {})
+        record["machine"] = record["machine"] or measured_on
         record["parts"].append(found)
         print("\n" + section(found), flush=True)
         write_json(args.output / "gpu.json", record)

@@ -22,6 +22,7 @@ from util.record import write_json
 
 EVALUATE = Path(__file__).resolve().parents[2] / "experiment" / "trained" / "evaluate.py"
 OUTPUT = "output.txt"
+PATIENCE = 60  # seconds in which a run that is asked to stop has to save itself
 
 
 class Job(NamedTuple):
@@ -84,10 +85,20 @@ def _reported_folder(output: Path) -> str:
     return Path(folders[-1]).name
 
 
+def _stopped(program: subprocess.Popen) -> str:
+    """Ask a program to stop, and after PATIENCE end it; its errors."""
+    program.terminate()
+    try:
+        return program.communicate(timeout=PATIENCE)[1]
+    except subprocess.TimeoutExpired:
+        program.kill()
+        return program.communicate()[1]
+
+
 def _call(command: list, folder: Path, threads: int, limit: TimeLimit) -> str | None:
     """Run a Python program to its end; if it failed, how it ended and its last line of errors.
 
-    Raises: OutOfTime if it had to be asked to stop, as by a SIGTERM, and did.
+    Raises: OutOfTime if it had to be stopped.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     stopped = False
@@ -100,8 +111,7 @@ def _call(command: list, folder: Path, threads: int, limit: TimeLimit) -> str | 
             _, errors = program.communicate(timeout=limit.seconds_left())
         except subprocess.TimeoutExpired:
             stopped = True
-            program.terminate()
-            _, errors = program.communicate()
+            errors = _stopped(program)
         output.write(errors)
     code = program.returncode
     if code == 0:

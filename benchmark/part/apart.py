@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 from benchmark.part.finding import Finding, keep
 from benchmark.part.setting import Setting
@@ -24,25 +28,44 @@ def perform(
 ) -> dict[str, Any]:
     """What a part finds until it ends, fails or reaches its deadline.
 
-    Its findings are kept in `path`.json, what it prints in `path`.txt.
-    Returns: the record of `keep`, with how the part ended as "outcome" in place of "finished".
+    What it prints is in `path`.txt, unless it finishes.
+    Returns: the record of `keep`, with how the part ended as "outcome" in place of "finished", and
+    its "seconds".
     """
     result, log = path.with_suffix(".json"), path.with_suffix(".txt")
     for old in (result, log):
         old.unlink(missing_ok=True)
+    begun = time.monotonic()
     process = begin(run_part, find, setting, result, log)
+    usual = signal.signal(signal.SIGTERM, leave)
     try:
         process.join(max(setting.seconds_left(), 0))
     finally:
         in_time = not process.is_alive()
         end(process)
+        signal.signal(signal.SIGTERM, usual)
     found = json.loads(result.read_bytes()) if result.exists() else {"findings": []}
+    result.unlink(missing_ok=True)
     if found.pop("finished", False):
-        return found | {"outcome": "finished"}
-    if not in_time:
-        return found | {"outcome": "stopped: its time was over"}
-    words = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-    return found | {"outcome": ": ".join([f"failed with exit code {process.exitcode}", *words])}
+        log.unlink()
+        outcome = "finished"
+    elif in_time:
+        outcome = f"failed with exit code {process.exitcode}{last_error(log)}"
+    else:
+        outcome = "stopped: its time was over"
+    return found | {"outcome": outcome, "seconds": round(time.monotonic() - begun, 1)}
+
+
+def last_error(log: Path) -> str:
+    """The last line of a log that names an error; some errors explain themselves behind it."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    errors = [line for line in lines if re.match(r"[\w.]+: ", line)]
+    return "".join(f": {line}" for line in errors[-1:])
+
+
+def leave(number: int, frame: FrameType | None) -> NoReturn:
+    """Asked to stop: the part must not live on."""
+    sys.exit(128 + number)
 
 
 def begin(work: Callable[..., None], *arguments: Any) -> BaseProcess:

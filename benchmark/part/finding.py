@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -26,19 +26,27 @@ Finding = Row | Line
 
 def keep(findings: Iterable[Finding], path: Path, *, device: str) -> None:
     """Write a part's findings to `path` as JSON, anew after each; and at the end the machine."""
-    begun = time.monotonic()
-    record: dict[str, Any] = {"finished": False, "seconds": 0.0, "findings": []}
-
-    def write() -> None:
-        record["seconds"] = round(time.monotonic() - begun, 1)
-        write_json(path, record)
-
-    write()
+    record: dict[str, Any] = {"finished": False, "findings": []}
+    write_json(path, record)
     for finding in findings:
-        record["findings"].append(finding._asdict() if isinstance(finding, Line) else finding)
-        write()
-    record |= {"finished": True, "machine": machine(device)}
-    write()
+        record["findings"].append(plain(finding))
+        write_json(path, record)
+    write_json(path, record | {"finished": True, "machine": machine(device)})
+
+
+def plain(finding: Finding) -> dict[str, Any]:
+    """A finding as JSON types, which have no NaN and no infinity: these become text."""
+    if isinstance(finding, Line):
+        return finding._asdict()
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in finding.items()
+    }
+
+
+def reason(error: Exception) -> str:
+    """An error in one line."""
+    return " ".join([f"{type(error).__name__}:", *str(error).strip().splitlines()[:1]])
 
 
 def markdown(findings: Sequence[dict[str, Any]]) -> str:

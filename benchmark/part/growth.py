@@ -5,12 +5,13 @@ Also writes cost.md, cost.json and cost.png, as `benchmark/cost.py` does.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from benchmark.cost import costs_of
 from benchmark.cost_report import QUANTITIES, Cost, cost_files
 from benchmark.measure import machine
-from benchmark.part.finding import Finding, Line
+from benchmark.part.finding import Finding, Line, reason
 from benchmark.part.setting import Setting, as_the_mains_do
 from util.atomic_file import write_atomically
 
@@ -26,21 +27,29 @@ def find(setting: Setting) -> Iterator[Finding]:
     for T in setting.size.growth:
         for method in METHODS:
             if setting.seconds_left() < reserve:
-                yield Line(f"left out, for lack of time: {method} at T = {T}", ok=False)
+                yield Line(f"left out, for lack of time: {method} at T = {T}")
                 continue
             try:
-                rows += costs_of(method, [setting.workload(T)], 1, setting.size.rounds // 4 + 1, 2)
-            except RuntimeError as error:  # of memory too
-                yield Line(f"{method} at T = {T}: {str(error).splitlines()[0]}", ok=False)
+                rows += costs_of(method, [setting.workload(T)], 1, setting.size.rounds // 5 + 1, 1)
+            except Exception as error:  # of memory, say: others may still run
+                yield Line(f"{method} at T = {T}: {reason(error)}", ok=False)
                 continue
             quantities = {text: getattr(rows[-1], name) for name, text in QUANTITIES.items()}
             yield {"T": T, "method": method, **quantities}
-    if len(rows) == len(setting.size.growth) * len(METHODS):
-        write_files(setting, sorted(rows, key=lambda row: METHODS.index(row.method)))
+    write_files(setting, rows)
 
 
 def write_files(setting: Setting, rows: list[Cost]) -> None:
-    """The tables and the picture of all methods at all T."""
+    """The tables and the picture, of those T at which every method was measured."""
+    counts = Counter(row.T for row in rows)
+    rows = [
+        row
+        for method in METHODS
+        for row in rows
+        if row.method == method and counts[row.T] == len(METHODS)
+    ]
+    if not rows:
+        return
     conditions = {**machine(setting.device), "arch": setting.size.arch}
     files = cost_files(rows, conditions, "python benchmark/gpu.py --only growth")
     for name, content in files.items():

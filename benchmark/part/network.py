@@ -49,9 +49,8 @@ def find(setting: Setting) -> Iterator[Finding]:
 
 def comparison(name: str, net: nn.Module, expected: dict[str, Tensor]) -> Line:
     """The largest relative difference of a parameter's gradient from the one expected."""
-    error = max(
-        float((p.grad - expected[n]).norm() / expected[n].norm()) for n, p in net.named_parameters()
-    )
+    errors = [(p.grad - expected[n]).norm() / expected[n].norm() for n, p in net.named_parameters()]
+    error = float(torch.stack(errors).max())  # NaN if any is
     return Line(
         f"{name}, in float64: gradients within {error:.1e} of the two-stage step's "
         f"(bound {BOUND:g})",

@@ -60,7 +60,7 @@ class Setting:
 
     @property
     def on_gpu(self) -> bool:
-        return self.device.startswith("cuda")
+        return self.device == "cuda"
 
     def seconds_left(self) -> float:
         return self.deadline - time.monotonic()

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -9,7 +11,10 @@ import torch
 
 from benchmark import gpu
 from benchmark.gpu import Part
+from benchmark.part.apart import ROOT, perform
+from benchmark.part.setting import SIZES
 from tests.support import part_case
+from tests.support.processes import wait_for
 
 
 def parts_of(monkeypatch, **finds):
@@ -34,25 +39,47 @@ def test_every_part_passes_in_little(tmp_path, capsys):
     assert {"cost.md", "cost.json", "cost.png"} <= set(os.listdir(tmp_path))
 
 
-def test_a_part_that_fails_or_never_ends_costs_the_others_nothing(tmp_path, monkeypatch, capsys):
-    parts_of(monkeypatch, raising=part_case.raising, endless=part_case.endless, well=part_case.well)
-    monkeypatch.setitem(gpu.PARTS, "endless", Part("Endless", part_case.endless, 8))
+def test_a_part_that_fails_costs_the_others_nothing(tmp_path, monkeypatch, capsys):
+    parts_of(monkeypatch, raising=part_case.raising, well=part_case.well)
     with pytest.raises(SystemExit) as stop:
         gpu.main(small(tmp_path))
     assert stop.value.code == 1
-    raising, endless, well = json.loads((tmp_path / "gpu.json").read_text())["parts"]
+    raising, well = json.loads((tmp_path / "gpu.json").read_text())["parts"]
     assert raising["outcome"] == (
         "failed with exit code 1: RuntimeError: CUDA error: an illegal memory access was "
         "encountered"
     )
     assert raising["findings"] == [{"text": "so far so good", "ok": True}]
-    assert endless["outcome"] == "stopped: its time was over"
     assert well["findings"][0] == {"size": 4, "device": "cpu"}
     printed = capsys.readouterr().out
-    assert "not as it should be: raising, endless" in printed
+    assert "not as it should be: raising\n" in printed
     assert printed.count("so far so good") == 1 and "| 4 | cpu |" in printed
-    (child,) = endless["findings"]
-    assert not is_alive(child["child"]), "what a part has started ends with it"
+    names = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert names == {"gpu.json", "gpu.md", "part", "part/raising.txt"}
+
+
+def test_a_part_that_never_ends_is_ended_with_all_that_it_has_started(tmp_path):
+    setting = part_case.Impatient("cpu", SIZES["small"], tmp_path, 0.0)
+    found = perform(part_case.endless, setting, tmp_path / "endless")
+    assert found["outcome"] == "stopped: its time was over"
+    (child,) = found["findings"]
+    assert not is_alive(child["child"])
+
+
+def test_a_part_ends_with_the_command(tmp_path):
+    """Asked to stop, as by `timeout`."""
+    program = (
+        "from benchmark import gpu; from tests.support.part_case import endless\n"
+        "gpu.PARTS = {'endless': gpu.Part('Endless', endless, 600)}\n"
+        f"gpu.main({small(tmp_path)!r})"
+    )
+    command = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    path = tmp_path / "part" / "endless.json"
+    wait_for(lambda: '"child"' in part_case.read(path), 120)
+    (found,) = json.loads(path.read_text())["findings"]
+    command.terminate()
+    assert command.wait() == 143
+    assert not is_alive(found["child"])
 
 
 def is_alive(process: int) -> bool:

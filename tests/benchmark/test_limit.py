@@ -131,6 +131,16 @@ def test_what_runs_at_the_limit_is_asked_to_stop_and_saves_itself(
     assert (tmp_path / "saved").exists()
 
 
+def test_a_run_that_does_not_stop_is_ended(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(job, "PATIENCE", 0.1)
+    deaf = SAVES_ITSELF.replace("signal.signal(signal.SIGTERM, stop)",
+                                "signal.signal(signal.SIGTERM, signal.SIG_IGN)")  # fmt: skip
+    with pytest.raises(OutOfTime, match="stopped at the limit"):
+        job._call(["-c", deaf], tmp_path, 1, LeftUntil(tmp_path / "ready"))
+    assert not (tmp_path / "saved").exists()
+
+
 # --- the command -------------------------------------------------------------------------------
 
 

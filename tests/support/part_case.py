@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from benchmark.part.finding import Finding, Line
 from benchmark.part.setting import Setting
@@ -18,7 +19,24 @@ def well(setting: Setting) -> Iterator[Finding]:
 
 def raising(setting: Setting) -> Iterator[Finding]:
     yield Line("so far so good")
-    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    raise RuntimeError(
+        "CUDA error: an illegal memory access was encountered\n"
+        "For debugging consider passing CUDA_LAUNCH_BLOCKING=1\n"
+        "Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n"
+    )
+
+
+class Impatient(Setting):
+    """There is time until the part has found something."""
+
+    def seconds_left(self) -> float:
+        while '"child"' not in read(self.folder / "endless.json"):
+            time.sleep(0.01)
+        return 0.0
+
+
+def read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
 
 
 def endless(setting: Setting) -> Iterator[Finding]:

@@ -50,6 +50,13 @@ def test_rows_of_the_same_columns_are_one_table():
     )
 
 
+def test_numbers_that_json_does_not_have_become_text(tmp_path):
+    rows = [{"ms": float("nan"), "share": float("inf"), "steps": 2}]
+    keep(iter(rows), tmp_path / "part.json", device="cpu")
+    found = json.loads((tmp_path / "part.json").read_text())["findings"]
+    assert found == [{"ms": "nan", "share": "inf", "steps": 2}]
+
+
 def test_all_is_well_unless_a_line_says_otherwise():
     rows = [{"ms": 1.0}, Line("fine")._asdict()]
     assert all_is_well(rows)

@@ -1,6 +1,7 @@
 """The parts find what is wrong; that all of them pass in little is in `test_gpu`."""
 
 import json
+import math
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmark.contestant import VARIANTS, Contestant
+from benchmark.measure import saved_bytes
 from benchmark.part import bandwidth, kernels, network, steps, training
 from benchmark.part.finding import Line
 from benchmark.part.setting import SIZES, Setting
@@ -47,33 +49,63 @@ def test_a_wrong_kernel_is_found(function, spoil, where, setting, monkeypatch):
     }
 
 
-def test_a_wrong_gradient_is_found(setting, monkeypatch):
+@pytest.mark.parametrize("factor", [1.0, 1 + 1e-6, math.nan])
+def test_a_wrong_gradient_is_found(factor, setting, monkeypatch):
     right = kernel.norm_lif_backward
 
-    def wrong(*values, **named):
-        g, g_y, *rest = right(*values, **named)
-        return g, g_y * (1 + 1e-6), *rest
+    def spoilt(*values, **named):
+        g, g_y, g_gamma, g_beta = right(*values, **named)
+        return g, g_y, g_gamma * factor, g_beta
 
-    assert wrong_lines(network.find(setting)) == []
-    monkeypatch.setattr(kernel, "norm_lif_backward", wrong)
-    assert len(wrong_lines(network.find(setting))) == 2
+    monkeypatch.setattr(kernel, "norm_lif_backward", spoilt)
+    assert len(wrong_lines(network.find(setting))) == (0 if factor == 1.0 else 2)
+
+
+def test_a_kernel_that_raises_does_not_cost_the_others(setting, monkeypatch):
+    class CompilationError(Exception):
+        """As Triton's, no RuntimeError."""
+
+    def raising(*values, **named):
+        raise CompilationError("at 3:1:\n a whole page")
+
+    monkeypatch.setattr(kernel, "norm_lif_rate", raising)
+    *rows, line = kernels.find(setting)
+    assert not line.ok
+    found = [row["exceeds its bound"] for row in rows]
+    assert set(found) == {"raised CompilationError: at 3:1:", "nothing"}
 
 
 def test_a_contestant_that_fails_does_not_cost_the_others(setting, monkeypatch):
+    class OutOfResources(Exception):
+        """As Triton's, no RuntimeError."""
+
     class Fails(Contestant):
         def __init__(self, variant, workload):
             if variant is VARIANTS["bptt"]:
-                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB\nmore")
+                raise OutOfResources("shared memory, required: 300000\nmore")
             super().__init__(variant, workload)
 
     monkeypatch.setattr(steps, "Contestant", Fails)
     monkeypatch.setattr(steps, "EAGER", ("two_stage", "bptt", "floor"))
     monkeypatch.setattr(steps, "GRAPHS", ("one_pass_graph",))
     found = list(steps.find(setting, 2))
-    assert wrong_lines(found) == ["bptt failed: CUDA out of memory. Tried to allocate 20 GiB"]
+    assert wrong_lines(found) == ["bptt failed: OutOfResources: shared memory, required: 300000"]
     rows = [row["step"] for row in found if isinstance(row, dict)]
     names = ["two_stage", "floor", "two_stage", "floor", "one_pass_graph"]
     assert rows == [VARIANTS[name].text for name in names]
+
+
+def test_measuring_what_is_kept_leaves_no_graph_behind(setting):
+    """Nodes of another stream that live on would spoil the recording of a CUDA graph."""
+    prepared = steps.Prepared("one_pass", setting.workload(2))
+    for name, parameter in prepared.contestant.net.named_parameters():
+        node = torch.autograd.graph.get_gradient_edge(parameter).node
+        assert "met" not in node.metadata, name
+        node.metadata["met"] = True
+    del node
+    saved_bytes(prepared.contestant.forward, prepared.contestant.parameters)
+    for name, parameter in prepared.contestant.net.named_parameters():
+        assert "met" not in torch.autograd.graph.get_gradient_edge(parameter).node.metadata, name
 
 
 def test_a_graph_takes_the_same_step(setting):
