@@ -47,8 +47,8 @@ class Extent(NamedTuple):
     argument_lists: int
 
 
-FULL = Extent(3, 25, 25, 20, 6, 5, 8, 400, 100, (64, 300, 500, 700, 800, 860), 2000)
-QUICK = Extent(2, 5, 5, 3, 1, 1, 3, 20, 10, (860,), 60)
+FULL = Extent(3, 25, 25, 20, 6, 5, 8, 400, 100, (64, 300, 500, 600, 650, 700), 2000)
+QUICK = Extent(2, 5, 5, 3, 1, 1, 3, 20, 10, (700,), 60)
 
 
 class Row(NamedTuple):

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.convolution import Convolution, convolution_backward
+from model.convolution import Convolution, convolution_backward, subsample
 
 
 class _Convolution(NamedTuple):
@@ -48,11 +48,10 @@ class ConvolutionFloor:
         batch, device = self.workload.batch, self.workload.device
         steps = 1 if once else self.workload.T
         weight = self._channels_last(conv.weight.detach())
-        step, operation = Convolution.of(conv)._replace(weight=weight, bias=None).unstrided()
-        channels, *sides = shape
-        shape = (channels, *(-(-side // step) for side in sides))
-        train = self._channels_last(torch.rand(steps * batch, *shape, device=device) < 0.2)
-        rate = self._channels_last(torch.rand(batch, *shape, device=device))
+        strides, operation = Convolution.of(conv)._replace(weight=weight, bias=None).unstrided()
+        spikes = torch.rand(steps * batch, *shape, device=device) < 0.2
+        rates = torch.rand(batch, *shape, device=device)
+        train, rate = (self._channels_last(subsample(maps, strides)) for maps in (spikes, rates))
         grad = torch.rand_like(F.conv2d(rate, *operation))
         return _Convolution(train, rate, grad, operation, needs_input=not is_stem)
 

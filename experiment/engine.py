@@ -70,7 +70,7 @@ def fit(
         if exit_code:
             stop.take_over(exit_code)
             recorder.save(state, group)
-            group.any(False)  # none leaves, whereupon torchrun ends the others, before it is saved
+            group.wait_for_all()  # when one leaves, torchrun ends those that still save
             raise Stopped(stop, state.place)
 
     while state.epoch < recipe.num_epoch:

@@ -17,6 +17,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -42,10 +43,14 @@ class Recorder:
         self.folder, self.logger, self.keep_checkpoints = folder, logger, keep_checkpoints
         self._lines: int | None = None  # what metrics.jsonl holds; None: nothing was added yet
         self._board: SummaryWriter | None = None
-        self._board_asked_for = False
+        self._has_board = False
         self._thread_hook = threading.excepthook
 
     def __enter__(self) -> Recorder:
+        if self.folder is not None:
+            with left_out_if_missing(self._no_board):
+                import_module("torch.utils.tensorboard")  # if that fails, it costs no epoch
+                self._has_board = True
         return self
 
     def __exit__(
@@ -57,15 +62,18 @@ class Recorder:
         """Finish the TensorBoard file and draw the curves.
 
         Not where the program is to end at once (KeyboardInterrupt), and the error that ended the
-        training is never replaced by one from here.
+        training is never replaced by one from here. A picture that cannot be written is no failure
+        of a training that has ended well.
         """
         try:
             self._close_board()
             if error is None or isinstance(error, Exception):
                 self._draw_curves()
-        except Exception:
-            if error is None:
+        except Exception as own:
+            if error is None and not isinstance(own, OSError):
                 raise
+            if error is None:
+                self.logger.warning(f"no curves: {own}")
 
     def write(self, record: dict[str, Any], state: TrainingState) -> None:
         """Append an epoch's record and print its line; counts it in the state.
@@ -108,14 +116,13 @@ class Recorder:
             draw_curves(records, self.folder / "curves.png")
 
     def _write_board(self, record: dict[str, Any]) -> None:
-        if not self._board_asked_for:
-            self._board_asked_for = True
-            with left_out_if_missing(self._no_board):
-                self._open_board(record["epoch"])
-        if self._board is not None:
-            for name, value in flattened(record):
-                self._board.add_scalar(name, value, record["epoch"])
-            self._board.flush()
+        if not self._has_board:
+            return
+        if self._board is None:
+            self._open_board(record["epoch"])
+        for name, value in flattened(record):
+            self._board.add_scalar(name, value, record["epoch"])
+        self._board.flush()
 
     def _open_board(self, epoch: int) -> None:
         from torch.utils.tensorboard import SummaryWriter

@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import functional, kernel
@@ -73,8 +74,11 @@ def normalise(norm: nn.BatchNorm2d, x: Tensor, repeats: int = 1) -> Tensor:
     if not norm.training:
         return norm(x)
     mean, variance = statistics_in_training(norm, x.detach(), repeats)
+    average = average_of(norm)
+    if average is None:  # torch's own, with the batch's statistics and no running ones
+        return F.batch_norm(x, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
     inverse_std = torch.rsqrt(variance + norm.eps)
-    return _Normalise.apply(x, norm.weight, norm.bias, mean, inverse_std, average_of(norm))
+    return _Normalise.apply(x, norm.weight, norm.bias, mean, inverse_std, average)
 
 
 def statistics_in_training(
@@ -124,7 +128,9 @@ class _Normalise(torch.autograd.Function):
         ctx.average = average
         scale = gamma * inverse_std
         shift = beta - mean * scale
-        return functional.affine(x[None], scale, shift)[0].to(x.dtype)
+        out = functional.affine(x[None], scale, shift)[0]
+        # Compiled by torch 2.11, a conversion to the same dtype at the end costs the gradient.
+        return out if out.dtype == x.dtype else out.to(x.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable

@@ -26,30 +26,32 @@ class Convolution(NamedTuple):
         """That of a module, which pads with zeros."""
         return cls(conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
-    def unstrided(self) -> tuple[int, Convolution]:
-        """(step, convolution): on every step-th pixel (`subsample`) it does what self does on all.
+    def unstrided(self) -> tuple[tuple[int, int], Convolution]:
+        """(steps, convolution): on each steps-th pixel (`subsample`) it does what self does on all.
 
-        (1, self) but for strided 1x1 convolutions on a CPU: oneDNN's gradient of their weights
+        ((1, 1), self) but for strided 1x1 convolutions on a CPU: oneDNN's gradient of their weights
         writes out of bounds for fewer than 16 channels (torch 2.11, channels_last, two threads).
         Elsewhere taking the pixels first would be no more than a copy.
         """
-        step, is_pointwise = self.stride[0], self.weight.shape[-2:] == (1, 1)
+        is_pointwise = self.weight.shape[-2:] == (1, 1) and self.padding == (0, 0)
         if not is_pointwise or self.weight.device.type != "cpu":
-            return 1, self
-        return step, self._replace(stride=(1, 1))
+            return (1, 1), self
+        return self.stride, self._replace(stride=(1, 1))
 
 
 class Conv2d(nn.Conv2d):
     """torch's, computed as `Convolution.unstrided` says."""
 
     def forward(self, x: Tensor) -> Tensor:
-        step, convolution = Convolution.of(self).unstrided()
-        return F.conv2d(subsample(x, step), *convolution)
+        steps, convolution = Convolution.of(self).unstrided()
+        if steps == (1, 1):
+            return super().forward(x)
+        return F.conv2d(subsample(x, steps), *convolution)
 
 
-def subsample(maps: Tensor, step: int) -> Tensor:
-    """Every step-th pixel of maps (N, C, H, W): what a 1x1 convolution with that stride reads."""
-    return maps if step == 1 else maps[:, :, ::step, ::step]
+def subsample(maps: Tensor, steps: tuple[int, int]) -> Tensor:
+    """Each steps-th pixel of maps (N, C, H, W): what a 1x1 convolution with that stride reads."""
+    return maps if steps == (1, 1) else maps[:, :, :: steps[0], :: steps[1]]
 
 
 def convolve(maps: Tensor, convolution: Convolution, *, are_spikes: bool = False) -> Tensor:

@@ -131,14 +131,13 @@ def _norm_kernel(
     offset = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     mask = offset < N
     channel = (offset // inner) % channels
-    if scale is not None:
-        scale, shift = _affine(scale, shift, channel, mask, dtype)
+    scale, shift = _affine(scale, shift, channel, mask, dtype)
     if residual_scale is not None:
         residual_scale, residual_shift = _affine(
             residual_scale, residual_shift, channel, mask, dtype
         )
     mean_sum = tl.zeros((block,), dtype)
-    for t in tl.range(T):  # never with num_stages: spikes may replace the current
+    for t in tl.range(T):  # never with num_stages: the result may replace the current
         raw, x = _input(
             current, scale, shift, residual, residual_scale, residual_shift,
             t, offset, mask, N, current_steps, residual_steps, dtype,

@@ -103,14 +103,15 @@ def triton_dtype(dtype: torch.dtype) -> tl.dtype:
 
 
 def on_its_gpu(function: Callable) -> Callable:
-    """function, during which the GPU of its first argument is the current one: Triton's choice.
+    """function, during which the GPU of its tensors is the current one: Triton's choice.
 
     Nothing changes for tensors that are not on a GPU.
     """
 
     @wraps(function)
     def guarded(*arguments, **options):
-        with torch.cuda.device_of(next(iter((*arguments, *options.values())))):
+        values = (*arguments, *options.values())
+        with torch.cuda.device_of(next(v for v in values if isinstance(v, Tensor))):
             return function(*arguments, **options)
 
     return guarded

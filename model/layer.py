@@ -1,9 +1,10 @@
-"""Layers that take one of three kinds of activation and return the same kind: the data decides.
+"""Layers that take one of several kinds of activation: the data decides how they compute.
 
 A pair is rate-based training (`rate_gradient`). A plain tensor (T*B, ...), index t*B + b, is
 backpropagation through time where it needs a gradient and inference where it does not; until the
 first neurons fire, a static image is `Still` instead. A single time step (B, ...) with its memory
-is online training (`online`). Below, shapes of the last two have B in place of T*B.
+is online training (`online`). Each layer returns the kind that it takes, but neurons make a plain
+tensor of `Still`. Below, shapes of the last two have B in place of T*B.
 """
 
 from __future__ import annotations
@@ -135,9 +136,9 @@ class ConvNorm(nn.Module):
 
 def _unstrided(x: Activation, conv: nn.Conv2d) -> tuple[Activation, Convolution]:
     """What to convolve with what for the result of conv; see `Convolution.unstrided`."""
-    step, convolution = Convolution.of(conv).unstrided()
-    if step > 1:
-        x = _map(partial(subsample, step=step), x, keeps_counts=True)
+    steps, convolution = Convolution.of(conv).unstrided()
+    if steps != (1, 1):
+        x = _map(partial(subsample, steps=steps), x, keeps_counts=True)
     return x, convolution
 
 
@@ -156,6 +157,8 @@ def add(x: Activation, y: Activation) -> Activation:
     """The sum of two activations of one kind and shape (commutes with the time mean)."""
     if isinstance(x, RatePair):
         return rate_pair.add(x, y)
+    if isinstance(x, Still):
+        return x._replace(maps=x.maps + y.maps)
     return online.add(x, y) if isinstance(x, OnlineStep) else x + y
 
 

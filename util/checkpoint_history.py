@@ -9,9 +9,10 @@ before a good one has taken its place. A save that is killed before the deletion
 many; the next one that ends deletes what all of them have left.
 
 The checkpoint of the best epoch is written once, as best.pt, and last.pt becomes a second name of
-that file (a copy where the file system has no links). In this order, because a kill between the two
-leaves a last.pt that does not know of that epoch yet, so that whoever resumes computes and saves it
-again: best.pt is always whole, and never older than what any last.pt takes for the best.
+that file (a copy where the file system has no links, or no earlier checkpoint is kept). In this
+order, because a kill between the two leaves a last.pt that does not know of that epoch yet, so that
+whoever resumes computes and saves it again: best.pt is always whole, and never older than what any
+last.pt takes for the best.
 """
 
 import os
@@ -54,7 +55,8 @@ def save_newest(
         newest,
         archive,
         before_rename=lambda: _give_second_name(newest),
-        same_as=best if is_best else None,
+        # One file must not be all that there is: damage to it would be the run's end.
+        same_as=best if is_best and keep > 1 else None,
     )
     _delete_surplus(newest.parent, keep)
     return newest

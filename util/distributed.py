@@ -60,6 +60,10 @@ class Group(NamedTuple):
         """Whether the flag is set in any process."""
         return flag if self.world_size == 1 else bool(self.sum(torch.tensor(int(flag))).item())
 
+    def wait_for_all(self) -> None:
+        """Return when every process has come here."""
+        self.any(False)
+
     def max(self, number: int) -> int:
         """The largest number of any process."""
         if self.world_size == 1:

@@ -12,7 +12,7 @@ from util.atomic_file import write_atomically
 
 RECIPE = ("method", "seed", "train_batch_size", "accum", "sync_bn", "num_epoch", "optim", "lr",
           "wd", "scheduler", "alp", "beta", "teacher", "detach_reset", "split", "shuffle_frames",
-          "auto_aug", "cutout", "gpu_aug", "event_aug", "amp", "tf32", "val_fraction")  # fmt: skip
+          "auto_aug", "cutout", "gpu_aug", "event_aug", "amp", "val_fraction")  # fmt: skip
 APPLIED = ("auto_aug", "cutout")  # of which the data set says what was applied in the end
 FILES = {
     "safetensors": "`model.safetensors`: weights of `model.folded.FoldedNetwork`, read with "

@@ -88,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         refuse_many(group)
         refuse_missing("spikingjelly", *{"safetensors"}.intersection(args.format or FORMATS))
         trained = load_trained(args.checkpoint, group.device, data_path=args.data_path)
+        torch.backends.cudnn.allow_tf32 = False  # what is verified and reported is float32
         graph, left_out = make_graph(trained, args.format)
         formats = [name for name in args.format or FORMATS if name != "nir" or graph is not None]
         options = {"images": args.images, "batch_size": args.batch_size,

@@ -100,6 +100,7 @@ def is_export(path: Path) -> bool:
 def load_network(path: Path, device: torch.device, *, data_path: Path | None = None) -> Exported:
     """The folded network of a checkpoint or of an export, on the device."""
     if is_export(path):
+        torch.backends.cudnn.allow_tf32 = False  # exports are verified in float32
         exported = read_weights(path)
         exported.net.to(device)
         return exported

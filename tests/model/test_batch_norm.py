@@ -106,10 +106,25 @@ def test_maps_that_stand_for_several_steps_are_normalised_as_if_repeated(trainin
 def test_a_second_derivative_is_refused():
     """It would lack what flows through the statistics."""
     x = maps().requires_grad_()
-    out = normalise(fresh_norm(), x).square().sum()
+    out = SynchronisedBatchNorm2d(fresh_norm(), Alone())(x).square().sum()
     (gradient,) = torch.autograd.grad(out, x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
         gradient.sum().backward()
+
+
+@pytest.mark.parametrize("synchronised", [False, True])
+def test_compiled_it_has_the_same_gradients(synchronised):
+    found = []
+    for run in (normalise, torch.compile(normalise, backend="eager")):
+        norm = fresh_norm()
+        if synchronised:
+            norm = SynchronisedBatchNorm2d(norm, Alone())
+        x = maps().requires_grad_()
+        (run(norm, x, 3) * maps().square()).sum().backward()
+        found.append([x.grad, norm.weight.grad, norm.bias.grad, norm.running_var])
+        assert x.grad.norm() > 0
+    for own, expected in zip(*found, strict=True):
+        torch.testing.assert_close(own, expected)
 
 
 def test_one_value_per_channel_is_refused():

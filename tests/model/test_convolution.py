@@ -77,14 +77,30 @@ T, B, C = 3, 2, 16  # with fewer channels than 16 the strided way may crash on a
 
 def test_a_strided_pointwise_convolution_is_unstrided_on_a_cpu_alone():
     conv = Conv2d(C, 5, 1, 2)
-    step, convolution = Convolution.of(conv).unstrided()
-    assert (step, convolution.stride) == (2, (1, 1))
+    steps, convolution = Convolution.of(conv).unstrided()
+    assert (steps, convolution.stride) == ((2, 2), (1, 1))
     x = torch.randn(B, C, 7, 8)
-    torch.testing.assert_close(F.conv2d(subsample(x, step), *convolution), conv(x))
-    torch.testing.assert_close(conv(x), nn.Conv2d.forward(conv, x))
-    for other in (conv.to("meta"), Conv2d(C, 5, 3, 2), Conv2d(C, 5, 1)):
+    torch.testing.assert_close(F.conv2d(subsample(x, steps), *convolution), conv(x))
+    for other in (conv.to("meta"), Conv2d(C, 5, 3, 2), Conv2d(C, 5, 1), Conv2d(C, 5, 1, 2, 1)):
         convolution = Convolution.of(other)
-        assert convolution.unstrided() == (1, convolution)
+        assert convolution.unstrided() == ((1, 1), convolution)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_size": 1, "stride": 2},
+        {"kernel_size": 1, "stride": (2, 1)},
+        {"kernel_size": 1, "stride": (1, 3)},
+        {"kernel_size": 1, "stride": 2, "padding": 1},
+        {"kernel_size": 3, "padding": 1, "padding_mode": "reflect"},
+    ],
+    ids=str,
+)
+def test_a_convolution_is_torchs(options):
+    conv = Conv2d(C, 5, **options)
+    x = torch.randn(B, C, 7, 8)
+    torch.testing.assert_close(conv(x), nn.Conv2d.forward(conv, x))
 
 
 def pair(x):
@@ -109,7 +125,7 @@ def test_with_and_without_a_stride_layers_are_equal(name):
     """What the layer returns and the gradients of its input and its parameters."""
     make, activation = STRIDED[name]
     results = []
-    for way in (Convolution.unstrided, lambda convolution: (1, convolution)):
+    for way in (Convolution.unstrided, lambda convolution: ((1, 1), convolution)):
         torch.manual_seed(2)
         layer = make().double()
         x = torch.randn(B, C, 7, 9, dtype=torch.float64, requires_grad=True)
