@@ -16,7 +16,7 @@ import fcntl
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -65,15 +65,17 @@ class Recorder:
         training is never replaced by one from here. A picture that cannot be written is no failure
         of a training that has ended well.
         """
+        if error is not None:
+            with suppress(Exception):
+                self._close_board()
+                if isinstance(error, Exception):
+                    self._draw_curves()
+            return
+        self._close_board()
         try:
-            self._close_board()
-            if error is None or isinstance(error, Exception):
-                self._draw_curves()
-        except Exception as own:
-            if error is None and not isinstance(own, OSError):
-                raise
-            if error is None:
-                self.logger.warning(f"no curves: {own}")
+            self._draw_curves()
+        except OSError as own:
+            self.logger.warning(f"no curves: {own}")
 
     def write(self, record: dict[str, Any], state: TrainingState) -> None:
         """Append an epoch's record and print its line; counts it in the state.

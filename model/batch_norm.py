@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import functional, kernel
@@ -75,8 +74,11 @@ def normalise(norm: nn.BatchNorm2d, x: Tensor, repeats: int = 1) -> Tensor:
         return norm(x)
     mean, variance = statistics_in_training(norm, x.detach(), repeats)
     average = average_of(norm)
-    if average is None:  # torch's own, with the batch's statistics and no running ones
-        return F.batch_norm(x, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
+    if (
+        average is None
+    ):  # torch's own, without running statistics and F.batch_norm's count of values
+        fast = torch.backends.cudnn.enabled
+        return torch.batch_norm(x, norm.weight, norm.bias, None, None, True, 0.0, norm.eps, fast)
     inverse_std = torch.rsqrt(variance + norm.eps)
     return _Normalise.apply(x, norm.weight, norm.bias, mean, inverse_std, average)
 

@@ -50,8 +50,8 @@ class Conv2d(nn.Conv2d):
 
 
 def subsample(maps: Tensor, steps: tuple[int, int]) -> Tensor:
-    """Each steps-th pixel of maps (N, C, H, W): what a 1x1 convolution with that stride reads."""
-    return maps if steps == (1, 1) else maps[:, :, :: steps[0], :: steps[1]]
+    """Each steps-th pixel of maps (..., H, W): what a 1x1 convolution with that stride reads."""
+    return maps if steps == (1, 1) else maps[..., :: steps[0], :: steps[1]]
 
 
 def convolve(maps: Tensor, convolution: Convolution, *, are_spikes: bool = False) -> Tensor:

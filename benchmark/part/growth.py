@@ -16,19 +16,14 @@ from benchmark.part.setting import Setting, as_the_mains_do
 from util.atomic_file import write_atomically
 
 METHODS = ("esd", "rate", "bptt")
-RESERVE = 0.1  # share of the part's time that is left for the files
 
 
 def find(setting: Setting) -> Iterator[Finding]:
     """A row per T and method, from small T to large."""
     as_the_mains_do()
     rows: list[Cost] = []
-    reserve = RESERVE * setting.seconds_left()
     for T in setting.size.growth:
         for method in METHODS:
-            if setting.seconds_left() < reserve:
-                yield Line(f"left out, for lack of time: {method} at T = {T}")
-                continue
             try:
                 rows += costs_of(method, [setting.workload(T)], 1, setting.size.rounds // 5 + 1, 1)
             except Exception as error:  # of memory, say: others may still run
@@ -36,7 +31,7 @@ def find(setting: Setting) -> Iterator[Finding]:
                 continue
             quantities = {text: getattr(rows[-1], name) for name, text in QUANTITIES.items()}
             yield {"T": T, "method": method, **quantities}
-    write_files(setting, rows)
+        write_files(setting, rows)  # anew: there may be no time for the next T
 
 
 def write_files(setting: Setting, rows: list[Cost]) -> None:

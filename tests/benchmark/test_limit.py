@@ -12,6 +12,7 @@ from benchmark import compare
 from benchmark.comparison import job, report
 from benchmark.comparison.limit import OutOfTime, TimeLimit, note_on_seeds
 from tests.support.comparison import PLAN, complete
+from tests.support.processes import wait_for
 
 
 class Clock:
@@ -112,8 +113,7 @@ class LeftUntil(TimeLimit):
         self.path = path
 
     def seconds_left(self) -> float:
-        while not self.path.exists():
-            threading.Event().wait(0.01)
+        wait_for(self.path.exists, 120)
         return 0.0
 
 

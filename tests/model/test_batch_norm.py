@@ -127,6 +127,15 @@ def test_compiled_it_has_the_same_gradients(synchronised):
         torch.testing.assert_close(own, expected)
 
 
+def test_a_still_map_of_one_value_is_several_over_time():
+    x = maps()[:1, :, :1, :1]
+    found = []
+    for norm, repeats, values in ((fresh_norm(), 4, x), (fresh_norm(), 1, x.repeat(4, 1, 1, 1))):
+        found.append((normalise(norm, values, repeats)[:1], norm.running_mean, norm.running_var))
+    for own, expected in zip(*found, strict=True):
+        torch.testing.assert_close(own, expected)
+
+
 def test_one_value_per_channel_is_refused():
     with pytest.raises(ValueError, match="more than one value per channel"):
         statistics_in_training(fresh_norm(), maps()[:1, :, :1, :1])

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from benchmark.part.finding import Finding, Line
 from benchmark.part.setting import Setting
+from tests.support.processes import wait_for
 
 
 def well(setting: Setting) -> Iterator[Finding]:
@@ -30,8 +31,7 @@ class Impatient(Setting):
     """There is time until the part has found something."""
 
     def seconds_left(self) -> float:
-        while '"child"' not in read(self.folder / "endless.json"):
-            time.sleep(0.01)
+        wait_for(lambda: '"child"' in read(self.folder / "endless.json"), 120)
         return 0.0
 
 

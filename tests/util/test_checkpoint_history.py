@@ -96,6 +96,18 @@ def test_the_best_is_written_once_and_shares_its_file_with_the_newest(tmp_path, 
         assert steps(tmp_path) == [step, step - 1][: step + 1]
 
 
+@pytest.mark.parametrize("keep", [1, 2])
+def test_damage_to_the_best_and_newest_leaves_a_checkpoint(tmp_path, keep):
+    for step in (1, 2):
+        save_newest(state_of(step), tmp_path, keep=keep, is_best=True)
+    with open(tmp_path / "last.pt", "r+b") as file:
+        file.write(bytes(64))
+    others = [*list_checkpoints(tmp_path), tmp_path / "best.pt"]
+    reports = []
+    load_newest(others, reports.append)
+    assert "last.pt" in reports[0]
+
+
 def test_a_save_killed_before_its_rename_costs_no_older_checkpoint(tmp_path):
     for step in range(4):
         save_newest(state_of(step), tmp_path, keep=3)
