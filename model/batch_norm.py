@@ -74,9 +74,8 @@ def normalise(norm: nn.BatchNorm2d, x: Tensor, repeats: int = 1) -> Tensor:
         return norm(x)
     mean, variance = statistics_in_training(norm, x.detach(), repeats)
     average = average_of(norm)
-    if (
-        average is None
-    ):  # torch's own, without running statistics and F.batch_norm's count of values
+    if average is None:
+        # Not by F.batch_norm, which would count the values without their repeats.
         fast = torch.backends.cudnn.enabled
         return torch.batch_norm(x, norm.weight, norm.bias, None, None, True, 0.0, norm.eps, fast)
     inverse_std = torch.rsqrt(variance + norm.eps)
