@@ -18,7 +18,7 @@ from experiment.cuda_graph import GraphedPass
 from model import Execution, RateModel, build_model
 from model.distillation import SelfDistillationLoss
 from model.rate_pair import RatePair
-from tests.support.recording import record_here
+from tests.support.recording import recording_on
 from tests.support.two_stage import BLOCKS, TwoStageNet
 
 ALP, BETA = 1.0, 0.3  # of the CIFAR recipe; they do not change the cost
@@ -155,8 +155,8 @@ class Contestant:
             self.loss(images, labels).backward()
 
         if variant.graph:
-            stand_in = None if workload.device.startswith("cuda") else record_here(net, [])
-            fill_gradients = GraphedPass(fill_gradients, net, workload.batch, stand_in)
+            record = recording_on(workload.device, net)
+            fill_gradients = GraphedPass(fill_gradients, net, workload.batch, record)
 
         def step() -> None:
             self.optimizer.zero_grad(set_to_none=True)

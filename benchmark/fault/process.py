@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-with suppress(ModuleNotFoundError):  # a run imports it when its first epoch ends
+with suppress(ModuleNotFoundError):  # a run imports it before its first step: here once for all
     import torch.utils.tensorboard  # noqa: F401
 
 from experiment.recorder import Recorder

@@ -31,14 +31,7 @@ def find(setting: Setting) -> Iterator[Finding]:
     T = setting.size.T[0]
     for dtype in (torch.float32, torch.bfloat16):
         over_time = [random_maps(setting, T, dtype) for _ in range(SETS)]
-        copy = bandwidth(
-            setting,
-            [
-                lambda x=x, y=y: y.copy_(x)
-                for x, y in zip(over_time, rolled(over_time), strict=True)
-            ],
-            2 * over_time[0].nbytes,
-        )
+        copy = bandwidth(setting, *copy_calls(over_time))
         for name, calls, count in (
             ("statistics", *statistics_calls(over_time)),
             ("fire", *fire_calls(over_time, T)),  # leaves spikes in their place
@@ -65,9 +58,11 @@ def random_maps(setting: Setting, steps: int, dtype: torch.dtype) -> Tensor:
     return maps.contiguous(memory_format=torch.channels_last).unflatten(0, (steps, size.batch))
 
 
-def rolled(values: list) -> list:
-    """Each one's neighbour."""
-    return values[1:] + values[:1]
+def copy_calls(over_time: list[Tensor]) -> tuple[list[Callable], int]:
+    """Each set to its neighbour; reads and writes T maps."""
+    neighbours = over_time[1:] + over_time[:1]
+    pairs = zip(over_time, neighbours, strict=True)
+    return [lambda x=x, y=y: y.copy_(x) for x, y in pairs], 2 * over_time[0].nbytes
 
 
 def fire_calls(over_time: list[Tensor], T: int) -> tuple[list[Callable], int]:
@@ -83,9 +78,8 @@ def fire_calls(over_time: list[Tensor], T: int) -> tuple[list[Callable], int]:
 
 def statistics_calls(over_time: list[Tensor]) -> tuple[list[Callable], int]:
     """Mean and variance; reads T maps once."""
-    return [lambda x=x: kernel.batch_statistics(x.flatten(0, 1)) for x in over_time], over_time[
-        0
-    ].nbytes
+    calls = [lambda x=x: kernel.batch_statistics(x.flatten(0, 1)) for x in over_time]
+    return calls, over_time[0].nbytes
 
 
 def backward_calls(setting: Setting, dtype: torch.dtype) -> tuple[list[Callable], int]:

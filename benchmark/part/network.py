@@ -13,6 +13,7 @@ from benchmark.part.setting import Setting
 from experiment.cuda_graph import GraphedPass
 from model import build_model
 from model.distillation import SelfDistillationLoss
+from tests.support.recording import recording_on
 from tests.support.two_stage import TwoStageNet
 from util.checkpoint import from_reference
 
@@ -38,7 +39,7 @@ def find(setting: Setting) -> Iterator[Finding]:
     expected = {name: gradients[names[name]] for name, _ in net.named_parameters()}
     take_pass(x, labels)
     yield comparison("one pass", net, expected)
-    graphed = GraphedPass(take_pass, net, len(labels), setting.record(net))
+    graphed = GraphedPass(take_pass, net, len(labels), recording_on(setting.device, net))
     for images in (torch.randn_like(x), x):  # recorded on others
         net.zero_grad()
         graphed(images, labels)

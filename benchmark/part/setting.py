@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import nn
 
 from benchmark.contestant import SEED, Workload
-from experiment.cuda_graph import Replay, record_on_gpu
-from tests.support.recording import record_here
 from util.util import seed_everything
 
 
@@ -71,10 +67,6 @@ class Setting:
         return Workload(
             size.arch, T, size.batch, True, size.pixels, width=size.width, device=self.device
         )
-
-    def record(self, net: nn.Module) -> Callable[[Callable[[], Any]], tuple[Replay, Any]]:
-        """How a `GraphedPass` of this network records: on a CPU by the stand-in."""
-        return record_on_gpu if self.on_gpu else record_here(net, [])
 
 
 def as_the_mains_do() -> None:

@@ -139,7 +139,10 @@ class Prepared:
         own.optimizer.step()  # makes the momentum
         own.optimizer.zero_grad(set_to_none=True)
         self.kept = saved_bytes(own.forward, own.parameters) / workload.batch / MEBIBYTE
-        own.step() if workload.device == "cpu" else self._take_measured_step(before, workload)
+        if workload.device == "cpu":
+            own.step()
+        else:
+            self._take_measured_step(before, workload)
 
     def _take_measured_step(self, before: int, workload: Workload) -> None:
         """A step on a GPU where `before` bytes were held when there was no contestant yet."""

@@ -12,10 +12,11 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 from benchmark.part.finding import Finding, Line
@@ -63,17 +64,8 @@ class Runs:
         folder.mkdir(exist_ok=True)
         size = "full" if self.setting.on_gpu else "small"
         graph = "--no-cuda_graph" if name == "plain" else "--cuda_graph"
-        arguments = [
-            *COMMON,
-            *FLAGS[size],
-            graph,
-            "--device",
-            self.setting.device,
-            "--log_path",
-            str(folder),
-            "--resume",
-            "auto",
-        ]
+        place = ["--device", self.setting.device, "--log_path", str(folder), "--resume", "auto"]
+        arguments = [*COMMON, *FLAGS[size], graph, *place]
         process = self.context.Process(target=train, args=(arguments, folder / "output.txt"))
         process.start()
         return process
@@ -136,11 +128,12 @@ def train(arguments: list[str], output: Path) -> None:
 @contextmanager
 def recorded_by_stand_in() -> Iterator[None]:
     """--cuda_graph on a CPU: with the stand-in for the recording."""
-    with ExitStack() as patches:
-        patches.enter_context(patch.object(idle_flags, "on_gpu", lambda args: True))
-        patches.enter_context(
-            patch.object(
-                cuda_graph, "record_on_gpu", lambda run: record_here(run.__self__.net, [])(run)
-            )
-        )
+
+    def record(run: Callable[[], Any]) -> Any:
+        return record_here(run.__self__.net, [])(run)  # a method of the `GraphedPass`
+
+    with (
+        patch.object(idle_flags, "on_gpu", lambda args: True),
+        patch.object(cuda_graph, "record_on_gpu", record),
+    ):
         yield

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from experiment.cuda_graph import WARM_UP, Replay
+from experiment.cuda_graph import WARM_UP, Replay, record_on_gpu
 
 
 def record_here(net: nn.Module, log: list[str]) -> Callable[[Callable[[], Any]], tuple]:
@@ -44,6 +44,11 @@ def record_here(net: nn.Module, log: list[str]) -> Callable[[Callable[[], Any]],
         return replay, kept
 
     return record
+
+
+def recording_on(device: str, net: nn.Module) -> Callable[[Callable[[], Any]], tuple[Replay, Any]]:
+    """A `record` of `GraphedPass` for a network on this device: on a CPU the stand-in."""
+    return record_here(net, []) if device == "cpu" else record_on_gpu
 
 
 class HostCopies(TorchDispatchMode):
