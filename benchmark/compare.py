@@ -43,7 +43,7 @@ from benchmark.comparison.plan import Plan, read_plan
 from benchmark.comparison.report import write_results
 from benchmark.comparison.summary import summarise, whole_seeds
 from benchmark.measure import machine
-from experiment.flag_parser import number
+from experiment.flag_parser import expanded_path, number
 
 NO_WHOLE_SEED = 3  # exit code
 
@@ -51,8 +51,8 @@ NO_WHOLE_SEED = 3  # exit code
 def get_parser() -> Parser:
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("--plan", type=Path, required=True, metavar="FILE", help="TOML file with the runs")
-    add("--output", type=Path, default=Path("comparison"), metavar="FOLDER",
+    add("--plan", type=expanded_path, required=True, metavar="FILE", help="TOML file with the runs")
+    add("--output", type=expanded_path, default=Path("comparison"), metavar="FOLDER",
         help="for the runs and the results (default: %(default)s)")  # fmt: skip
     add("--jobs", type=whole_number, default=1, metavar="N",
         help="runs at the same time (default: %(default)s)")  # fmt: skip

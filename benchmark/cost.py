@@ -34,6 +34,7 @@ from benchmark.command import Parser, device, run, whole_number
 from benchmark.contestant import ALP, BETA, LEARNING_RATE, SEED, Workload
 from benchmark.cost_report import Cost, cost_files, markdown
 from benchmark.measure import machine, median, saved_bytes, stage_peaks, stage_seconds
+from experiment.flag_parser import expanded_path
 from model import METHODS, MODELS, Execution, build_model
 from model.distillation import SelfDistillationLoss
 
@@ -134,7 +135,7 @@ def get_parser() -> Parser:
     add("--warmup", type=whole_number, default=1, help="untimed steps (default: %(default)s)")
     add("--threads", type=whole_number, default=1, help="CPU threads (default: %(default)s)")
     add("--device", type=device, default="cpu", help="cpu or cuda (default: %(default)s)")
-    add("--output", type=Path, default=Path("benchmark-result"), metavar="FOLDER",
+    add("--output", type=expanded_path, default=Path("benchmark-result"), metavar="FOLDER",
         help="folder for cost.md, cost.json and cost.png (default: %(default)s)")  # fmt: skip
     return parser
 

@@ -25,6 +25,7 @@ if __name__ == "__main__":
 
 from benchmark.command import Parser, run
 from benchmark.cost_report import Cost, draw
+from experiment.flag_parser import expanded_path
 
 PANELS = {  # property of Cost: its axis
     "milliseconds": "step, ms",
@@ -136,9 +137,9 @@ def draw_figure(measured: dict) -> bytes:
 def main(argv: list[str] | None = None) -> None:
     """Read the measurements, write the picture."""
     parser = Parser(__doc__)
-    parser.add_argument("--measured", type=Path, default=Path("docs/benchmark/cost.json"),
+    parser.add_argument("--measured", type=expanded_path, default=Path("docs/benchmark/cost.json"),
                         help="what cost.py wrote (default: %(default)s)")  # fmt: skip
-    parser.add_argument("--output", type=Path, default=Path("figure.PNG"),
+    parser.add_argument("--output", type=expanded_path, default=Path("figure.PNG"),
                         help="picture to write (default: %(default)s)")  # fmt: skip
     args = parser.parse_args(argv)
     try:

@@ -34,7 +34,7 @@ from benchmark.part import (
 from benchmark.part.apart import perform
 from benchmark.part.finding import Finding, all_is_well, markdown
 from benchmark.part.setting import SIZES, Setting
-from experiment.flag_parser import number
+from experiment.flag_parser import expanded_path, number
 from util.atomic_file import write_atomically
 from util.record import write_json
 
@@ -98,7 +98,7 @@ def get_parser() -> Parser:
     )
     add(
         "--output",
-        type=Path,
+        type=expanded_path,
         default=Path("benchmark-result", "gpu"),
         metavar="FOLDER",
         help="for gpu.md, gpu.json, and what each part has printed (default: %(default)s)",

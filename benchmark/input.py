@@ -42,6 +42,7 @@ from benchmark.demand import (
     workers_to_feed,
 )
 from benchmark.measure import machine, median
+from experiment.flag_parser import expanded_path
 from experiment.packages import left_out_if_missing
 from model import MODELS
 from util.batch_augment import BatchAugmentation, KeyedDataset
@@ -140,7 +141,7 @@ class RandomKeys(Sampler[tuple[int, int]]):
 def get_parser() -> Parser:
     parser = Parser(__doc__)
     add = parser.add_argument
-    add("--data_path", metavar="FOLDER", type=Path, default=None,
+    add("--data_path", metavar="FOLDER", type=expanded_path, default=None,
         help="ImageNet's folder, with train/CLASS/*.JPEG; default: photographs")  # fmt: skip
     add("--workers", metavar="N", type=whole_number, nargs="*", default=[],
         help="measure the loader with so many workers too")  # fmt: skip

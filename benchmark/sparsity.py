@@ -26,7 +26,7 @@ from benchmark.command import Parser, run, whole_number
 from benchmark.contestant import SEED, Workload
 from benchmark.floor import convolution_shapes
 from benchmark.measure import interleaved_seconds, machine, median
-from experiment.flag_parser import number
+from experiment.flag_parser import expanded_path, number
 from model import build_model, spike_convolution
 
 ALL_SPIKES = ("resnet18", "resnet19")  # whose convolutions behind the stem all read spikes
@@ -46,7 +46,13 @@ def get_parser() -> Parser:
         help=f"firing rates (default: {' '.join(map(str, FIRING))})")  # fmt: skip
     add("--repeats", type=whole_number, default=5, help="timed rounds (default: %(default)s)")
     add("--threads", type=whole_number, default=1, help="CPU threads (default: %(default)s)")
-    add("--output", type=Path, default=None, metavar="FOLDER", help="also write sparsity.md there")
+    add(
+        "--output",
+        type=expanded_path,
+        default=None,
+        metavar="FOLDER",
+        help="also write sparsity.md there",
+    )
     return parser
 
 

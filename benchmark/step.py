@@ -26,6 +26,7 @@ from benchmark.command import Parser, device, run, whole_number
 from benchmark.contestant import VARIANTS, Contestant, Workload, contestants_for
 from benchmark.measure import interleaved_seconds, machine, median, peak_bytes, saved_bytes
 from benchmark.report import Row, markdown, report_files
+from experiment.flag_parser import expanded_path
 from model import MODELS
 
 DEFAULT_CONTESTANTS = ("two_stage", "bptt", "one_pass", "one_pass_sparse", "floor")
@@ -40,7 +41,7 @@ def get_parser() -> Parser:
     add("--T", type=whole_number, default=4, help="time steps (default: %(default)s)")
     add("--sweep", type=whole_number, nargs="+", metavar="T", default=None,
         help="measure each of these T in place of --T")  # fmt: skip
-    add("--output", type=Path, default=None, metavar="FOLDER",
+    add("--output", type=expanded_path, default=None, metavar="FOLDER",
         help="also write step.md, step.json and step.png there "
         f"(default: {SWEEP_OUTPUT} with --sweep, else nowhere)")  # fmt: skip
     add("--batch", type=whole_number, default=16, help="samples B (default: %(default)s)")

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from experiment.failure import one_sentence_errors
-from experiment.flag_parser import FlagParser
+from experiment.flag_parser import FlagParser, expanded_path
 from util.atomic_file import write_atomically
 from util.record import MetricsFile
 
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises: SystemExit with code 2 for a folder without the records of a run.
     """
     parser = FlagParser("Draw curves.png from the metrics.jsonl of a run.")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the run's folder")
+    parser.add_argument("folder", type=expanded_path, metavar="FOLDER", help="the run's folder")
     folder = parser.parse_args(argv).folder
     with one_sentence_errors({}, interrupted="stopped"):
         metrics = MetricsFile(folder / "metrics.jsonl")

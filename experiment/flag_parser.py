@@ -8,6 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 LARGEST = 2**31 - 1  # of whole numbers: what fits every index type of the libraries below
@@ -99,6 +100,16 @@ def number(
         return value
 
     return parse
+
+
+def expanded_path(text: str) -> Path:
+    """An argparse type: a path whose ~ is the home folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"expected a path, got {text!r} (an unset variable?)")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise argparse.ArgumentTypeError(f"{error} of {text!r}: write the path in full") from None
 
 
 def optional(kind: Callable[[str], Any], *names: str) -> Callable[[str], Any]:

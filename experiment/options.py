@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from experiment.flag_parser import FlagParser, Idle, add_switch, number, optional
+from experiment.flag_parser import FlagParser, Idle, add_switch, expanded_path, number, optional
 from experiment.idle_flags import IDLE, in_effect
 from experiment.recipe import OPTIMIZERS, PRECISIONS, SCHEDULERS, Recipe
 from experiment.resume import INFERENCE_ARGUMENTS
@@ -60,14 +60,19 @@ def add_run_flags(group: Any, datasets: Sequence[str]) -> None:
     add = group.add_argument
     add("--seed", type=number(int, 0, 2**32 - 1), help="seed of weights, order and augmentation")
     add("--dataset", choices=datasets, help="data set")
-    add("--data_path", metavar="FOLDER", type=Path, help="where the data set lies")
-    add("--log_path", metavar="FOLDER", type=Path, help="where each run makes its own folder")
+    add("--data_path", metavar="FOLDER", type=expanded_path, help="where the data set lies")
+    add(
+        "--log_path",
+        metavar="FOLDER",
+        type=expanded_path,
+        help="where each run makes its own folder",
+    )
     add("--resume", metavar="FILE|auto", default=None,
         help="go on with this checkpoint, in its folder; 'auto': with the newest run of the same "
         "arguments below log_path, or a new one if there is none; a file outside a run folder, "
         "such as a published model_weights.pth, gives the initial weights of a new run; default: "
         "a new run")  # fmt: skip
-    add("--evaluate", metavar="FILE", type=Path, default=None,
+    add("--evaluate", metavar="FILE", type=expanded_path, default=None,
         help="print the accuracy of every head of this checkpoint and exit; "
         "default: train")  # fmt: skip
     add("--device", default=None, help="cpu, cuda or cuda:N; default: cuda if there is one")

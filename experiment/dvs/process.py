@@ -31,7 +31,7 @@ from experiment.dvs.prepare import prepare
 from experiment.dvs.source import DATASETS, SOURCES, Source, source_folder
 from experiment.dvs.split import STRATIFIED, split_indices, stratified
 from experiment.failure import leave, one_sentence_errors
-from experiment.flag_parser import FlagParser, number
+from experiment.flag_parser import FlagParser, expanded_path, number
 from experiment.packages import refuse_missing
 from util.loader import AugmentedDataset
 from util.sampler import mixed_seed
@@ -126,12 +126,12 @@ def get_parser() -> FlagParser:
     """The flags of the preparation command."""
     parser = FlagParser("Check an event data set, and make the frames that training needs.")
     parser.add_argument("--dataset", choices=DATASETS, default="CIFAR10_DVS", help="data set")
-    parser.add_argument("--data_path", metavar="FOLDER", type=Path, required=True,
+    parser.add_argument("--data_path", metavar="FOLDER", type=expanded_path, required=True,
         default=argparse.SUPPRESS,  # else the help says "default: None"
         help="the data set's folder, or one that holds a folder of its name")  # fmt: skip
     parser.add_argument("--T", metavar="STEPS", type=number(int, 1), default=10,
         help="frames per sample")  # fmt: skip
-    parser.add_argument("--picture", metavar="FILE", type=Path, default=None,
+    parser.add_argument("--picture", metavar="FILE", type=expanded_path, default=None,
         help="draw the frames of a sample of each class into this PNG file; default: no "
         "picture")  # fmt: skip
     return parser

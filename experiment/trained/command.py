@@ -13,7 +13,7 @@ from torch.utils.data import Dataset, Subset
 
 from experiment.engine import Data
 from experiment.failure import one_sentence_errors
-from experiment.flag_parser import FlagParser, number
+from experiment.flag_parser import FlagParser, expanded_path, number
 from util.distributed import Group, process_group
 from util.loader import make_loader
 from util.sampler import EvaluationSampler
@@ -25,20 +25,20 @@ def make_parser(description: str, *, out: str, batch_size: int = 128) -> FlagPar
     add = parser.add_argument
     add(
         "checkpoint",
-        type=Path,
+        type=expanded_path,
         metavar="CHECKPOINT",
         help="best.pt, last.pt or another checkpoint of a run; the file says what it holds",
     )
     add(
         "--out",
-        type=Path,
+        type=expanded_path,
         default=None,
         metavar="FOLDER",
         help=f"where the results go; default: {out} beside the checkpoint",
     )
     add(
         "--data_path",
-        type=Path,
+        type=expanded_path,
         default=None,
         metavar="FOLDER",
         help="where the data set lies; default: where it lay in training",

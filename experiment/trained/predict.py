@@ -22,20 +22,17 @@ import torch
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiment.flag_parser import FlagParser, Idle, number
+from experiment.flag_parser import FlagParser, Idle, expanded_path, number
+from experiment.trained import input_events, input_image
 from experiment.trained.checkpoint import load_trained
 from experiment.trained.command import command, refuse_many
 from experiment.trained.exported import Exported, describe_network, read_weights
-from experiment.trained.input_file import (
-    EVENT_SUFFIXES,
-    IMAGE_SUFFIXES,
-    UNREADABLE,
-    read_events,
-    read_image,
-    reason_of,
-)
+from experiment.trained.input_events import EVENT_SUFFIXES, read_events
+from experiment.trained.input_image import IMAGE_SUFFIXES, read_image, reason_of
 from model.fold import fold
 from model.folded import Stream
+
+UNREADABLE = (*input_events.UNREADABLE, *input_image.UNREADABLE)
 
 
 class Prediction(NamedTuple):
@@ -51,14 +48,14 @@ def get_parser() -> FlagParser:
     """Every flag with its default."""
     parser = FlagParser("Classify images or event recordings with a trained network.")
     add = parser.add_argument
-    add("network", type=Path, metavar="NETWORK",
+    add("network", type=expanded_path, metavar="NETWORK",
         help="a checkpoint of a run (best.pt), or the model.safetensors of an export")  # fmt: skip
-    add("inputs", type=Path, nargs="+", metavar="FILE|FOLDER",
+    add("inputs", type=expanded_path, nargs="+", metavar="FILE|FOLDER",
         help=f"images ({', '.join(IMAGE_SUFFIXES)}) or, for networks of event data, recordings "
         f"({', '.join(EVENT_SUFFIXES)}); folders are searched with all below them")  # fmt: skip
     add("--confidence", type=number(float, 0, 1), default=1.0, metavar="PROBABILITY",
         help="stop computing time steps above this confidence; 1: take all T")  # fmt: skip
-    add("--data_path", type=Path, default=None, metavar="FOLDER",
+    add("--data_path", type=expanded_path, default=None, metavar="FOLDER",
         help="where a checkpoint's data set lies; default: where it lay in training")  # fmt: skip
     add("--device", default=None, help="cpu, cuda or cuda:N; default: cuda if there is one")
     parser.idle = [Idle(lambda args: is_export(args.network), ("data_path",),
@@ -138,6 +135,8 @@ def predict(
     """
     net, description = network
     if description["kind"] == "images":
+        if path.suffix.lower() in EVENT_SUFFIXES:
+            raise ValueError("a recording of events, but the network was trained on images")
         frames = read_image(path, description, net.in_channels).expand(net.T, -1, -1, -1)
     else:
         frames = read_events(path, description, net.T)

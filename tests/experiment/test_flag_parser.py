@@ -5,7 +5,15 @@ import re
 
 import pytest
 
-from experiment.flag_parser import LARGEST, FlagParser, Idle, add_switch, number, optional
+from experiment.flag_parser import (
+    LARGEST,
+    FlagParser,
+    Idle,
+    add_switch,
+    expanded_path,
+    number,
+    optional,
+)
 
 
 def refusal(capsys, parser, *argv):
@@ -52,6 +60,15 @@ def test_a_number_without_bounds_is_finite(capsys):
     assert parser.parse_args(["--potential", "-3.5"]).potential == -3.5
     assert parser.parse_args(["--potential", "NONE"]).potential is None
     assert "expected a number from" in refusal(capsys, parser, "--potential", "nan")
+
+
+def test_a_path_is_expanded_and_never_empty(capsys, monkeypatch):
+    parser = parser_of(folder=expanded_path)
+    monkeypatch.setenv("HOME", "/somewhere")
+    for text, folder in (("a/b", "a/b"), ("~/data", "/somewhere/data"), ("a/~", "a/~")):
+        assert str(parser.parse_args(["--folder", text]).folder) == folder
+    for text in ("", " ", "~no-such-user-here/data"):
+        assert "argument --folder: " in refusal(capsys, parser, "--folder", text)
 
 
 def test_a_bound_of_its_own_may_be_larger():
