@@ -24,8 +24,8 @@ from model import METHODS, MODELS, STEMS, TEACHERS, Execution
 
 # Flags that do not change what is computed: a run may be resumed with other values of them. A graph
 # replays the same kernels; --compile and --sparse bring others, which round otherwise.
-CIRCUMSTANCES = ("data_path", "log_path", "resume", "evaluate", "num_workers", "val_batch_size",
-                 "device", "dist_timeout", "checkpoint_every", "keep_checkpoints",
+CIRCUMSTANCES = ("data_path", "cache_path", "log_path", "resume", "evaluate", "num_workers",
+                 "val_batch_size", "device", "dist_timeout", "checkpoint_every", "keep_checkpoints",
                  "cuda_graph")  # fmt: skip
 
 
@@ -52,7 +52,8 @@ def make_parser(
     add_training_flags(parser.add_argument_group("training"))
     parser.set_defaults(**defaults)
     reason = "this --dataset needs no files"
-    parser.idle = [*IDLE, Idle(lambda args: args.dataset in embedded, ("data_path",), reason)]
+    fileless = Idle(lambda args: args.dataset in embedded, ("data_path", "cache_path"), reason)
+    parser.idle = [*IDLE, fileless]
     return parser
 
 
@@ -85,6 +86,14 @@ def add_run_flags(group: Any, datasets: Sequence[str]) -> None:
         help="save every so many steps too; default: only after each epoch")  # fmt: skip
     add("--keep_checkpoints", metavar="FILES", type=number(int, 1), default=2,
         help="newest checkpoints kept, beside the best")  # fmt: skip
+
+
+def add_cache_flag(group: Any, what: str) -> None:
+    """--cache_path: where the files go that are made of those in --data_path (`what`)."""
+    text = f"where {what}, if it cannot be in data_path; default: data_path"
+    group.add_argument(
+        "--cache_path", metavar="FOLDER", type=expanded_path, default=None, help=text
+    )
 
 
 def add_network_flags(group: Any) -> None:

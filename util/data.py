@@ -96,6 +96,7 @@ def load_dataset(
     name: str,
     data_path: str | Path,
     *,
+    cache_path: str | Path | None = None,
     auto_aug: bool | None = None,
     cutout: bool | None = None,
     batch_aug: bool = False,
@@ -111,14 +112,17 @@ def load_dataset(
     `seed` decides the augmentation. `validation_fraction` (between 0 and 1) of the training set
     is held out, in equal parts of each class; `split_seed` decides which, apart from `seed`, so
     that runs of several seeds are compared on the same images. CIFAR and MNIST sets that are not
-    in the folder are downloaded into it unless `download` is off; Digits and FakeData need none.
+    in the folder are unpacked or, unless `download` is off, downloaded into `cache_path` (default:
+    the folder); Digits and FakeData need none.
 
     Raises FileNotFoundError for missing data and ValueError for damaged data or a wrong argument.
     """
     if name not in RECIPES:
         raise ValueError(f"unknown data set {name!r}: choose from {', '.join(DATASETS)}")
     recipe = RECIPES[name]
-    images = _read(name, Path(data_path).expanduser(), download=download)
+    folder = Path(data_path).expanduser()
+    cache = None if cache_path is None else Path(cache_path).expanduser()
+    images = _read(name, folder, cache, download=download)
     channels, _, image_size = images.train.tensors[0].shape[1:]
     mean, std = recipe.mean, recipe.std
     if mean is None:
@@ -194,16 +198,15 @@ def split_indices(labels: np.ndarray, fraction: float, *, seed: int) -> tuple[li
     return rest, held_out
 
 
-def _read(name: str, folder: Path, *, download: bool) -> Images:
+def _read(name: str, folder: Path, cache: Path | None, *, download: bool) -> Images:
     if name == "Digits":
         return read_digits()
     if name == "FakeData":
         return make_fake_data()
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"data path {folder} is a file: expected the folder of {name}")
-    if name.startswith("CIFAR"):
-        return read_cifar(name, folder, download=download)
-    return read_mnist_family(name, folder, download=download)
+    read = read_cifar if name.startswith("CIFAR") else read_mnist_family
+    return read(name, folder, cache=cache, download=download)
 
 
 def _measure(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:

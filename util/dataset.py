@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 from torchvision.datasets import CIFAR10, CIFAR100, MNIST, FashionMNIST
 from torchvision.datasets.utils import check_integrity
 
-from util.fetch import FAILURES, fetch
+from util.fetch import FAILURES, fetch, refuse_read_only
 from util.idx import read_idx
 
 CIFAR_CLASSES = {"CIFAR10": CIFAR10, "CIFAR100": CIFAR100}
@@ -46,11 +46,16 @@ def labelled(images: Tensor, labels: Tensor, *, num_classes: int, origin: str) -
     return TensorDataset(images, labels)
 
 
-def read_cifar(name: str, folder: Path, *, download: bool) -> Images:
-    """CIFAR10 or CIFAR100 from torchvision's python batches, unpacked, archived or downloaded."""
+def read_cifar(name: str, folder: Path, *, cache: Path | None = None, download: bool) -> Images:
+    """CIFAR10 or CIFAR100 from torchvision's python batches, unpacked, archived or downloaded.
+
+    They are looked for in `folder` and `cache`, and unpacked or downloaded into `cache` (default:
+    `folder`).
+    """
     dataset_class = CIFAR_CLASSES[name]
-    if not (folder / dataset_class.base_folder).exists():
-        _obtain_cifar(dataset_class, folder, download=download)
+    places = [folder] if cache is None else [folder, cache]
+    unpacked = [place for place in places if (place / dataset_class.base_folder).exists()]
+    folder = unpacked[0] if unpacked else _obtain_cifar(dataset_class, places, download=download)
     _check_cifar_files(dataset_class, folder / dataset_class.base_folder)
     splits = [dataset_class(folder, train=train) for train in (True, False)]
     class_names = tuple(splits[0].classes)
@@ -66,20 +71,23 @@ def read_cifar(name: str, folder: Path, *, download: bool) -> Images:
     return Images(train, test, class_names)
 
 
-def _obtain_cifar(dataset_class: type[CIFAR10], folder: Path, *, download: bool) -> None:
-    """Unpack the archive that lies in `folder`, or download it."""
+def _obtain_cifar(dataset_class: type[CIFAR10], places: list[Path], *, download: bool) -> Path:
+    """Unpack the archive that lies in one of `places`, or download it; returns the last of them."""
     name, result = dataset_class.__name__, dataset_class.base_folder
-    archive = folder / dataset_class.filename
-    expected = f"the folder {result} or the file {archive.name}"
+    archives = [path for place in places if (path := place / dataset_class.filename).exists()]
+    expected = f"the folder {result} or the file {dataset_class.filename}"
     advice = f"fetch {dataset_class.url} and put it there (it is unpacked by itself)"
-    if not archive.exists() and not download:
-        raise _missing(name, folder, expected, advice)
-    if archive.exists() and not check_integrity(archive, dataset_class.tgz_md5):
+    if not archives and not download:
+        raise _missing(name, places[0], expected, advice)
+    archive = archives[0] if archives else None
+    if archive and not check_integrity(archive, dataset_class.tgz_md5):
         raise ValueError(f"{archive} is damaged (wrong md5 sum): delete it and fetch it again")
     try:
-        fetch(dataset_class, folder, result=result, archive=archive if archive.exists() else None)
+        fetch(dataset_class, places[-1], result=result, archive=archive)
     except FAILURES as error:
-        raise _missing(name, folder, expected, advice, error) from error
+        refuse_read_only(name, places[-1], error)
+        raise _missing(name, places[0], expected, advice, error) from error
+    return places[-1]
 
 
 def _check_cifar_files(dataset_class: type[CIFAR10], folder: Path) -> None:
@@ -99,16 +107,18 @@ def _check_cifar_files(dataset_class: type[CIFAR10], folder: Path) -> None:
             )
 
 
-def read_mnist_family(name: str, folder: Path, *, download: bool) -> Images:
+def read_mnist_family(
+    name: str, folder: Path, *, cache: Path | None = None, download: bool
+) -> Images:
     """MNIST or FashionMNIST from its four IDX files, plain or .gz, found or downloaded.
 
     They are looked for in torchvision's layout (`folder`/NAME/raw), in `folder`/NAME, in `folder`
-    itself, and where a package of the system puts them. The first place that has any of the four
-    must have them all.
+    itself, in `cache`/NAME/raw, and where a package of the system puts them. The first place that
+    has any of the four must have them all. They are downloaded into `cache` (default: `folder`).
     """
     dataset_class = MNIST_CLASSES[name]
     stems = [Path(resource[0]).stem for resource in dataset_class.resources]
-    found = _locate_mnist_family(dataset_class, folder, stems, download=download)
+    found = _locate_mnist_family(dataset_class, folder, cache or folder, stems, download=download)
     paths = {stem: _idx_file(found, stem) for stem in stems}
     missing = [stem for stem, path in paths.items() if path is None]
     if missing:
@@ -133,11 +143,11 @@ def read_mnist_family(name: str, folder: Path, *, download: bool) -> Images:
 
 
 def _locate_mnist_family(
-    dataset_class: type[MNIST], folder: Path, stems: list[str], *, download: bool
+    dataset_class: type[MNIST], folder: Path, cache: Path, stems: list[str], *, download: bool
 ) -> Path:
     """The first place that has any of the files, or the one they were downloaded to."""
     name = dataset_class.__name__
-    places = [folder / name / "raw", folder / name, folder]
+    places = [folder / name / "raw", folder / name, folder, cache / name / "raw"]
     places += [PACKAGED_FOLDERS[name]] if name in PACKAGED_FOLDERS else []
     for place in places:
         if any(_idx_file(place, stem) for stem in stems):
@@ -147,10 +157,11 @@ def _locate_mnist_family(
     if not download:
         raise _missing(name, folder, expected, advice)
     try:
-        fetch(dataset_class, folder, result=f"{name}/raw")
+        fetch(dataset_class, cache, result=f"{name}/raw")
     except FAILURES as error:
+        refuse_read_only(name, cache, error)
         raise _missing(name, folder, expected, advice, error) from error
-    return folder / name / "raw"
+    return cache / name / "raw"
 
 
 def _idx_file(folder: Path, stem: str) -> Path | None:

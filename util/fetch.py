@@ -4,6 +4,7 @@ torchvision downloads, checks md5 sums and unpacks in a temporary folder beside 
 only what is complete is renamed into place.
 """
 
+import errno
 import http.client
 import shutil
 import tarfile
@@ -24,6 +25,7 @@ FAILURES = (
     EOFError,
     zlib.error,
 )
+READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def fetch(
@@ -45,6 +47,15 @@ def fetch(
         except OSError:
             if not (folder / result).is_dir():
                 raise
+
+
+def refuse_read_only(name: str, folder: Path, error: BaseException) -> None:
+    """ValueError about `folder`, in which `name` was to be put, if it cannot be written to."""
+    if isinstance(error, OSError) and error.errno in READ_ONLY:
+        raise ValueError(
+            f"{name} would be downloaded or unpacked into {folder}, which cannot be written to "
+            f"({error.strerror}): name another folder with --cache_path"
+        ) from error
 
 
 @contextmanager

@@ -42,6 +42,7 @@ def data_of(args: argparse.Namespace) -> ImageData:
     return load_dataset(
         args.dataset,
         args.data_path,
+        cache_path=args.cache_path,
         auto_aug=args.auto_aug,
         cutout=args.cutout,
         batch_aug=args.gpu_aug,

@@ -1,5 +1,7 @@
 """util.dataset: files in the true formats, read by the code that reads the real ones."""
 
+import errno
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10, CIFAR100, MNIST, FashionMNIST
 
 from tests.support.data_files import write_cifar, write_idx, write_mnist_family
-from util import dataset
+from util import dataset, fetch
 from util.dataset import labelled, make_fake_data, read_cifar, read_digits, read_mnist_family
 
 NOWHERE = "http://127.0.0.1:1/nobody-listens/"
@@ -81,6 +83,31 @@ def test_a_damaged_cifar_archive_is_named_and_kept(tmp_path, monkeypatch, offlin
         with pytest.raises(ValueError, match=r"cifar-10-python.tar.gz is damaged.*delete it"):
             read_cifar("CIFAR10", folder, download=True)
         assert [path.name for path in folder.iterdir()] == [archive.name]
+
+
+def test_a_cache_takes_what_is_unpacked_and_is_read_from_then_on(tmp_path, monkeypatch, offline):
+    archive = write_cifar(monkeypatch, CIFAR10, tmp_path / "made")
+    folder, cache = tmp_path / "data", tmp_path / "cache"
+    folder.mkdir()
+    archive.rename(folder / archive.name)
+    for _ in range(2):
+        images = read_cifar("CIFAR10", folder, cache=cache, download=True)
+        assert len(images.train) == 35
+        assert [path.name for path in folder.iterdir()] == [archive.name]
+        (folder / archive.name).write_bytes(b"no longer read")
+    write_mnist_family(cache / "MNIST" / "raw")
+    assert len(read_mnist_family("MNIST", folder, cache=cache, download=False).test) == 11
+
+
+@pytest.mark.parametrize("name", ["CIFAR10", "MNIST"])
+def test_a_read_only_folder_names_what_goes_there_and_the_flag(tmp_path, monkeypatch, name):
+    def refuse(prefix, dir):
+        raise OSError(errno.EROFS, "Read-only file system", str(dir))
+
+    monkeypatch.setattr(fetch.tempfile, "mkdtemp", refuse)
+    read = read_cifar if name == "CIFAR10" else read_mnist_family
+    with pytest.raises(ValueError, match=f"{name} would be .* into {tmp_path}.*--cache_path"):
+        read(name, tmp_path, download=True)
 
 
 @pytest.mark.parametrize("download", [False, True])

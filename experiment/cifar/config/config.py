@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiment.flag_parser import FlagParser
-from experiment.options import add_switch, make_parser
+from experiment.options import add_cache_flag, add_switch, make_parser
 from util.data import DATASETS
 
 EMBEDDED = ("Digits", "FakeData")  # need no files
@@ -33,6 +33,7 @@ def get_parser() -> FlagParser:
     parser = make_parser(
         "Train a spiking network on small images.", DATASETS, PAPER, embedded=EMBEDDED
     )
+    add_cache_flag(parser.add_argument_group("data"), "downloads and unpacked archives are put")
     group = parser.add_argument_group("augmentation")
     add_switch(group, "auto_aug", None, "AutoAugment; default: on for CIFAR, off for others")
     add_switch(group, "cutout", None, "Cutout of 16 pixels; default: on for CIFAR, off for others")
