@@ -25,18 +25,23 @@ from util.record import MetricsFile
 
 
 def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
-    """Four panels over the epochs: loss, test accuracy by head, reliable fraction, firing rates.
+    """Panels over the epochs: loss, test accuracy by head, reliable fraction, firing rates.
 
-    The picture is replaced whole, never left half-written.
+    What belongs to distillation is left out of runs without it. The picture is replaced whole,
+    never left half-written.
     Raises: OSError if it cannot be written.
     """
     figure = Figure(figsize=(11, 7.5))
     # Half as long as an automatic layout, which draws everything twice.
     figure.subplots_adjust(0.07, 0.07, 0.98, 0.95, wspace=0.2, hspace=0.3)
     FigureCanvasAgg(figure)
-    panels = figure.subplots(2, 2).flat
+    panels = figure.subplots(2, 2).flatten()
+    teacher = [_reliable] if distils(records) else []
+    drawings = [_losses, _accuracies, *teacher, _firing_rates]
+    for spare in panels[len(drawings) :]:
+        spare.remove()
     epochs = [record["epoch"] for record in records]
-    for panel, draw in zip(panels, (_losses, _accuracies, _reliable, _firing_rates), strict=True):
+    for panel, draw in zip(panels, drawings, strict=False):
         draw(panel, epochs, records)
         panel.set_xlabel("epoch")
         panel.grid(alpha=0.3)
@@ -45,17 +50,25 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     write_atomically(path, picture.getvalue())
 
 
+def distils(records: list[dict[str, Any]]) -> bool:
+    """Whether heads learn from a teacher: there are branches, and --beta is not 0."""
+    epochs = [record["train"] for record in records]
+    return any(len(train["head_top1"]) > 1 and train["total"] != train["hard"] for train in epochs)
+
+
 def _plot(panel: Axes, epochs: list[int], values: list[float], **style: Any) -> None:
     marker = "o" if len(epochs) < 3 else None  # a line through one point is invisible
     panel.plot(epochs, values, marker=marker, **style)
 
 
 def _losses(panel: Axes, epochs: list[int], records: list[dict[str, Any]]) -> None:
-    labels = {
-        "total": "total = hard + β soft",
-        "hard": "hard (cross-entropies)",
-        "soft": "soft (distillation)",
-    }
+    labels = {"total": "total"}
+    if distils(records):
+        labels = {
+            "total": "total = hard + β soft",
+            "hard": "hard (cross-entropies)",
+            "soft": "soft (distillation)",
+        }
     for name, label in labels.items():
         _plot(panel, epochs, [record["train"][name] for record in records], label=label)
     panel.set(title="training loss", ylabel="loss")

@@ -39,6 +39,7 @@ class Data(Protocol):
     test: Dataset
     class_names: tuple[str, ...]
     channels: int
+    image_size: int  # pixels, height = width
 
     def to_input(self, batch: Tensor) -> Tensor:
         """A batch as loaded -> what the network takes, on the batch's device."""

@@ -47,14 +47,15 @@ class FlagParser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} (--help lists every flag)\n")
 
     def parse_args(
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+        self, args: Sequence[Any] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
+        """Parse the words of a command line; from Python they may be paths and numbers, too."""
+        args = None if args is None else [str(word) for word in args]
         parsed = super().parse_args(args, namespace)
-        if os.environ.get("RANK", "0") == "0":
-            given = self._given(args)
-            for rule in self.idle:
-                if rule.applies(parsed):
-                    warn_about([flag for flag in rule.flags if flag in given], rule.reason)
+        given = self._given(args)
+        for rule in self.idle:
+            if rule.applies(parsed):
+                warn_about([flag for flag in rule.flags if flag in given], rule.reason)
         return parsed
 
     def flags(self) -> dict[str, argparse.Action]:
@@ -70,9 +71,9 @@ class FlagParser(argparse.ArgumentParser):
 
 
 def warn_about(flags: Iterable[str], reason: str) -> None:
-    """One line on stderr about flags without effect, if there are any."""
+    """One line on stderr about flags without effect, if there are any, from the first process."""
     names = ", ".join(f"--{flag}" for flag in flags)
-    if names:
+    if names and os.environ.get("RANK", "0") == "0":
         print(f"warning: no effect of {names}: {reason}", file=sys.stderr)
 
 
@@ -102,7 +103,7 @@ def number(
     return parse
 
 
-def expanded_path(text: str) -> Path:
+def home_path(text: str) -> Path:
     """An argparse type: a path whose ~ is the home folder."""
     if not text.strip():
         raise argparse.ArgumentTypeError(f"expected a path, got {text!r} (an unset variable?)")
@@ -110,6 +111,23 @@ def expanded_path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise argparse.ArgumentTypeError(f"{error} of {text!r}: write the path in full") from None
+
+
+def expanded_path(text: str) -> Path:
+    """An argparse type: as `home_path`, and no link on the way leads nowhere."""
+    path = home_path(text)
+    for link in filter(os.path.islink, (path, *path.parents)):
+        try:
+            link.stat()
+        except OSError as error:
+            reason = f"a link to {link.readlink()} ({error.strerror})"
+            raise argparse.ArgumentTypeError(f"{link} is {reason}") from error
+    return path
+
+
+def path_or(word: str) -> Callable[[str], Path | str]:
+    """An argparse type: this word, or what `expanded_path` gives."""
+    return lambda text: text if text == word else expanded_path(text)
 
 
 def optional(kind: Callable[[str], Any], *names: str) -> Callable[[str], Any]:

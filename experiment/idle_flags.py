@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from pathlib import Path
 
 import torch
 
 from experiment.flag_parser import Idle
+from experiment.resume import run_identity
 from model import METHODS
 
 
@@ -17,17 +19,23 @@ def on_gpu(args: argparse.Namespace) -> bool:
 
 
 # The flags that only training reads.
-TRAINING_FLAGS = ("seed", "log_path", "resume", "checkpoint_every", "keep_checkpoints",
-                  "detach_reset", "train_batch_size", "num_epoch", "optim", "lr", "wd",
-                  "scheduler", "alp", "beta", "teacher", "val_fraction", "auto_aug", "cutout",
-                  "event_aug", "gpu_aug", "accum", "sync_bn", "compile", "sparse",
+TRAINING_FLAGS = ("seed", "log_path", "resume", "changed_data", "checkpoint_every",
+                  "keep_checkpoints", "detach_reset", "train_batch_size", "num_epoch", "optim",
+                  "lr", "wd", "scheduler", "alp", "beta", "teacher", "val_fraction", "auto_aug",
+                  "cutout", "event_aug", "gpu_aug", "accum", "sync_bn", "compile", "sparse",
                   "cuda_graph")  # fmt: skip
 
 IDLE = (
     Idle(
         lambda args: not METHODS[args.method].branches,
-        ("alp", "beta", "teacher", "branch_pool"),
+        ("alp", "branch_pool"),
         "this --method has no branches",
+    ),
+    Idle(
+        # A head that follows itself learns nothing; the smoothed label teaches a single one too.
+        lambda args: not METHODS[args.method].branches and args.teacher != "label_smoothing",
+        ("beta", "teacher"),
+        "this --method has no branches to teach or learn from",
     ),
     Idle(lambda args: args.beta == 0, ("teacher",), "--beta 0 leaves out what it teaches"),
     Idle(
@@ -78,6 +86,12 @@ IDLE = (
         ("sync_bn", "dist_timeout"),
         "there is one process",
     ),
+    Idle(lambda args: args.resume is None, ("changed_data",), "there is no --resume"),
+    Idle(
+        lambda args: isinstance(args.resume, Path) and run_identity(args.resume.parent) is not None,
+        ("log_path",),
+        "--resume goes on in the folder of its file",
+    ),
     Idle(
         lambda args: args.evaluate is not None and args.amp == "bf16-backward",
         ("amp",),
@@ -91,7 +105,11 @@ IDLE = (
 )
 
 
+def is_idle(args: argparse.Namespace, flag: str) -> bool:
+    """Whether a rule says that a flag has no effect."""
+    return any(rule.applies(args) for rule in IDLE if flag in rule.flags)
+
+
 def in_effect(args: argparse.Namespace, switch: str) -> bool:
     """Whether a switch is on and no rule says that it has no effect."""
-    idle = any(rule.applies(args) for rule in IDLE if switch in rule.flags)
-    return getattr(args, switch) and not idle
+    return getattr(args, switch) and not is_idle(args, switch)

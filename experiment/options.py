@@ -15,8 +15,16 @@ from typing import Any
 
 import torch
 
-from experiment.flag_parser import FlagParser, Idle, add_switch, expanded_path, number, optional
-from experiment.idle_flags import IDLE, in_effect
+from experiment.flag_parser import (
+    FlagParser,
+    Idle,
+    add_switch,
+    expanded_path,
+    number,
+    optional,
+    path_or,
+)
+from experiment.idle_flags import IDLE, in_effect, is_idle
 from experiment.recipe import OPTIMIZERS, PRECISIONS, SCHEDULERS, Recipe
 from experiment.resume import INFERENCE_ARGUMENTS
 from experiment.run import Request
@@ -24,9 +32,9 @@ from model import METHODS, MODELS, STEMS, TEACHERS, Execution
 
 # Flags that do not change what is computed: a run may be resumed with other values of them. A graph
 # replays the same kernels; --compile and --sparse bring others, which round otherwise.
-CIRCUMSTANCES = ("data_path", "cache_path", "log_path", "resume", "evaluate", "num_workers",
-                 "val_batch_size", "device", "dist_timeout", "checkpoint_every", "keep_checkpoints",
-                 "cuda_graph")  # fmt: skip
+CIRCUMSTANCES = ("data_path", "cache_path", "log_path", "resume", "changed_data", "evaluate",
+                 "num_workers", "val_batch_size", "device", "dist_timeout", "checkpoint_every",
+                 "keep_checkpoints", "cuda_graph")  # fmt: skip
 
 
 def branch_pool(text: str) -> int | str | None:
@@ -66,13 +74,16 @@ def add_run_flags(group: Any, datasets: Sequence[str]) -> None:
         "--log_path",
         metavar="FOLDER",
         type=expanded_path,
-        help="where each run makes its own folder",
+        help="where each run makes its own folder; made if it is not there",
     )
-    add("--resume", metavar="FILE|auto", default=None,
+    add("--resume", metavar="FILE|auto", type=path_or("auto"), default=None,
         help="go on with this checkpoint, in its folder; 'auto': with the newest run of the same "
         "arguments below log_path, or a new one if there is none; a file outside a run folder, "
         "such as a published model_weights.pth, gives the initial weights of a new run; default: "
         "a new run")  # fmt: skip
+    add_switch(group, "changed_data", False,
+        "go on with --resume though the number of training samples is another by now; an epoch in "
+        "progress begins anew")  # fmt: skip
     add("--evaluate", metavar="FILE", type=expanded_path, default=None,
         help="print the accuracy of every head of this checkpoint and exit; "
         "default: train")  # fmt: skip
@@ -209,7 +220,8 @@ def make_request(args: argparse.Namespace) -> Request:
     """The flags that say what to do, where, and from where to go on."""
     arguments = plain(args)
     identity = {name: value for name, value in arguments.items() if name not in CIRCUMSTANCES}
-    teacher = "" if args.teacher == "reliable" else f"-{args.teacher}"
+    named = args.teacher != "reliable" and not is_idle(args, "teacher")
+    teacher = f"-{args.teacher}" if named else ""
     run_name = f"{args.dataset}_{args.arch}_T{args.T}_{args.method}{teacher}_seed{args.seed}"
     return Request(
         arguments=arguments,
@@ -217,6 +229,7 @@ def make_request(args: argparse.Namespace) -> Request:
         log_path=args.log_path,
         run_name=run_name,
         resume=args.resume,
+        changed_data=args.changed_data,
         evaluate=args.evaluate,
         device=args.device,
         dist_timeout=args.dist_timeout,
@@ -224,5 +237,5 @@ def make_request(args: argparse.Namespace) -> Request:
 
 
 def plain(args: argparse.Namespace) -> dict[str, Any]:
-    """Every flag with its value, as JSON types."""
-    return {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items()}
+    """Every flag with its value, as JSON types; paths hold from any folder."""
+    return {k: str(v.absolute()) if isinstance(v, Path) else v for k, v in vars(args).items()}

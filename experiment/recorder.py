@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from experiment.curves import draw_curves
+from experiment.curves import distils, draw_curves
 from experiment.packages import left_out_if_missing
 from experiment.training_state import TrainingState
 from util.checkpoint_history import save_newest
@@ -160,14 +160,13 @@ def flattened(record: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, f
 
 
 def describe(record: dict[str, Any], state: TrainingState) -> str:
-    """An epoch in one line."""
+    """An epoch in one line; of distillation only where there is some."""
     train, test, timing = record["train"], record["test"], record["timing"]
-    parts = [
-        f"epoch {record['epoch']}",
-        f"loss {train['total']:.4f} (hard {train['hard']:.4f}, soft {train['soft']:.4f})",
-        f"reliable {100 * train['reliable']:.1f} %",
-        f"train {train['head_top1'][-1]:.2f} %",
-    ]
+    parts = [f"epoch {record['epoch']}", f"loss {train['total']:.4f}"]
+    if distils([record]):
+        parts[1] += f" (hard {train['hard']:.4f}, soft {train['soft']:.4f})"
+        parts.append(f"reliable {100 * train['reliable']:.1f} %")
+    parts.append(f"train {train['head_top1'][-1]:.2f} %")
     if "validation" in record:
         parts.append(f"validation {record['validation']['top1']:.2f} %")
     parts += [

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from experiment.data_description import DataDescription, description_in, refuse_other_classes
 from experiment.training_state import (
     TrainingState,
     refuse_other_arguments,
@@ -43,17 +44,20 @@ class Start(NamedTuple):
 
 
 def choose_start(
-    resume: str | None, net: RateModel, log_path: Path, identity: dict[str, Any]
+    resume: Path | str | None,
+    net: RateModel,
+    log_path: Path,
+    identity: dict[str, Any],
+    data: DataDescription,
 ) -> Start:
     """What `--resume` asks for; a file outside a run folder fills `net` with initial weights."""
     if resume is None:
         return Start(None)
-    if resume == "auto":
+    if not isinstance(resume, Path):  # "auto"
         return Start(matching_run(log_path, identity))
-    path = Path(resume)
-    if run_identity(path.parent) is not None:
-        return Start(path.parent, path)
-    load_weights(net, path, identity)
+    if run_identity(resume.parent) is not None:
+        return Start(resume.parent, resume)
+    load_weights(net, resume, identity, data)
     return Start(None)
 
 
@@ -77,15 +81,22 @@ def run_identity(folder: Path) -> dict[str, Any] | None:
 
 
 def restore(
-    state: TrainingState, checkpoints: Sequence[Path], group: Group, logger: logging.Logger
+    state: TrainingState,
+    checkpoints: Sequence[Path],
+    group: Group,
+    logger: logging.Logger,
+    *,
+    changed_data: bool = False,
 ) -> None:
     """Continue from the first good one of `checkpoints`.
 
-    Raises: CheckpointError if none is good or if it belongs to other arguments.
+    changed_data: whether the number of training samples may be another by now.
+    Raises: CheckpointError if none is good or if it belongs to other arguments or data.
     """
     content, path = group.from_first(lambda: load_newest(checkpoints, logger.warning))
     try:
         state.load_state_dict(content)
+        adapt_to_data(state, description_in(content), logger, allowed=changed_data)
     except ValueError as error:
         raise CheckpointError(f"checkpoint {path} does not fit: {error}") from error
     if not group.is_first:
@@ -93,13 +104,42 @@ def restore(
     logger.info(f"going on from {path}: {state.place}")
 
 
-def load_weights(net: RateModel, path: Path, identity: dict[str, Any]) -> None:
+def adapt_to_data(
+    state: TrainingState, saved: DataDescription | None, logger: logging.Logger, *, allowed: bool
+) -> None:
+    """Begin the epoch anew where there are more or fewer training samples than were `saved` with.
+
+    Raises: ValueError unless that is allowed.
+    """
+    if saved is None or state.data is None:
+        return
+    found = state.data
+    if saved.test_samples != found.test_samples:
+        logger.warning(f"the checkpoint was saved with {saved.test_samples:,} test samples, by now "
+                       f"there are {found.test_samples:,}: accuracies before and after it are not "
+                       "of the same images")  # fmt: skip
+    if saved.training_samples == found.training_samples:
+        return
+    counts = (
+        f"saved with {saved.training_samples:,} training samples, by now there are "
+        f"{found.training_samples:,}"
+    )
+    if not allowed:
+        raise ValueError(f"it was {counts}: bring the others back, or go on all the same with "
+                         "--changed_data")  # fmt: skip
+    state.begin_epoch_anew()
+    logger.warning(f"--changed_data: the checkpoint was {counts}; epoch {state.epoch} begins anew")
+
+
+def load_weights(
+    net: RateModel, path: Path, identity: dict[str, Any], data: DataDescription
+) -> None:
     """Weights of one of our checkpoints or of a published file into `net`.
 
     A network without branches takes those of one with branches; nothing else may be missing.
     Raises: CheckpointError that names what does not fit.
     """
-    weights = compatible_weights(path, identity)
+    weights = compatible_weights(path, identity, data)
     wanted = net.state_dict()
     if not net.branches:
         weights = {k: v for k, v in weights.items() if not k.startswith("branches.")}
@@ -118,17 +158,21 @@ def load_weights(net: RateModel, path: Path, identity: dict[str, Any]) -> None:
     net.load_state_dict(weights)
 
 
-def compatible_weights(path: Path, identity: dict[str, Any]) -> dict[str, Tensor]:
+def compatible_weights(
+    path: Path, identity: dict[str, Any], data: DataDescription
+) -> dict[str, Tensor]:
     """The weights in a file.
 
-    Raises: CheckpointError if the file says that they belong to another network or data set. What a
-    file does not say is taken to be as asked for: those of the published code say nothing.
+    Raises: CheckpointError if the file says that they belong to another network or data set, or to
+    other classes. What a file does not say is taken to be as asked for: those of the published code
+    say nothing.
     """
     weights = load_initial_weights(path)
     try:
-        saved = load_checkpoint(path).get("arguments", {})
+        content = load_checkpoint(path)
     except CheckpointError:
         return weights  # a sound file, as the first line found, but none of ours
+    saved = content.get("arguments", {})
     if not isinstance(saved, dict):
         raise CheckpointError(f"checkpoint {path} is none of a run: its arguments are {saved!r}")
     saved = identity | saved
@@ -136,6 +180,7 @@ def compatible_weights(path: Path, identity: dict[str, Any]) -> dict[str, Tensor
     saved, wanted = ({name: values.get(name) for name in names} for values in (saved, identity))
     try:
         refuse_other_arguments(saved, wanted)
+        refuse_other_classes(description_in(content), data)
     except ValueError as error:
         raise CheckpointError(f"checkpoint {path} does not fit: {error}") from error
     return weights

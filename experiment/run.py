@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
+from experiment.data_description import describe_data
 from experiment.engine import Data, fit
 from experiment.evaluation import evaluate
 from experiment.failure import failures_of_a_run, noted_in, one_sentence_errors
@@ -33,13 +34,16 @@ class Request:
 
     arguments: every flag with its value, for config.json.
     identity: those of them that decide what is computed; a run is resumed with the same only.
+    resume: a checkpoint, "auto" or None; changed_data: whether the number of training samples may
+    be another than the checkpoint's.
     """
 
     arguments: dict[str, Any]
     identity: dict[str, Any]
     log_path: Path
     run_name: str
-    resume: str | None
+    resume: Path | str | None
+    changed_data: bool
     evaluate: Path | None
     device: str | None
     dist_timeout: float  # minutes
@@ -89,8 +93,8 @@ def refuse_missing_files(request: Request, group: Group) -> None:
             raise FileNotFoundError(f"--{flag}: {path} does not exist")
 
     refuse_missing("evaluate", request.evaluate)
-    resume = None if request.resume in (None, "auto") else Path(request.resume)
-    group.from_first(lambda: refuse_missing("resume", resume))
+    if isinstance(request.resume, Path):
+        group.from_first(lambda: refuse_missing("resume", request.resume))
 
 
 def check_test_image(net: RateModel, data: Data, group: Group) -> None:
@@ -132,7 +136,7 @@ def evaluate_file(
     net: RateModel, data: Data, recipe: Recipe, request: Request, group: Group
 ) -> dict[str, Any]:
     """Print and return the accuracy of every head of a checkpoint on the test set."""
-    load_weights(net, request.evaluate, request.identity)
+    load_weights(net, request.evaluate, request.identity, describe_data(data))
     result = evaluate(
         net, data.test, data.to_input, batch_size=recipe.val_batch_size,
         num_workers=recipe.num_workers, amp=recipe.amp, group=group,
@@ -155,9 +159,10 @@ def train(
     on_start: Callable[[Path, Data], None],
 ) -> dict[str, Any]:
     """Train in a new run folder, or in that of the run to resume; returns the final metrics."""
-    state = TrainingState(net, recipe, request.identity)
+    identity, description = request.identity, describe_data(data)
+    state = TrainingState(net, recipe, identity, description)
     start = group.from_first(
-        lambda: choose_start(request.resume, net, request.log_path, request.identity)
+        lambda: choose_start(request.resume, net, request.log_path, identity, description)
     )
     with StopRequest() as stop:
         folder = start.folder or new_folder(request.log_path, request.run_name, group)
@@ -165,12 +170,12 @@ def train(
             logger = setup_logging(folder if group.is_first else None, rank=group.rank)
             checkpoints = group.from_first(start.checkpoints)
             if checkpoints:
-                restore(state, checkpoints, group, logger)
+                restore(state, checkpoints, group, logger, changed_data=request.changed_data)
             if group.is_first:
                 begin_folder(folder, request.arguments, state)
             logger.info(f"run folder {folder}; device {device_name(group)}")
             if recipe.accum > 1:
-                logger.warning(describe_accumulation(recipe, group))
+                logger.warning(describe_accumulation(recipe, group, net))
             if request.resume is not None and not checkpoints:
                 logger.info(f"--resume {request.resume}: {describe_fresh_start(request)}")
             with noted_in(logger), failures_of_a_run(recipe.batch_sizes):
@@ -212,12 +217,14 @@ def describe_fresh_start(request: Request) -> str:
     return "initial weights of a new run"
 
 
-def describe_accumulation(recipe: Recipe, group: Group) -> str:
+def describe_accumulation(recipe: Recipe, group: Group, net: RateModel) -> str:
     """What --accum changes beside memory."""
     part = share_of_batch(recipe.train_batch_size, group, parts=recipe.accum)
+    distils = net.branches and recipe.beta
+    average = ", and distillation averages over them" if distils else ""
     return (
-        f"--accum {recipe.accum}: batch norm sees {part} images at a time, and distillation "
-        f"averages over them, not over the {part * recipe.accum} that this process has in a step"
+        f"--accum {recipe.accum}: batch norm sees {part} images at a time{average}, not the "
+        f"{part * recipe.accum} that this process has in a step"
     )
 
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from experiment.data_description import DataDescription, description_in, refuse_other_classes
 from experiment.recipe import Recipe, make_optimizer, make_scheduler
 from model import RateModel
 from util.misc import WeightedMeans
@@ -25,14 +26,21 @@ class TrainingState:
     best: {"epoch", "top1"} of the best epoch so far, or None.
     lines: records written to metrics.jsonl.
     arguments: what the run computes, by flag; a checkpoint continues only the same.
+    data: what it is trained on; None is not checked.
     """
 
-    def __init__(self, net: RateModel, recipe: Recipe, arguments: dict[str, Any]):
+    def __init__(
+        self,
+        net: RateModel,
+        recipe: Recipe,
+        arguments: dict[str, Any],
+        data: DataDescription | None = None,
+    ):
         self.net = net
         self.forward: nn.Module = net  # replaced by its distributed wrapper where there is one
         self.optimizer: Optimizer = make_optimizer(net, recipe)
         self.scheduler: LRScheduler = make_scheduler(self.optimizer, recipe)
-        self.arguments = arguments
+        self.arguments, self.data = arguments, data
         self.epoch = self.batch = self.lines = 0
         self.means = WeightedMeans()
         self.best: dict[str, float] | None = None
@@ -48,12 +56,18 @@ class TrainingState:
             # Resumed at the end of an epoch, this process has taken no step of the optimizer yet.
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             self.scheduler.step()
-        self.epoch, self.batch, self.means = self.epoch + 1, 0, WeightedMeans()
+        self.epoch += 1
+        self.begin_epoch_anew()
+
+    def begin_epoch_anew(self) -> None:
+        """Take back the steps of the present epoch from its counts, not from the weights."""
+        self.batch, self.means = 0, WeightedMeans()
 
     def state_dict(self) -> dict[str, Any]:
         """Plain types and tensors."""
         return {
             "arguments": self.arguments,
+            "data": None if self.data is None else self.data.plain(),
             "model": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
@@ -68,15 +82,18 @@ class TrainingState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state` was taken.
 
-        Raises: ValueError if it is no state of a training, or belongs to other arguments.
+        Raises: ValueError if it is no state of a training, or belongs to other arguments or
+        classes.
         """
-        missing = self.state_dict().keys() - state.keys()
+        missing = self.state_dict().keys() - state.keys() - {"data"}  # which came later
         if missing:
             raise ValueError(
                 f"it is no state of a training run ({min(missing)!r} is missing): name a last.pt "
                 "or best.pt of a run"
             )
         refuse_other_arguments(state["arguments"], self.arguments)
+        if self.data is not None:
+            refuse_other_classes(description_in(state), self.data)
         try:
             self.net.load_state_dict(state["model"])
         except RuntimeError as error:  # the same arguments build another network by now

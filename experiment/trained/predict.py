@@ -22,7 +22,7 @@ import torch
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiment.flag_parser import FlagParser, Idle, expanded_path, number
+from experiment.flag_parser import FlagParser, Idle, expanded_path, home_path, number
 from experiment.trained import input_events, input_image
 from experiment.trained.checkpoint import load_trained
 from experiment.trained.command import command, refuse_many
@@ -50,7 +50,7 @@ def get_parser() -> FlagParser:
     add = parser.add_argument
     add("network", type=expanded_path, metavar="NETWORK",
         help="a checkpoint of a run (best.pt), or the model.safetensors of an export")  # fmt: skip
-    add("inputs", type=expanded_path, nargs="+", metavar="FILE|FOLDER",
+    add("inputs", type=home_path, nargs="+", metavar="FILE|FOLDER",
         help=f"images ({', '.join(IMAGE_SUFFIXES)}) or, for networks of event data, recordings "
         f"({', '.join(EVENT_SUFFIXES)}); folders are searched with all below them")  # fmt: skip
     add("--confidence", type=number(float, 0, 1), default=1.0, metavar="PROBABILITY",

@@ -39,8 +39,8 @@ def figures(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("heads", [1, 3])
-def test_each_number_is_drawn(tmp_path, figures, heads):
+def test_each_number_is_drawn(tmp_path, figures):
+    heads = 3
     draw_curves([record_of(epoch, heads) for epoch in range(4)], tmp_path / "curves.png")
     loss, accuracy, reliable, rates = figures[0].axes
     lines = {line.get_label(): list(line.get_ydata()) for line in loss.lines}
@@ -56,6 +56,19 @@ def test_each_number_is_drawn(tmp_path, figures, heads):
         assert panel.get_ylabel()
         assert list(panel.lines[0].get_xdata()) == [0, 1, 2, 3]
     assert matplotlib.image.imread(tmp_path / "curves.png").shape[2] == 4
+
+
+@pytest.mark.parametrize(("heads", "hard"), [(1, 2.5), (3, 3.0)])
+def test_without_branches_or_with_beta_0_nothing_speaks_of_a_teacher(
+    tmp_path, figures, heads, hard
+):
+    record = record_of(0, heads)
+    record["train"]["hard"] = hard
+    draw_curves([record], tmp_path / "curves.png")
+    loss, accuracy, rates = figures[0].axes
+    assert [line.get_label() for line in loss.lines] == ["total"]
+    assert len(accuracy.lines) == heads + 1
+    assert rates.get_title().startswith("firing rate")
 
 
 def test_one_epoch_is_visible(tmp_path, figures):

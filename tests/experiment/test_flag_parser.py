@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from experiment.flag_parser import (
     expanded_path,
     number,
     optional,
+    path_or,
 )
 
 
@@ -69,6 +71,25 @@ def test_a_path_is_expanded_and_never_empty(capsys, monkeypatch):
         assert str(parser.parse_args(["--folder", text]).folder) == folder
     for text in ("", " ", "~no-such-user-here/data"):
         assert "argument --folder: " in refusal(capsys, parser, "--folder", text)
+
+
+def test_a_link_to_nowhere_is_named(capsys, tmp_path):
+    parser = parser_of(folder=expanded_path, resume=path_or("auto"))
+    (tmp_path / "link").symlink_to("nowhere")
+    for flag in ("--folder", "--resume"):
+        for path in (tmp_path / "link", tmp_path / "link" / "below"):
+            sentence = refusal(capsys, parser, flag, path)
+            assert f"argument {flag}: {tmp_path / 'link'} is a link to nowhere (No such" in sentence
+    (tmp_path / "nowhere").mkdir()
+    assert parser.parse_args(["--folder", tmp_path / "link"]).folder == tmp_path / "link"
+
+
+def test_a_word_may_stand_for_a_path(capsys, monkeypatch):
+    parser = parser_of(resume=path_or("auto"))
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert parser.parse_args(["--resume", "auto"]).resume == "auto"
+    assert parser.parse_args(["--resume", "~/x.pt"]).resume == Path("/somewhere/x.pt")
+    assert "argument --resume: expected a path" in refusal(capsys, parser, "--resume", "")
 
 
 def test_a_bound_of_its_own_may_be_larger():

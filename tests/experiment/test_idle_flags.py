@@ -1,9 +1,12 @@
 """A flag without effect is named in one line, and does nothing."""
 
 import pytest
+import torch
 
 from experiment.cifar.config.config import get_parser
 from experiment.idle_flags import IDLE, TRAINING_FLAGS, in_effect
+from model import TEACHERS
+from model.distillation import SelfDistillationLoss
 
 
 def flags():
@@ -27,6 +30,8 @@ def flags():
         ("--amp bf16 --sparse", "--sparse: convolutions in bfloat16"),
         ("--sync_bn --dist_timeout 3", "--dist_timeout, --sync_bn: there is one process"),
         ("--evaluate x.pt --amp bf16-backward", "--amp: --evaluate runs no backward pass"),
+        ("--changed_data", "--changed_data: there is no --resume"),
+        ("--evaluate x.pt --resume auto --changed_data", "--changed_data: --evaluate trains"),
         ("--dataset Digits --data_path data", "--data_path: this --dataset needs no files"),
     ],
 )
@@ -36,6 +41,27 @@ def test_flags_without_effect_are_named(text, idle, capsys):
     assert warning.startswith("warning: no effect of ")
     for part in idle.replace(": ", ", ").split(", "):
         assert part in warning
+
+
+def test_the_smoothed_label_teaches_a_single_head_too(capsys):
+    """Unlike the other teachers, which give it its own logits."""
+    flags = "--method bptt --beta 0.3 --teacher"
+    get_parser().parse_args([*flags.split(), "label_smoothing"])
+    assert capsys.readouterr().err == ""
+    logits = [torch.randn(3, 4, generator=torch.Generator().manual_seed(0))]
+    labels = torch.tensor([0, 1, 2])
+    for teacher in TEACHERS:
+        soft = SelfDistillationLoss(1.0, 0.3, teacher=teacher)(logits, labels).soft
+        assert (soft > 1e-3) == (teacher == "label_smoothing")
+
+
+def test_a_log_path_is_not_used_where_a_run_goes_on_in_its_own_folder(tmp_path, capsys):
+    flags = ["--log_path", "runs", "--resume", tmp_path / "last.pt"]
+    get_parser().parse_args(flags)
+    assert capsys.readouterr().err == "", "outside a run folder"
+    (tmp_path / "config.json").write_text('{"identity": {}}')
+    get_parser().parse_args(flags)
+    assert "--log_path: --resume goes on in the folder" in capsys.readouterr().err
 
 
 def test_the_idle_rules_name_flags_that_exist():

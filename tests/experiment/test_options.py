@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -76,10 +77,22 @@ def test_circumstances_do_not_change_what_a_run_is(circumstance):
 
 
 def test_the_arguments_survive_json():
-    request = make_request(get_parser().parse_args(["--v_reset", "-1", "--data_path", "a/b"]))
+    argv = ["--v_reset", -1, "--data_path", Path("a/b"), "--resume", "auto"]
+    request = make_request(get_parser().parse_args(argv))
     assert json.loads(json.dumps(request.arguments)) == request.arguments
-    assert request.arguments["data_path"] == "a/b"
+    assert request.arguments["data_path"] == str(Path.cwd() / "a/b"), "from any folder"
+    assert request.arguments["resume"] == request.resume == "auto"
     assert request.run_name == "CIFAR10_resnet18_T6_esd_seed60"
+
+
+@pytest.mark.parametrize(("flags", "named"), [
+    ("--teacher soft", "esd-soft"), ("--teacher soft --beta 0", "esd"),
+    ("--teacher soft --method rate", "rate"),
+    ("--teacher label_smoothing --method rate", "rate-label_smoothing"),
+])  # fmt: skip
+def test_a_teacher_without_effect_is_not_in_the_name_of_the_run(flags, named):
+    request = make_request(get_parser().parse_args(flags.split()))
+    assert request.run_name == f"CIFAR10_resnet18_T6_{named}_seed60"
 
 
 WRONG = [
@@ -89,7 +102,7 @@ WRONG = [
     "--num_epoch 0", "--num_workers -1", "--optim SGD", "--scheduler STEP", "--alp -1",
     "--beta inf", "--wd -1", "--seed -1", "--seed 4294967296", "--dataset cifar", "--amp fp16",
     "--val_fraction 0", "--checkpoint_every 0", "--keep_checkpoints 0", "--accum 0",
-    "--dist_timeout 0", "--no-T", "--auto_aug=yes", "extra",
+    "--dist_timeout 0", "--no-T", "--auto_aug=yes", "extra", "--resume=", "--log_path=",
 ]  # fmt: skip
 
 

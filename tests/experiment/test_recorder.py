@@ -57,6 +57,13 @@ def test_an_epoch_is_recorded_everywhere(tmp_path, caplog):
     assert [event.step for event in board.Scalars("test/firing_rate/stem")] == [0, 1]
 
 
+@pytest.mark.parametrize("train", [{"head_top1": [2.0]}, {"hard": 2.5}])
+def test_without_branches_or_with_beta_0_the_line_says_nothing_of_a_teacher(train):
+    record = record_of(1, 30.0)
+    record["train"] |= train
+    assert describe(record, state_with_best()).startswith("epoch 1; loss 2.5000; train 2.00 %; ")
+
+
 def test_a_folder_that_vanishes_under_tensorboards_thread_is_said_once(tmp_path, monkeypatch):
     """By the error that is raised, without the traceback of the thread that wrote."""
 

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -203,6 +204,65 @@ def test_another_checkpoint_in_the_folder_of_a_run_must_be_a_state(copied):
     code, text = ending(command(copied.parent, "--resume", str(copied / "odd.pt")))
     assert code == 2
     assert "odd.pt does not fit: it is no state of a training run" in text
+
+
+def change_data(monkeypatch, **changes):
+    """Of what micro_run trains on: other class names, or numbers of images."""
+    for name in {"TRAINING_IMAGES", "TEST_IMAGES"} & changes.keys():
+        monkeypatch.setattr(micro_run, name, changes.pop(name))
+    few = micro_run.few_images
+    monkeypatch.setattr(micro_run, "few_images", lambda data: replace(few(data), **changes))
+
+
+@pytest.mark.parametrize("flag", ["--resume", "--evaluate"])
+@pytest.mark.parametrize("place", ["last.pt", "../loose.pt"])
+def test_data_of_other_classes_are_refused(flag, place, copied, monkeypatch):
+    path = copied / place
+    if not path.exists():
+        shutil.copy(copied / "last.pt", path)
+    known = load_checkpoint(path)["data"]["class_names"]
+    change_data(monkeypatch, class_names=(*known[:3], "zebra", *known[4:]))
+    code, text = ending(command(copied.parent, flag, str(path)))
+    assert code == 2
+    assert f"{path} does not fit: it was trained on 10 classes ({', '.join(known)})" in text
+    assert f"class 3 is {known[3]!r} to it and 'zebra' in the data" in text
+
+
+def test_another_number_of_training_samples_is_refused_unless_allowed(copied, monkeypatch):
+    (copied / "last.pt").unlink()
+    (copied / "last-1.pt").rename(copied / "last.pt")  # in the middle of the second epoch
+    before = load_checkpoint(copied / "last.pt")
+    assert before["batch"] > 0
+    change_data(monkeypatch, TRAINING_IMAGES=20)
+    again = command(copied.parent, "--resume", "auto")
+    code, text = ending(again)
+    assert code == 2
+    assert "saved with 28 training samples, by now there are 20: bring" in text
+    code, text = ending([*again, "--changed_data"])
+    assert code == 0
+    assert f"epoch {before['epoch']} begins anew" in text
+    assert f"{copied / 'last.pt'}: epoch {before['epoch']}, step 0" in text
+    state = load_checkpoint(copied / "last.pt")
+    assert (state["epoch"], state["lines"]) == (2, 2)
+    assert state["data"]["training_samples"] == 20
+
+
+def test_another_number_of_test_samples_is_told(copied, monkeypatch):
+    change_data(monkeypatch, TEST_IMAGES=11)
+    code, text = ending(command(copied.parent, "--resume", "auto"))
+    assert code == 0
+    assert "saved with 12 test samples, by now there are 11" in text
+
+
+def test_a_checkpoint_that_says_nothing_of_its_data_goes_on_unchecked(copied, monkeypatch):
+    for path in copied.glob("*.pt"):
+        state = load_checkpoint(path)
+        del state["data"]
+        path.unlink()
+        save_checkpoint(state, path)
+    change_data(monkeypatch, TRAINING_IMAGES=20, class_names=tuple("abcdefghij"))
+    for flags in (("--resume", "auto"), ("--evaluate", str(copied / "last.pt"))):
+        assert ending(command(copied.parent, *flags))[0] == 0
 
 
 def test_switches_that_the_program_has_got_since_were_at_their_defaults(copied):

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from experiment.data_description import describe_data
 from experiment.resume import compatible_weights
 from experiment.trained.checkpoint import load_trained
 from tests.support.trained_run import make_checkpoint
@@ -68,12 +69,12 @@ def test_a_config_json_that_is_none_of_ours_is_left_alone(tmp_path, content):
 
 def test_weights_are_refused_by_a_network_of_another_stem(tmp_path):
     path = make_checkpoint(tmp_path)
-    identity = load_checkpoint(path)["arguments"]
+    identity, data = load_checkpoint(path)["arguments"], describe_data(load_trained(path, CPU).data)
     with pytest.raises(CheckpointError, match=r"stem 'published' \(asked for: 'small'\)"):
-        compatible_weights(path, identity | {"stem": "small"})
+        compatible_weights(path, identity | {"stem": "small"}, data)
     del identity["stem"]
     older = changed(tmp_path, arguments=identity)
-    assert compatible_weights(older, identity | {"stem": "published"})
+    assert compatible_weights(older, identity | {"stem": "published"}, data)
 
 
 def changed(tmp_path, **entries):

@@ -1,0 +1,114 @@
+"""What a checkpoint and an export say about the data that a network was trained on.
+
+A network answers with a number; which class that is, and how its input is prepared, only the data
+know. So they are described once, here, and the description travels with the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from util.data import ImageData
+from util.imagenet import RESIZE_RATIO
+
+if TYPE_CHECKING:
+    from experiment.engine import Data
+
+LISTED = 10  # class names in a sentence
+
+
+class DataDescription(NamedTuple):
+    """A data set, as the networks that were trained on it have to know it.
+
+    kind: "images" or "events"; class_names: in the order of the network's answers.
+    training_samples, test_samples: how many, those held out for validation in neither.
+    image_size: pixels, height = width; resize: pixels that the shorter side of an image is resized
+    to before its centre is cut out.
+    mean, std: of each channel, (pixel / 255 - mean) / std; None of events, whose counts are taken
+    as such.
+    """
+
+    name: str
+    kind: str
+    class_names: tuple[str, ...]
+    training_samples: int
+    test_samples: int
+    channels: int
+    image_size: int
+    resize: int
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def plain(self) -> dict[str, Any]:
+        """Plain types, as JSON has them; without what is None."""
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in self._asdict().items()}
+        return {k: v for k, v in values.items() if v is not None}
+
+
+def describe_data(data: Data) -> DataDescription:
+    """The description of a data set in use."""
+    images = isinstance(data, ImageData)
+    resize = round(data.image_size * RESIZE_RATIO) if data.name == "imagenet" else data.image_size
+    return DataDescription(
+        name=data.name,
+        kind="images" if images else "events",
+        class_names=tuple(data.class_names),
+        training_samples=len(data.train),
+        test_samples=len(data.test),
+        channels=data.channels,
+        image_size=data.image_size,
+        resize=resize,
+        mean=tuple(data.mean) if images else None,
+        std=tuple(data.std) if images else None,
+    )
+
+
+def description_in(checkpoint: dict[str | int, Any]) -> DataDescription | None:
+    """What a checkpoint says about its data; None in those of earlier versions.
+
+    Raises: ValueError for an entry that says too little.
+    """
+    entry = checkpoint.get("data")
+    if entry is None:
+        return None
+    try:
+        values = {name: entry[name] for name in DataDescription._fields if name in entry}
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return DataDescription(**values)
+    except TypeError as error:
+        raise ValueError(f"its description of the data is incomplete ({error})") from error
+
+
+def refuse_other_classes(saved: DataDescription | None, found: DataDescription) -> None:
+    """ValueError that names both lists if a network does not know the classes of these data.
+
+    saved: what its file says; a file that says nothing is taken to know them.
+    """
+    if saved is None or saved.class_names == found.class_names:
+        return
+    known, there = saved.class_names, found.class_names
+    first = next(
+        (i for i, pair in enumerate(zip(known, there, strict=False)) if pair[0] != pair[1]),
+        min(len(known), len(there)),
+    )
+    raise ValueError(
+        f"it was trained on {len(known)} classes ({listed(known)}) and the data have {len(there)} "
+        f"({listed(there)}); class {first} is {named(known, first)} to it and "
+        f"{named(there, first)} in the data: name the data that it was trained on with --data_path"
+    )
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, in one line."""
+    more = ", ..." if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
+
+
+def named(names: Sequence[str], number: int) -> str:
+    """The name of a class in quotes."""
+    return repr(names[number]) if number < len(names) else "missing"
