@@ -53,7 +53,6 @@ class DataDescription(NamedTuple):
 def describe_data(data: Data) -> DataDescription:
     """The description of a data set in use."""
     images = isinstance(data, ImageData)
-    resize = round(data.image_size * RESIZE_RATIO) if data.name == "imagenet" else data.image_size
     return DataDescription(
         name=data.name,
         kind="images" if images else "events",
@@ -62,10 +61,15 @@ def describe_data(data: Data) -> DataDescription:
         test_samples=len(data.test),
         channels=data.channels,
         image_size=data.image_size,
-        resize=resize,
+        resize=resized_side(data.name, data.image_size),
         mean=tuple(data.mean) if images else None,
         std=tuple(data.std) if images else None,
     )
+
+
+def resized_side(data: str, image_size: int) -> int:
+    """Pixels that the shorter side of an image is resized to before its centre is cut out."""
+    return round(image_size * RESIZE_RATIO) if data == "imagenet" else image_size
 
 
 def description_in(checkpoint: dict[str | int, Any]) -> DataDescription | None:

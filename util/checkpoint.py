@@ -22,6 +22,7 @@ from typing import Any
 import torch
 
 from util.atomic_file import write_atomically
+from util.file_kind import Kind, kind_of
 from util.reference_weights import from_reference
 
 SEAL_PREFIX = b"sha256:"
@@ -130,6 +131,7 @@ def load_initial_weights(
 def _sealed_state(content: bytes, path: str | os.PathLike, map_location: Any) -> dict:
     problem = _seal_problem(content)
     if problem is not None:
+        _refuse_other_kinds(content, path)
         raise CheckpointError(f"checkpoint {path} {problem}; use an earlier checkpoint")
     return _unpickled_dict(content, path, map_location)
 
@@ -137,6 +139,7 @@ def _sealed_state(content: bytes, path: str | os.PathLike, map_location: Any) ->
 def _foreign_state(content: bytes, path: str | os.PathLike, map_location: Any) -> dict:
     if _has_seal(content):
         return _sealed_state(content, path, map_location)
+    _refuse_other_kinds(content, path)
     if content.startswith(ZIP_START):
         _verify_zip(content, path)
     return _unpickled_dict(content, path, map_location)
@@ -182,6 +185,15 @@ def _read(path: str | os.PathLike) -> bytes:
         raise CheckpointError(
             f"checkpoint {path} cannot be read ({error.strerror}); check its disk and permissions"
         ) from error
+
+
+def _refuse_other_kinds(content: bytes, path: str | os.PathLike) -> None:
+    """CheckpointError that names what a file is, if it is whole but no checkpoint."""
+    kind = kind_of(io.BytesIO(content))
+    if kind not in (None, Kind.TORCH):
+        raise CheckpointError(
+            f"{path} is {kind}, no checkpoint: name one that a run has saved, such as best.pt"
+        )
 
 
 def _has_seal(content: bytes) -> bool:

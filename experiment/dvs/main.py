@@ -23,6 +23,7 @@ from typing import Any
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from experiment.data_description import DataDescription
 from experiment.dvs.config.config import get_parser
 from experiment.dvs.event_data import EventData
 from experiment.dvs.picture import draw_event_frames
@@ -66,8 +67,8 @@ def data_of(args: argparse.Namespace) -> EventData:
     )
 
 
-def network_of(args: argparse.Namespace, data: EventData) -> RateModel:
-    """The network that the flags name, for this data."""
+def network_of(args: argparse.Namespace, data: EventData | DataDescription) -> RateModel:
+    """The network that the flags name, for data with these classes and channels."""
     return build_model(
         **network_arguments(args), num_classes=data.num_classes, in_channels=data.channels
     )

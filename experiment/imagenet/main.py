@@ -21,6 +21,7 @@ from typing import Any
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from experiment.data_description import DataDescription
 from experiment.imagenet.config.config import get_parser
 from experiment.options import make_request, network_arguments, training_recipe
 from experiment.run import run
@@ -55,8 +56,8 @@ def data_of(args: argparse.Namespace) -> ImageData:
     )
 
 
-def network_of(args: argparse.Namespace, data: ImageData) -> RateModel:
-    """The network that the flags name, for this data."""
+def network_of(args: argparse.Namespace, data: ImageData | DataDescription) -> RateModel:
+    """The network that the flags name, for data with these classes and channels."""
     return build_model(
         **network_arguments(args), num_classes=len(data.class_names), in_channels=data.channels
     )

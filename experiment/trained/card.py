@@ -39,8 +39,8 @@ def write_card(result: dict[str, Any], trained: Trained, path: Path) -> None:
         "## Input",
         describe_input(result["description"], trained.net.T),
         "## Training",
-        f"Data: {trained.data.name}, {len(trained.data.train):,} samples to train, "
-        f"{len(trained.data.test):,} to test, {network['num_classes']} classes.",
+        f"Data: {trained.data.name}, {trained.description.training_samples:,} samples to train, "
+        f"{trained.description.test_samples:,} to test, {network['num_classes']} classes.",
         bullets({"neuron": describe_neuron(network), **recipe(trained)}),
         "## Accuracy",
         f"Top-1 {accuracy['top1']:.2f} %, top-5 {accuracy['top5']:.2f} % of "

@@ -181,7 +181,8 @@ def write(
     Everything is written for a CPU: a program runs on the device that it was traced on.
     Raises: ValueError if a file does not give the network that was written.
     """
-    net, description = fold(trained.net).cpu(), describe_network(trained)
+    net = fold(trained.net).cpu()
+    description = describe_network(trained.arguments, trained.description)
     result: dict[str, Any] = {"formats": list(formats), "description": description}
     if "safetensors" in formats:
         write_weights(net, description, folder / "model.safetensors")

@@ -17,14 +17,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from experiment.data_description import DataDescription
 from experiment.resume import INFERENCE_ARGUMENTS
-from experiment.trained.checkpoint import Trained
 from model import build_model
 from model.fold import fold
 from model.folded import FoldedNetwork
 from util.atomic_file import write_atomically
-from util.data import ImageData
-from util.imagenet import RESIZE_RATIO
+from util.file_kind import Kind, kind_of_file
 
 REQUIRED = ("network", "data", "kind", "class_names", "image_size", "resize")
 
@@ -36,30 +35,15 @@ class Exported(NamedTuple):
     description: dict[str, Any]
 
 
-def describe_network(trained: Trained) -> dict[str, Any]:
-    """Everything that is needed to use the weights, as plain types."""
-    data = trained.data
-    images = isinstance(data, ImageData)
-    description = {
-        "network": {
-            **{name: trained.arguments[name] for name in INFERENCE_ARGUMENTS},
-            "num_classes": len(data.class_names),
-            "in_channels": trained.net.in_channels,
-        },
-        "data": data.name,
-        "kind": "images" if images else "events",
-        "class_names": list(data.class_names),
-        "image_size": data.image_size,
-        "resize": resized_side(data.name, data.image_size),
-    }
-    if images:  # (pixel / 255 - mean) / std; event counts are taken as such
-        description |= {"mean": list(data.mean), "std": list(data.std)}
-    return description
+def describe_network(arguments: dict[str, Any], data: DataDescription) -> dict[str, Any]:
+    """Everything that is needed to use the weights of a training run, as plain types.
 
-
-def resized_side(data: str, image_size: int) -> int:
-    """Pixels that the shorter side of an image is resized to before its centre is cut out."""
-    return round(image_size * RESIZE_RATIO) if data == "imagenet" else image_size
+    arguments: the run's flags; data: what it was trained on.
+    """
+    network = {name: arguments[name] for name in INFERENCE_ARGUMENTS}
+    network |= {"num_classes": data.num_classes, "in_channels": data.channels}
+    about = data.plain()
+    return {"network": network, "data": about.pop("name"), **about}
 
 
 def write_weights(net: FoldedNetwork, description: dict[str, Any], path: Path) -> None:
@@ -80,6 +64,9 @@ def read_weights(path: Path) -> Exported:
 
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: name the model.safetensors of an export")
+    kind = kind_of_file(path)
+    if kind not in (None, Kind.SAFETENSORS):
+        raise ValueError(f"{path} is {kind}: expected the model.safetensors of an export")
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

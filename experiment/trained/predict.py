@@ -6,8 +6,8 @@
 
 Prints class, confidence (softmax of the mean of the logits so far) and the time steps that were
 computed: the network is stopped as soon as its confidence is above --confidence. Files that cannot
-be read are named and skipped, and the exit code is then 1. An export needs no data set; a
-checkpoint needs the one it was trained on, for its classes and its normalisation.
+be read are named and skipped, and the exit code is then 1. No data set is needed: classes and
+normalisation come with the network. (Checkpoints of earlier versions have none, and need it.)
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ import torch
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiment.flag_parser import FlagParser, Idle, expanded_path, home_path, number
+from experiment.data_description import describe_data
+from experiment.flag_parser import FlagParser, expanded_path, home_path, number, warn_about
 from experiment.trained import input_events, input_image
-from experiment.trained.checkpoint import load_trained
+from experiment.trained.checkpoint import read_saved
 from experiment.trained.command import command, refuse_many
 from experiment.trained.exported import Exported, describe_network, read_weights
 from experiment.trained.input_events import EVENT_SUFFIXES, read_events
 from experiment.trained.input_image import IMAGE_SUFFIXES, read_image, reason_of
 from model.fold import fold
 from model.folded import Stream
+from util.file_kind import Kind, kind_of_file
 
 UNREADABLE = (*input_events.UNREADABLE, *input_image.UNREADABLE)
 
@@ -56,10 +58,9 @@ def get_parser() -> FlagParser:
     add("--confidence", type=number(float, 0, 1), default=1.0, metavar="PROBABILITY",
         help="stop computing time steps above this confidence; 1: take all T")  # fmt: skip
     add("--data_path", type=expanded_path, default=None, metavar="FOLDER",
-        help="where a checkpoint's data set lies; default: where it lay in training")  # fmt: skip
+        help="where the data set lies of a checkpoint that an earlier version has saved without "
+        "the names of the classes; default: where it lay in training")  # fmt: skip
     add("--device", default=None, help="cpu, cuda or cuda:N; default: cuda if there is one")
-    parser.idle = [Idle(lambda args: is_export(args.network), ("data_path",),
-                        "an export needs no data set")]  # fmt: skip
     return parser
 
 
@@ -89,20 +90,31 @@ def main(argv: Sequence[str] | None = None) -> list[Prediction]:
     return answers
 
 
-def is_export(path: Path) -> bool:
-    """Whether a network is the model.safetensors of an export, and no checkpoint."""
-    return path.suffix == ".safetensors"
-
-
 def load_network(path: Path, device: torch.device, *, data_path: Path | None = None) -> Exported:
-    """The folded network of a checkpoint or of an export, on the device."""
-    if is_export(path):
+    """The folded network of a checkpoint or of an export, on the device.
+
+    Only a checkpoint that an earlier version has saved needs its data set, for the names of the
+    classes; a `data_path` for another is warned about.
+    Raises: ValueError, OSError for a file that is neither.
+    """
+    kind = kind_of_file(path)
+    if kind not in (None, Kind.SAFETENSORS, Kind.TORCH):
+        raise ValueError(f"{path} is {kind}: expected a checkpoint of a run, such as best.pt, or "
+                         "the model.safetensors of an export")  # fmt: skip
+    if kind is Kind.SAFETENSORS:
         torch.backends.cudnn.allow_tf32 = False  # exports are verified in float32
-        exported = read_weights(path)
-        exported.net.to(device)
-        return exported
-    trained = load_trained(path, device, data_path=data_path)
-    return Exported(fold(trained.net), describe_network(trained))
+        network = read_weights(path)
+        network.net.to(device)
+        described = True
+    else:
+        saved = read_saved(path, data_path=data_path)
+        described = saved.description is not None
+        data = saved.description if described else describe_data(saved.load_data())
+        net = fold(saved.build(data, device))
+        network = Exported(net, describe_network(vars(saved.arguments), data))
+    if described and data_path is not None:
+        warn_about(["data_path"], "the network knows its classes, and needs no data set")
+    return network
 
 
 def wanted_suffixes(network: Exported) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from experiment.cifar import main as cifar
+from experiment.data_description import describe_data
 from experiment.imagenet import main as imagenet
 from experiment.options import make_request
 from experiment.trained.checkpoint import load_trained
@@ -43,8 +44,10 @@ def make_checkpoint(
     """A best.pt of a network with random weights, trained with `flags` by what it says."""
     args = experiment.get_parser().parse_args([*SMALL[experiment], *flags])
     torch.manual_seed(args.seed)
-    net = stir(experiment.network_of(args, experiment.data_of(args)))
-    state = {"arguments": make_request(args).identity, "model": net.state_dict(), "epoch": 3}
+    data = experiment.data_of(args)
+    net = stir(experiment.network_of(args, data))
+    state = {"arguments": make_request(args).identity, "data": describe_data(data).plain(),
+             "model": net.state_dict(), "epoch": 3}  # fmt: skip
     path = folder / "best.pt"
     save_checkpoint({**state, **entries}, path)
     return path

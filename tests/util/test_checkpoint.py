@@ -234,6 +234,17 @@ def test_files_of_other_kinds_are_refused(tmp_path, content):
     assert_refused(path)
 
 
+@pytest.mark.parametrize("content, kind", [
+    (b"\x89PNG\r\n\x1a\n" + bytes(99), "a picture"), (b"seeds = [60]\n", "a text file"),
+    (b"\x02" + bytes(7) + b"{}", "a safetensors file"), (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+])  # fmt: skip
+@pytest.mark.parametrize("load", [load_checkpoint, load_foreign_weights, load_initial_weights])
+def test_a_whole_file_of_another_kind_is_named(tmp_path, content, kind, load):
+    (tmp_path / "best.pt").write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"best.pt is {kind}.*, no checkpoint: name one"):
+        load(tmp_path / "best.pt")
+
+
 def test_a_tensor_alone_is_no_checkpoint(tmp_path):
     path = tmp_path / "tensor.pt"
     torch.save(torch.zeros(3), path)

@@ -57,6 +57,44 @@ def test_data_path_is_that_of_config_json_unless_another_is_given(tmp_path):
     assert other.arguments["data_path"] == tmp_path / "here"
 
 
+def test_a_relative_data_path_of_an_earlier_version_is_found_from_elsewhere(tmp_path, monkeypatch):
+    """From where its run was started, with the default --log_path."""
+    folder = tmp_path / "runs" / "run"
+    folder.mkdir(parents=True)
+    path = make_checkpoint(folder)
+    config = {"arguments": {"data_path": "my data", "cache_path": None, "dataset": "Digits"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (tmp_path / "my data").mkdir()
+    for place in (tmp_path, folder):
+        monkeypatch.chdir(place)
+        data_path = load_trained(path, CPU).arguments["data_path"]
+        assert data_path.absolute() == tmp_path / "my data"
+
+
+def test_a_data_path_that_is_not_read_is_warned_about(tmp_path, capsys):
+    path = make_checkpoint(tmp_path)
+    load_trained(path, CPU)
+    assert capsys.readouterr().err == ""
+    load_trained(path, CPU, data_path=tmp_path / "nowhere")
+    assert capsys.readouterr().err == (
+        "warning: no effect of --data_path: this --dataset needs no files\n"
+    )
+
+
+def test_data_of_other_classes_are_refused(tmp_path):
+    path = make_checkpoint(tmp_path)
+    data = load_checkpoint(path)["data"]
+    names = ["zero", *data["class_names"][1:]]
+    save_checkpoint({**load_checkpoint(path), "data": data | {"class_names": names}}, path)
+    with pytest.raises(CheckpointError) as refusal:
+        load_trained(path, CPU)
+    assert f"checkpoint {path} does not fit: it was trained on 10 classes (zero, 1, " in str(
+        refusal.value
+    )
+    assert "class 0 is 'zero' to it and '0' in the data" in str(refusal.value)
+    assert load_trained(changed(tmp_path, data=None), CPU).description.class_names[0] == "0"
+
+
 @pytest.mark.parametrize("content", [
     '{"arguments": [1]}', '{"arguments": {"T": 3}}', '{"arguments": {"data_path": 7}}', "[]", "{",
 ])  # fmt: skip
@@ -90,6 +128,7 @@ def changed(tmp_path, **entries):
     ({"arguments": {"dataset": "Digits", "T": "four"}}, "T 'four', .*expected a whole number"),
     ({"arguments": {"dataset": "Digits", "method": "x"}}, "method 'x', .*expected one of esd"),
     ({"arguments": [1]}, "no entries 'arguments' and 'model'"),
+    ({"data": {"name": "Digits"}}, "its description of the data is incomplete"),
 ])  # fmt: skip
 def test_a_checkpoint_that_cannot_be_rebuilt_is_refused(tmp_path, entries, message):
     with pytest.raises(CheckpointError, match=message):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from experiment.trained.exported import resized_side
+from experiment.data_description import resized_side
 from experiment.trained.input_image import read_image
 from tests.support.image_files import write_image_folder
 from util.imagenet import load_imagenet

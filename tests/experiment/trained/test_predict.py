@@ -1,10 +1,13 @@
 """The predict command: its answers against the network, early exit, and files that are none."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from torchvision.io import write_jpeg, write_png
 
+from experiment.cifar import main as cifar
 from experiment.dvs.events import Events, encode_aedat
 from experiment.trained.checkpoint import load_trained
 from experiment.trained.exported import Exported, describe_network, read_weights, write_weights
@@ -12,6 +15,7 @@ from experiment.trained.predict import find_files, load_network, main, predict, 
 from model import build_model
 from model.fold import fold
 from tests.support.trained_run import make_checkpoint, stir
+from util.checkpoint import load_checkpoint, save_checkpoint
 
 CPU = torch.device("cpu")
 
@@ -62,11 +66,43 @@ def test_an_export_answers_like_its_checkpoint_and_needs_no_data(
 ):
     trained = load_trained(checkpoint, CPU)
     path = tmp_path / "model.safetensors"
-    write_weights(fold(trained.net), describe_network(trained), path)
+    write_weights(fold(trained.net), describe_network(trained.arguments, trained.description), path)
     assert main([str(path), str(pictures)]) == main([str(checkpoint), str(pictures)])
     assert capsys.readouterr().err == ""
     main([str(path), str(pictures), "--data_path", "somewhere"])
-    assert "no effect of --data_path: an export needs no data set" in capsys.readouterr().err
+    assert "no effect of --data_path: the network knows its classes" in capsys.readouterr().err
+
+
+def test_a_checkpoint_answers_with_the_names_it_knows_and_needs_no_data(
+    checkpoint, pictures, tmp_path, monkeypatch, capsys
+):
+    state = load_checkpoint(checkpoint)
+    names = [f"digit {name}" for name in state["data"]["class_names"]]
+    save_checkpoint(state | {"data": state["data"] | {"class_names": names}}, tmp_path / "x.pt")
+    save_checkpoint({k: v for k, v in state.items() if k != "data"}, tmp_path / "older.pt")
+    plain, older = (main([path, pictures]) for path in (checkpoint, tmp_path / "older.pt"))
+    assert older == plain
+    monkeypatch.setattr(cifar, "data_of", lambda args: pytest.fail("the data set was read"))
+    capsys.readouterr()
+    answers = main([tmp_path / "x.pt", pictures, "--data_path", "nowhere"])
+    assert [answer.label for answer in answers] == [f"digit {answer.label}" for answer in plain]
+    assert capsys.readouterr().err.startswith("warning: no effect of --data_path: the network")
+
+
+def test_a_network_is_what_its_file_holds(checkpoint, pictures, tmp_path, capsys):
+    trained = load_trained(checkpoint, CPU)
+    network = fold(trained.net), describe_network(trained.arguments, trained.description)
+    write_weights(*network, tmp_path / "best.pt")
+    shutil.copy(checkpoint, tmp_path / "model.safetensors")
+    expected = main([checkpoint, pictures])
+    for name in ("best.pt", "model.safetensors"):
+        assert main([tmp_path / name, pictures]) == expected
+    (tmp_path / "graph.nir").write_bytes(b"\x89HDF\r\n\x1a\n")
+    for path, kind in ((pictures / "0.png", "a picture"), (tmp_path / "graph.nir", "an HDF5 file")):
+        with pytest.raises(SystemExit) as end:
+            main([path, pictures])
+        assert end.value.code == 2
+        assert f"error: {path} is {kind}" in capsys.readouterr().err
 
 
 def test_unreadable_files_are_named_and_skipped_and_the_rest_is_answered(
