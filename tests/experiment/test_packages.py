@@ -101,19 +101,22 @@ REFUSED = [
     ("spikingjelly", energy, ["CHECKPOINT", "--images", "2"]),
     ("spikingjelly", export, ["CHECKPOINT"]),
     ("safetensors", export, ["CHECKPOINT"]),
-    ("safetensors", predict, ["model.safetensors", "a.png"]),
+    ("safetensors", predict, ["EXPORT", "a.png"]),
     ("nir", export, ["CHECKPOINT", "--format", "nir"]),
 ]
 
 
 @pytest.mark.parametrize(("module", "command", "flags"), REFUSED)
 def test_what_takes_a_missing_package_names_it(
-    module, command, flags, hide, checkpoint, tmp_path, monkeypatch, capsys
+    module, command, flags, hide, checkpoint, tmp_path, tmp_path_factory, monkeypatch, capsys
 ):
     monkeypatch.chdir(tmp_path)
     hide(module)
+    export_file = tmp_path_factory.mktemp("export") / "model.safetensors"
+    export_file.write_bytes((2).to_bytes(8, "little") + b"{}")
+    files = {"CHECKPOINT": checkpoint, "EXPORT": export_file}
     with pytest.raises(SystemExit) as end:
-        command.main([checkpoint if flag == "CHECKPOINT" else flag for flag in flags])
+        command.main([files.get(flag, flag) for flag in flags])
     install = OPTIONAL[module].install
     name = install.partition("==")[0]
     assert end.value.code == 2
