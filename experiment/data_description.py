@@ -27,6 +27,8 @@ class DataDescription(NamedTuple):
     to before its centre is cut out.
     mean, std: of each channel, (pixel / 255 - mean) / std; None of events, whose counts are taken
     as such.
+    sensor_size: height and width of the recordings of events; None of images, and where an earlier
+    version did not say it.
     """
 
     name: str
@@ -39,6 +41,7 @@ class DataDescription(NamedTuple):
     resize: int
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    sensor_size: tuple[int, int] | None = None
 
     @property
     def num_classes(self) -> int:
@@ -64,6 +67,7 @@ def describe_data(data: Data) -> DataDescription:
         resize=resized_side(data.name, data.image_size),
         mean=tuple(data.mean) if images else None,
         std=tuple(data.std) if images else None,
+        sensor_size=None if images else tuple(data.sensor_size),
     )
 
 

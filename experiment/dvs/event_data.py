@@ -28,6 +28,7 @@ class EventData:
     validation: EventFrames | None  # held out of the training set, not augmented
     test: EventFrames  # not augmented
     class_names: tuple[str, ...]
+    sensor_size: tuple[int, int]  # height and width of the recordings, in pixels
     channels: int = 2
     image_size: int = IMAGE_SIZE
 

@@ -9,28 +9,36 @@ from pathlib import Path
 from torchvision.datasets.utils import check_integrity
 
 from experiment.dvs.recordings import refuse_unfinished
-from experiment.dvs.source import Source
+from experiment.dvs.source import Source, dataset_class
 
 RESULT = "events_np"  # where spikingjelly's classes expect the arrays
 
 
-def extract_events(name: str, source: Source, folder: Path, report: Callable[[str], None]) -> None:
-    """Fill `folder`/events_np from the published archives, unless it is there.
+def extract_events(
+    name: str,
+    source: Source,
+    folder: Path,
+    report: Callable[[str], None],
+    *,
+    cache: Path | None = None,
+) -> None:
+    """Fill `cache`/events_np from the published archives in `folder`, unless it is in one of them.
 
-    The work is done in a folder beside it, which takes the name at the end: an interrupted call
-    leaves nothing that looks whole, and the next one starts again.
+    The default of `cache` is `folder`. The work is done in a folder beside the result, which takes
+    the name at the end: an interrupted call leaves nothing that looks whole, and the next one
+    starts again.
 
     Raises: FileNotFoundError for a missing archive; ValueError for a damaged one, or for arrays
     that spikingjelly did not finish.
     """
-    from spikingjelly import datasets
-
-    refuse_unfinished(folder / RESULT)
-    if (folder / RESULT).is_dir():
+    cache = cache or folder
+    archives = find_archives(name, source, folder, cache)
+    if not archives:
         return
-    dataset_class = getattr(datasets, source.spikingjelly_class)
-    archives = _find_archives(name, dataset_class.resource_url_md5(), folder)
-    staging = folder / f"{RESULT}.incomplete"
+    for archive, md5 in archives.items():
+        if not check_integrity(archive, md5):
+            raise ValueError(f"{archive} is damaged (wrong md5 sum): fetch it again")
+    staging = cache / f"{RESULT}.incomplete"
     shutil.rmtree(staging, ignore_errors=True)
     download, extracted, arrays = (staging / part for part in ("download", "extract", RESULT))
     for part in (download, extracted, arrays):
@@ -38,24 +46,29 @@ def extract_events(name: str, source: Source, folder: Path, report: Callable[[st
     for archive in archives:
         (download / archive.name).symlink_to(archive.resolve())
     report(f"unpacking {', '.join(archive.name for archive in archives)} (no progress is shown)")
-    dataset_class.extract_downloaded_files(download, extracted)
-    dataset_class.create_raw_from_extracted(extracted, arrays)
-    arrays.rename(folder / RESULT)
+    dataset_class(source).extract_downloaded_files(download, extracted)
+    dataset_class(source).create_raw_from_extracted(extracted, arrays)
+    arrays.rename(cache / RESULT)
     shutil.rmtree(staging)
 
 
-def _find_archives(name: str, resources: list[tuple[str, str, str]], folder: Path) -> list[Path]:
-    """The archives in `folder` or `folder`/download, their checksums compared."""
-    found, missing = [], []
-    for file, url, md5 in resources:
+def find_archives(name: str, source: Source, folder: Path, cache: Path) -> dict[Path, str]:
+    """The archives to unpack, in `folder` or `folder`/download, with their md5 sums.
+
+    None if the arrays are there. Raises: as `extract_events`, but no archive is read.
+    """
+    for place in (folder, cache):
+        refuse_unfinished(place / RESULT)
+        if (place / RESULT).is_dir():
+            return {}
+    found, missing = {}, []
+    for file, url, md5 in dataset_class(source).resource_url_md5():
         places = [folder / "download" / file, folder / file]
         path = next((place for place in places if place.is_file()), None)
         if path is None:
             missing.append(f"{file} from {url}")
-        elif not check_integrity(path, md5):
-            raise ValueError(f"{path} is damaged (wrong md5 sum): fetch it again")
         else:
-            found.append(path)
+            found[path] = md5
     if missing:
         raise FileNotFoundError(
             f"{name} is not in {folder}: put {', '.join(missing)} into {folder / 'download'}"

@@ -59,6 +59,8 @@ def data_of(args: argparse.Namespace) -> EventData:
         args.dataset,
         args.data_path,
         T=args.T,
+        cache_path=args.cache_path,
+        num_workers=args.num_workers,
         split=args.split,
         augment=args.event_aug,
         seed=args.seed,

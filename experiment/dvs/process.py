@@ -7,12 +7,14 @@ The first looks for CIFAR10-DVS (its ten archives, or folders of .aedat files) i
 or data, says what is missing and where to get it, and integrates the recordings to T frames each.
 It can be interrupted and started again. The ten archives take about five minutes on one CPU core
 (30 ms for a recording of 200,000 events), and the frames 0.8 GB. The second simulates its
-recordings, and so does FashionDVS: see experiment/dvs/simulated.py.
+recordings, and so does FashionDVS: see experiment/dvs/simulated.py. At the end every file of frames
+is read once; those that are bad are listed.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,14 +26,23 @@ if __package__ in (None, ""):  # started as a file: make the project's packages 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from experiment.dvs.augment import training_transform
+from experiment.dvs.check import check_frames
 from experiment.dvs.event_data import EventData
-from experiment.dvs.frames import EventFrames
+from experiment.dvs.frames import EventFrames, FrameFolder
 from experiment.dvs.picture import draw_event_frames
 from experiment.dvs.prepare import prepare
-from experiment.dvs.source import DATASETS, SOURCES, Source, source_folder
+from experiment.dvs.source import (
+    DATASETS,
+    SOURCES,
+    Source,
+    class_names,
+    sensor_size,
+    source_folder,
+)
 from experiment.dvs.split import STRATIFIED, split_indices, stratified
-from experiment.failure import leave, one_sentence_errors
+from experiment.failure import leave, one_sentence_errors, sentence_of
 from experiment.flag_parser import FlagParser, expanded_path, number
+from experiment.options import add_cache_flag
 from experiment.packages import refuse_missing
 from util.loader import AugmentedDataset
 from util.sampler import mixed_seed
@@ -42,6 +53,8 @@ def load_event_data(
     data_path: str | Path,
     *,
     T: int,
+    cache_path: str | Path | None = None,
+    num_workers: int = 0,
     split: str | None = None,
     augment: bool = True,
     seed: int = 0,
@@ -51,7 +64,8 @@ def load_event_data(
 ) -> EventData:
     """The data set `name` (one of DATASETS) from the folder `data_path`, T frames per sample.
 
-    Frames that are not there yet for this T are made first, which takes minutes.
+    Frames that are not there yet for this T are made first, which takes minutes, by `num_workers`
+    processes (0: this one), in `cache_path`/NAME if that is given and else beside the recordings.
     `split`: see experiment.dvs.split; None is the data set's own first. `seed` decides the
     augmentation. `validation_fraction` (between 0 and 1) of the training set is held out, in
     equal parts of each class; `split_seed` decides which.
@@ -71,9 +85,15 @@ def load_event_data(
         raise ValueError(f"T = {T}: expected at least 1 frame")
     drawn = split == STRATIFIED or validation_fraction is not None
     refuse_missing("spikingjelly", *(["sklearn"] if drawn else []))
-    folder = source_folder(name, Path(data_path).expanduser())
-    prepare(name, folder, T=T, report=lambda line: print(line, file=sys.stderr))
-    train, test = _open(source, split, folder, T=T, shuffle=shuffle_frames)
+    frames = prepare(
+        name,
+        source_folder(name, Path(data_path).expanduser()),
+        T=T,
+        cache=None if cache_path is None else Path(cache_path).expanduser() / name,
+        num_workers=num_workers,
+        report=_report,
+    )
+    train, test = _open(source, split, frames, T=T, shuffle=shuffle_frames)
     validation = None
     if validation_fraction is not None:
         train, validation = _split_off(train, validation_fraction, seed=split_seed)
@@ -86,28 +106,29 @@ def load_event_data(
         validation=validation,
         test=test,
         class_names=tuple(test.source.classes),
+        sensor_size=test.sensor_size,
     )
 
 
 def _open(
-    source: Source, split: str, folder: Path, *, T: int, shuffle: bool
+    source: Source, split: str, frames: Path, *, T: int, shuffle: bool
 ) -> tuple[EventFrames, EventFrames]:
     """Training and test samples of a data set whose frames are ready."""
-    from experiment.dvs import folder as dataset_classes
-
-    dataset_class = getattr(dataset_classes, source.spikingjelly_class)
-    options = {"data_type": "frame", "frames_number": T, "split_by": "number"}
     if source.has_parts:
-        parts = [dataset_class(folder, train=train, **options) for train in (True, False)]
+        parts = [FrameFolder(frames / part, class_names(source)) for part in ("train", "test")]
         chosen = [range(len(part)) for part in parts]
     else:
-        parts = [dataset_class(folder, **options)] * 2
+        parts = [FrameFolder(frames, class_names(source))] * 2
         chosen = split_indices(split, parts[0].samples)
     train, test = (
-        EventFrames(part, indices, T=T, shuffle=shuffle)
+        EventFrames(part, indices, T=T, sensor_size=sensor_size(source), shuffle=shuffle)
         for part, indices in zip(parts, chosen, strict=True)
     )
     return train, test
+
+
+def _report(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def _split_off(
@@ -131,6 +152,11 @@ def get_parser() -> FlagParser:
         help="the data set's folder, or one that holds a folder of its name")  # fmt: skip
     parser.add_argument("--T", metavar="STEPS", type=number(int, 1), default=10,
         help="frames per sample")  # fmt: skip
+    add_cache_flag(parser, "frames (and simulated or unpacked recordings) are put")
+    parser.add_argument("--num_workers", metavar="PROCESSES", type=number(int, 0, 1024),
+        default=len(os.sched_getaffinity(0)),
+        help="processes that make and check frames; 0: this one alone; default: one for each "
+        "processor core")  # fmt: skip
     parser.add_argument("--picture", metavar="FILE", type=expanded_path, default=None,
         help="draw the frames of a sample of each class into this PNG file; default: no "
         "picture")  # fmt: skip
@@ -145,23 +171,42 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = get_parser()
     args = parser.parse_args(argv)
-    if args.picture is not None and not args.picture.absolute().parent.is_dir():
-        parser.error(f"argument --picture: there is no folder {args.picture.absolute().parent}")
+    if args.picture is not None:
+        refuse_wrong_picture(parser, args.picture)
     with one_sentence_errors(
         {}, less_memory="try a smaller --T", interrupted="interrupted; start again to go on"
     ):
         try:
-            data = load_event_data(args.dataset, args.data_path, T=args.T)
+            data = load_event_data(
+                args.dataset,
+                args.data_path,
+                T=args.T,
+                cache_path=args.cache_path,
+                num_workers=args.num_workers,
+            )
+            check_frames([data.train.source, data.test], args.num_workers, _report)
             if args.picture is not None:
                 draw_event_frames(data, args.picture)
         except (ValueError, FileNotFoundError) as error:
-            leave(f"error: {error}", 2)  # a line for each damaged recording
+            leave(f"error: {error}", 2)  # a line for each damaged file
         except OSError as error:
-            leave(f"error: {error}", 1)
+            unreadable = isinstance(error, PermissionError)
+            leave(f"error: {sentence_of(error, {})}", 2 if unreadable else 1)
     print(
         f"{data.name} is ready: {data.T} frames per sample, split {data.split}: "
         f"{len(data.train):,} training and {len(data.test):,} test samples"
     )
+
+
+def refuse_wrong_picture(parser: FlagParser, path: Path) -> None:
+    """End the program if no picture can be written there."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        parser.error(f"argument --picture: {path} is a folder: name a PNG file")
+    if not folder.is_dir():
+        parser.error(f"argument --picture: there is no folder {folder}")
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        parser.error(f"argument --picture: folder {folder} cannot be written to")
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import numpy as np
-
-from experiment.dvs.events import Events, decode_aedat
+from experiment.dvs.arrays import checked_events, open_arrays
+from experiment.dvs.events import BYTES_PER_EVENT, Events, decode_aedat
+from util.entry import is_data
 
 # What reading a damaged recording is known to raise; of these, OSError stands for the disk's own.
 DAMAGE = (
@@ -31,7 +31,8 @@ class Recording(NamedTuple):
 
     name: str  # without folder and suffix; names the sample everywhere
     place: str  # the file, for messages
-    read: Callable[[], Events]  # raises one of DAMAGE
+    read: Callable[[], tuple[Events, int]]  # and how many were left out; raises one of DAMAGE
+    most_events: int | None = None  # going by the size of the file, where that says it
 
 
 def find_group(folder: Path, group: str) -> Path | None:
@@ -42,9 +43,9 @@ def find_group(folder: Path, group: str) -> Path | None:
     for archive in (folder / "download" / f"{group}.zip", folder / f"{group}.zip"):
         if archive.is_file():
             return archive
-    for parent, suffix in (("extract", "aedat"), (".", "aedat"), ("events_np", "npz")):
+    for parent, suffix in (("extract", ".aedat"), (".", ".aedat"), ("events_np", ".npz")):
         place = folder / parent / group
-        if next(place.glob(f"*.{suffix}"), None) is not None:
+        if files_in(place, suffix):
             refuse_unfinished(folder / parent)
             return place
     return None
@@ -60,6 +61,18 @@ def refuse_unfinished(folder: Path) -> None:
         )
 
 
+def files_in(place: Path, *suffixes: str) -> list[Path]:
+    """The files of a folder with one of `suffixes`, in any case, by name; none if it is not there.
+
+    What operating systems leave there is no file of ours.
+    """
+    if not place.is_dir():
+        return []
+    return sorted(
+        path for path in place.iterdir() if path.suffix.lower() in suffixes and is_data(path.name)
+    )
+
+
 def recordings(place: Path) -> Iterator[Recording]:
     """The recordings of a place that `find_group` found, by name; read each before the next.
 
@@ -68,31 +81,32 @@ def recordings(place: Path) -> Iterator[Recording]:
     if place.is_file():
         yield from _in_archive(place)
         return
-    for path in sorted(place.glob("[!.]*")):
-        if path.suffix == ".aedat":
-            yield Recording(path.stem, str(path), partial(_read_aedat, path))
-        elif path.suffix == ".npz":
+    for path in files_in(place, ".aedat", ".npz"):
+        if path.suffix.lower() == ".aedat":
+            most_events = path.stat().st_size // BYTES_PER_EVENT
+            yield Recording(path.stem, str(path), partial(_read_aedat, path), most_events)
+        else:
             yield Recording(path.stem, str(path), partial(_read_arrays, path))
 
 
 def _in_archive(path: Path) -> Iterator[Recording]:
     with zipfile.ZipFile(path) as archive:
-        for member in sorted(archive.namelist()):
-            name = PurePosixPath(member)
-            # macOS adds files of the same names, with a dot in front, that hold no events.
-            if name.suffix == ".aedat" and not name.name.startswith("."):
-                read = partial(_read_member, archive, member)
-                yield Recording(name.stem, f"{member} in {path}", read)
+        for member in sorted(archive.infolist(), key=lambda member: member.filename):
+            name = PurePosixPath(member.filename)
+            if name.suffix.lower() == ".aedat" and is_data(name):
+                read = partial(_read_member, archive, member.filename)
+                most_events = member.file_size // BYTES_PER_EVENT
+                yield Recording(name.stem, f"{name} in {path}", read, most_events)
 
 
-def _read_aedat(path: Path) -> Events:
+def _read_aedat(path: Path) -> tuple[Events, int]:
     return decode_aedat(path.read_bytes())
 
 
-def _read_member(archive: zipfile.ZipFile, member: str) -> Events:
+def _read_member(archive: zipfile.ZipFile, member: str) -> tuple[Events, int]:
     return decode_aedat(archive.read(member))  # zipfile compares the checksum
 
 
-def _read_arrays(path: Path) -> Events:
-    with np.load(path) as arrays:
-        return Events(**{field: arrays[field] for field in Events._fields})
+def _read_arrays(path: Path) -> tuple[Events, int]:
+    with open_arrays(path) as arrays:
+        return checked_events(arrays), 0

@@ -31,20 +31,29 @@ Pictures = dict[str, dict[str, np.ndarray]]
 
 
 def write_recordings(
-    name: str, folder: Path, report: Callable[[str], None] = lambda line: None
+    name: str,
+    folder: Path,
+    report: Callable[[str], None] = lambda line: None,
+    *,
+    cache: Path | None = None,
 ) -> None:
-    """Write `folder`/download/GROUP.zip for every group of data set `name` that has none there.
+    """Write `cache`/download/GROUP.zip for every group of data set `name` that has none.
 
-    An archive depends on nothing but its pictures, so an interrupted call can be repeated. The
-    pictures are looked for beside `folder`, once they are needed.
+    It may be there or in `folder`, the default of `cache`. An archive depends on nothing but its
+    pictures, so an interrupted call can be repeated. The pictures are looked for beside `folder`
+    and beside `cache`, once they are needed.
 
     Raises: FileNotFoundError for missing pictures, ValueError for damaged or too few ones.
     """
-    archives = {group: folder / "download" / f"{group}.zip" for group in SOURCES[name].groups}
-    missing = [group for group, archive in archives.items() if not archive.exists()]
+    cache = cache or folder
+    missing = [
+        group
+        for group in SOURCES[name].groups
+        if not any((place / "download" / f"{group}.zip").exists() for place in (folder, cache))
+    ]
     if not missing:
         return
-    pictures = PICTURES[name](folder.parent)
+    pictures = PICTURES[name](folder.parent, cache.parent)
     sensor = Sensor.sample(seed=SENSOR_SEED)
     total = sum(len(pictures[group]) for group in missing)
     countdown = Countdown("simulating the sensor", total, report)
@@ -57,12 +66,13 @@ def write_recordings(
                 member = ZipInfo(f"{Path(group).name}/{recording}.aedat")
                 archive.writestr(member, encode_aedat(events), ZIP_DEFLATED, compresslevel=1)
                 countdown.advance()
-        archives[group].parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(archives[group], content.getbuffer())
+        path = cache / "download" / f"{group}.zip"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, content.getbuffer())
     countdown.close()
 
 
-def digits(data_path: Path) -> Pictures:
+def digits(data_path: Path, cache_path: Path) -> Pictures:
     """All of scikit-learn's digits; a recording is named by class and position in the data set."""
     from sklearn.datasets import load_digits
 
@@ -76,14 +86,15 @@ def digits(data_path: Path) -> Pictures:
     }
 
 
-def fashion(data_path: Path) -> Pictures:
+def fashion(data_path: Path, cache_path: Path) -> Pictures:
     """The first images of each class; a recording is named by part and position in its file.
 
     Raises: FileNotFoundError if Fashion-MNIST is not in `data_path`, not on this system and cannot
-    be downloaded; ValueError if its files are damaged or a class has too few images.
+    be downloaded into `cache_path`; ValueError if its files are damaged or a class has too few
+    images.
     """
     try:
-        images = read_mnist_family("FashionMNIST", data_path, download=True)
+        images = read_mnist_family("FashionMNIST", data_path, cache=cache_path, download=True)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"FashionDVS is made from Fashion-MNIST's images: {error}; where apt-get install "

@@ -27,7 +27,7 @@ class Source(NamedTuple):
     in train/ and in test/ where the data set's authors split it.
     """
 
-    spikingjelly_class: str  # in experiment.dvs.folder
+    spikingjelly_class: str  # its data set, or one of the same format and sensor
     groups: tuple[str, ...]
     samples: int  # recordings in all groups
     splits: tuple[str, ...]  # that make sense here; the first is the default
@@ -64,6 +64,11 @@ DATASETS = tuple(SOURCES)
 SPLITS = (RANDOM_TENTH, FIRST_TENTH, STRATIFIED, GIVEN)
 
 
+def class_names(source: Source) -> tuple[str, ...]:
+    """The names of the classes, in the order of their labels."""
+    return tuple(sorted({Path(group).name for group in source.groups}))
+
+
 def source_folder(name: str, data_path: Path) -> Path:
     """Where the data set lies: `data_path`/`name` if that is a folder, otherwise `data_path`.
 
@@ -78,3 +83,15 @@ def source_folder(name: str, data_path: Path) -> Path:
 def frames_folder(folder: Path, T: int) -> Path:
     """Where spikingjelly's classes look for the frames of `folder`."""
     return folder / f"frames_number_{T}_split_by_number"
+
+
+def sensor_size(source: Source) -> tuple[int, int]:
+    """Height and width in pixels of the sensor that recorded the data set."""
+    return dataset_class(source).get_H_W()
+
+
+def dataset_class(source: Source) -> type:
+    """spikingjelly's class."""
+    from spikingjelly import datasets
+
+    return getattr(datasets, source.spikingjelly_class)

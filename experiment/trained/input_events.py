@@ -7,39 +7,80 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.npyio import NpzFile
 from torch import Tensor
 
+from experiment.dvs.arrays import checked_events, open_arrays
 from experiment.dvs.augment import resize
-from experiment.dvs.events import SIDE, decode_aedat
-from experiment.dvs.prepare import integrate
+from experiment.dvs.events import SIDE, Events, decode_aedat
+from experiment.dvs.frames import checked_counts
+from experiment.dvs.integrate import integrate
+from experiment.trained.input_image import IMAGE_SUFFIXES
 
 EVENT_SUFFIXES = (".aedat", ".npz")
+RECORDINGS = (*EVENT_SUFFIXES, ".npy", ".aedat4")  # are read, or refused with the reason
 
 # What numpy and our own readers raise for files that are missing, damaged or of another kind.
 UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
+WANTED = (
+    "expected a recording of an event camera: AEDAT 2.0 (.aedat), or a .npz file with event arrays "
+    "t, x, y, p or with an array 'frames'"
+)
 
-def read_events(path: Path, description: dict[str, Any], steps: int) -> Tensor:
-    """T frames (T, 2, H, W) float32 of a recording: AEDAT 2.0, or a .npz file with `frames`.
 
-    Raises: one of UNREADABLE.
+def read_events(
+    path: Path,
+    description: dict[str, Any],
+    steps: int,
+    report: Callable[[str], None] = lambda line: None,
+) -> Tensor:
+    """T frames (T, 2, image_size, image_size) float32 of a recording, as WANTED says.
+
+    `description["sensor_size"]` is (H, W) of the sensor that the network was trained on; without
+    it, as in exports of earlier versions, any square frames are taken, and events of 128 x 128.
+    `report` is given a line if events were left out. Raises: one of UNREADABLE.
     """
-    if path.suffix.lower() == ".npz":
-        content = np.load(path)
-        if not isinstance(content, NpzFile):
-            raise ValueError("a single array, expected a .npz archive with an array 'frames'")
-        with content:
-            if "frames" not in content:
-                raise ValueError("no array 'frames' in it")
-            counts = content["frames"]
-        if counts.ndim != 4 or counts.shape[:2] != (steps, 2) or counts.size == 0:
-            raise ValueError(f"frames of shape {counts.shape}, expected {steps} of 2 channels")
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        raise ValueError(f"a picture, but the network was trained on events: {WANTED}")
+    if suffix == ".npy":
+        raise ValueError(f"a single array (.npy): {WANTED}")
+    sensor_size = tuple(description.get("sensor_size", ())) or None
+    if suffix == ".npz":
+        counts = _counts_of_arrays(path, steps, sensor_size)
     else:
-        counts = integrate(decode_aedat(path.read_bytes()), steps, height=SIDE, width=SIDE)
-    return resize(torch.from_numpy(counts.astype(np.float32)), description["image_size"])
+        counts = _counts_of_recording(path, steps, sensor_size, report)
+    return resize(counts, description["image_size"])
+
+
+def _counts_of_arrays(path: Path, steps: int, sensor_size: tuple[int, int] | None) -> Tensor:
+    """Counts (T, 2, H, W) of frames or event arrays."""
+    with open_arrays(path) as content:
+        if "frames" in content:
+            return checked_counts(content["frames"], steps, sensor_size)
+        if not set(Events._fields) & set(content.files):
+            raise ValueError(f"arrays {', '.join(content.files) or '(none)'}: {WANTED}")
+        events = checked_events(content)
+    height, width = sensor_size or (SIDE, SIDE)
+    return torch.from_numpy(integrate(events, steps, height=height, width=width).astype(np.float32))
+
+
+def _counts_of_recording(
+    path: Path, steps: int, sensor_size: tuple[int, int] | None, report: Callable[[str], None]
+) -> Tensor:
+    """Counts (T, 2, 128, 128) of an AEDAT file."""
+    events, left_out = decode_aedat(path.read_bytes())
+    if sensor_size not in (None, (SIDE, SIDE)):
+        raise ValueError(
+            f"a recording of {SIDE} x {SIDE} pixels, but the network was trained on "
+            f"{sensor_size[0]} x {sensor_size[1]}"
+        )
+    if left_out:
+        report(f"{left_out:,} special events, of no pixel, are left out")
+    return torch.from_numpy(integrate(events, steps, height=SIDE, width=SIDE).astype(np.float32))

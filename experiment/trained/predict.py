@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -137,6 +138,11 @@ def find_files(inputs: Sequence[Path], suffixes: Sequence[str]) -> Iterator[Path
         yield from found
 
 
+def report_about(path: Path, line: str) -> None:
+    """Say on stderr what the answer does not."""
+    print(f"{path}: {line}", file=sys.stderr)
+
+
 @torch.no_grad()
 def predict(
     network: Exported, path: Path, *, confidence: float, device: torch.device
@@ -147,11 +153,12 @@ def predict(
     """
     net, description = network
     if description["kind"] == "images":
-        if path.suffix.lower() in EVENT_SUFFIXES:
-            raise ValueError("a recording of events, but the network was trained on images")
+        if path.suffix.lower() in input_events.RECORDINGS:
+            raise ValueError("a recording of events, but the network was trained on images: "
+                             "expected a picture, such as a .png or .jpg file")  # fmt: skip
         frames = read_image(path, description, net.in_channels).expand(net.T, -1, -1, -1)
     else:
-        frames = read_events(path, description, net.T)
+        frames = read_events(path, description, net.T, partial(report_about, path))
     stream = Stream(net)
     for frame in frames.to(device):
         probabilities = stream.step(frame[None]).double().softmax(-1)[0]

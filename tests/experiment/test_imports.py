@@ -17,10 +17,9 @@ ALLOWED = {
 }
 OPTIONAL = {
     "benchmark/input.py": {"sklearn"},
-    "experiment/dvs/extract.py": {"spikingjelly"},
-    "experiment/dvs/folder.py": {"spikingjelly"},
-    "experiment/dvs/prepare.py": {"spikingjelly"},
+    "experiment/dvs/integrate.py": {"spikingjelly"},
     "experiment/dvs/simulated.py": {"sklearn"},
+    "experiment/dvs/source.py": {"spikingjelly"},
     "experiment/dvs/split.py": {"sklearn"},
     "experiment/progress_bar.py": {"progress"},
     "experiment/trained/export.py": {"nir"},

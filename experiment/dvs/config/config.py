@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiment.dvs.source import DATASETS, SPLITS
 from experiment.flag_parser import FlagParser, add_switch
-from experiment.options import make_parser
+from experiment.options import add_cache_flag, make_parser
 
 PAPER = {
     "seed": 60,
@@ -33,6 +33,7 @@ def get_parser() -> FlagParser:
     group.add_argument("--split", choices=SPLITS, default=None,
         help="training and test set; CIFAR10_DVS has two, whose accuracies must not be compared: "
         "published (default) and tebn; the other data sets have one each")  # fmt: skip
+    add_cache_flag(group, "frames (and simulated or unpacked recordings) are put")
     add_switch(group, "event_aug", True, "mirror, and roll, rotate or cut out, whole samples")
     add_switch(group, "shuffle_frames", False,
         "put each sample's frames in a random order: a control for what it is worth")  # fmt: skip

@@ -11,7 +11,8 @@ from tests.support.event_files import JAER_HEADER, aedat2, random_events
 def test_one_event_by_hand():
     # row 3, column 126, ON: 127 - 126 in bits 8-14, 127 - 3 in bits 1-7, bit 0 clear.
     content = b"#!AER-DAT2.0\n" + bytes([0, 0, 1, 2 * 124, 0, 1, 0, 2])
-    t, x, y, p = decode_aedat(content)
+    (t, x, y, p), left_out = decode_aedat(content)
+    assert left_out == 0
     assert (t.tolist(), x.tolist(), y.tolist(), p.tolist()) == ([65538], [126], [3], [1])
 
 
@@ -20,23 +21,22 @@ def test_it_reads_what_spikingjelly_reads(tmp_path):
     path = tmp_path / "a.aedat"
     path.write_bytes(aedat2(events))
     expected = cifar10_dvs._load_origin_data(path)
-    decoded = decode_aedat(path.read_bytes())
+    decoded, _ = decode_aedat(path.read_bytes())
     for field in Events._fields:
         np.testing.assert_array_equal(getattr(decoded, field), expected[field])
     np.testing.assert_array_equal(np.stack(decoded, axis=1), np.array(events))
 
 
-def test_times_and_addresses_use_all_of_their_bits():
-    # a clock beyond 2^31 microseconds, and the unused upper half of the address set
-    content = b"#!AER-DAT2.0\r\n" + bytes([0xFF, 0xFF, 0x80, 0, 0xFF, 0xFF, 0xFF, 0xFF])
-    t, x, y, p = decode_aedat(content)
+def test_times_use_all_of_their_bits():
+    content = b"#!AER-DAT2.0\r\n" + bytes([0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF])
+    (t, x, y, p), _ = decode_aedat(content)
     assert (t[0], x[0], y[0], p[0]) == (2**32 - 1, 127, 127, 1)
 
 
 @pytest.mark.parametrize("count", [0, 1, 77])
 def test_encoding_is_undone_by_decoding(count):
     events = Events(*np.array(random_events(count, seed=1), dtype=int).reshape(count, 4).T)
-    for field, again in zip(events, decode_aedat(encode_aedat(events)), strict=True):
+    for field, again in zip(events, decode_aedat(encode_aedat(events))[0], strict=True):
         np.testing.assert_array_equal(field, again)
 
 
@@ -46,7 +46,7 @@ def test_a_file_cut_at_any_byte_is_refused_or_loses_whole_events():
     for length in range(len(content)):
         events_there, rest = divmod(length - len(JAER_HEADER), 8)
         if events_there >= 0 and rest == 0:
-            assert len(decode_aedat(content[:length]).t) == events_there
+            assert len(decode_aedat(content[:length])[0].t) == events_there
         elif events_there >= 0 or content[:length].count(b"\n") == 0:
             with pytest.raises(ValueError):
                 decode_aedat(content[:length])
@@ -57,7 +57,11 @@ def test_a_file_cut_at_any_byte_is_refused_or_loses_whole_events():
     [
         (b"", "no AEDAT file"),
         (b"<!DOCTYPE html>", "no AEDAT file: it starts with b'<!DOCTYPE ht'"),
-        (b"#!AER-DAT3.1\r\n#Format: RAW\r\n", "version b'3.1': expected 2.0"),
+        (
+            b"#!AER-DAT3.1\r\n#Format: RAW\r\n",
+            r"^AEDAT 3\.1: only .* arrays t, x, y and p",
+        ),
+        (b"#!AER-DAT4.0\r\n" + bytes(40), r"^AEDAT 4\.0: only version 2\.0"),
         (b"#!AER-DAT2.0\r\n# cut", "header has no end"),
         (b"#!AER-DAT2.0\r\n" + bytes(12), "12 bytes of events are no multiple of 8"),
     ],
@@ -65,3 +69,48 @@ def test_a_file_cut_at_any_byte_is_refused_or_loses_whole_events():
 def test_other_content_is_refused_with_the_reason(content, reason):
     with pytest.raises(ValueError, match=reason):
         decode_aedat(content)
+
+
+def words(addresses, header=b"#!AER-DAT2.0\r\n"):
+    times = np.arange(len(addresses))
+    return header + np.stack([addresses, times], axis=1).astype(">u4").tobytes()
+
+
+PIXELS = np.arange(1000) % 2**15  # addresses of the 128 x 128 sensor
+
+
+@pytest.mark.parametrize(("bit", "count"), [(15, 900), (31, 900), (20, 10)])
+def test_events_of_no_pixel_are_left_out_and_counted(bit, count):
+    """Special events whatever their number, noise while there is little of it."""
+    addresses = PIXELS.copy()
+    addresses[-count:] |= 1 << bit
+    events, left_out = decode_aedat(words(addresses))
+    assert left_out == count
+    expected, _ = decode_aedat(words(PIXELS[:-count]))
+    for field, again in zip(events, expected, strict=True):
+        np.testing.assert_array_equal(field, again)
+
+
+DAVIS = 1 << 11 | PIXELS % 180 << 22 | PIXELS % 240 << 12
+CAMERA = b"#!AER-DAT2.0\r\n# HardwareInterface: %s\r\n# AEChip: %s\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (words(DAVIS), "99[0-9] of 1,000 events are another camera's, .* DVS128, 128 x 128 pixels"),
+        (words(1 << 31 | DAVIS), "99[0-9] of 1,000 events are .* or of its frames"),
+        (words(PIXELS, CAMERA % (b"DAVIS FX3 0002", b"null")), "another camera, DAVIS FX3 0002: "),
+        (words(PIXELS, CAMERA % (b"null", b"chips.davis.Davis640")), "chips.davis.Davis640"),
+        (words(PIXELS, CAMERA % (b"null", b"\xff DVS320")), r"another camera, \\xff DVS320"),
+        (words(1 << 15 | PIXELS), "all of its 1,000 events are special ones, of no pixel"),
+    ],
+)
+def test_recordings_of_other_cameras_are_refused(content, reason):
+    with pytest.raises(ValueError, match=reason):
+        decode_aedat(content)
+
+
+def test_a_header_that_names_this_camera_is_read():
+    header = CAMERA % (b"DVS128 00000123", b"ch.unizh.ini.jaer.chip.retina.DVS128")
+    assert len(decode_aedat(words(PIXELS, header))[0].t) == 1000

@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 from spikingjelly import datasets
 
-from experiment.dvs import prepare as module
-from experiment.dvs.events import Events
-from experiment.dvs.prepare import integrate, prepare
+from experiment.dvs import integrate as module
+from experiment.dvs.prepare import prepare
 from experiment.dvs.source import SOURCES
 from tests.support.event_files import (
     CLASSES,
@@ -22,6 +21,7 @@ from tests.support.event_files import (
     write_aedat_folders,
     write_archives,
 )
+from tests.support.read_only import read_only
 
 SAMPLES = 4  # per class
 EVENTS = cifar10_dvs_events(SAMPLES)
@@ -209,10 +209,10 @@ def test_too_many_frames_are_one_sentence(tmp_path):
     for name, content in (("ship_1", aedat2(random_events(9, 0))), ("ship_2", b"")):
         (tmp_path / "extract" / "ship" / f"cifar10_{name}.aedat").write_bytes(content)
     with pytest.raises(ValueError) as error:
-        prepare(NAME, tmp_path, T=5000)
+        prepare(NAME, tmp_path, T=97)
     heading, damaged, short = str(error.value).splitlines()
     assert heading.startswith("1 damaged") and "ship_2" in damaged
-    assert short.startswith("39 with fewer events than the 5,000 frames, ")
+    assert short.startswith("39 with fewer events than the 97 frames, ")
     assert "ship_1.aedat with 9: choose --T up to 9, or fetch" in short
 
 
@@ -253,17 +253,92 @@ def test_it_reports_what_it_needs_and_how_far_it_is(archives):
     assert lines[-1] == "integrating: 40 of 40, 0 s left"
 
 
-@pytest.mark.parametrize(
-    ("most", "dtype"), [(255, np.uint8), (256, np.uint16), (70_000, np.uint32)]
-)
-def test_counts_have_the_smallest_type_that_holds_them(most, dtype):
-    ones = np.ones(most, dtype=int)
-    counts = integrate(Events(ones, 3 * ones, 2 * ones, ones), 1, height=5, width=7)
-    assert counts.dtype == dtype and counts.shape == (1, 2, 5, 7)
-    assert counts[0, 1, 2, 3] == most == counts.sum(dtype=int)
+def test_several_processes_make_the_same_frames_and_list_the_same_damage(tmp_path):
+    write_aedat_folders(tmp_path / "extract", EVENTS)
+    (tmp_path / "extract/dog/cifar10_dog_3.aedat").write_bytes(b"<html>not found</html>")
+    for num_workers in (2, 0):
+        with pytest.raises(ValueError, match=r"^1 damaged(.|\n)*dog_3.aedat: no AEDAT file"):
+            prepare(NAME, tmp_path, T=10, num_workers=num_workers)
+        frames = tmp_path / "frames_number_10_split_by_number.incomplete"
+        assert len(list(frames.rglob("*.npz"))) == 10 * SAMPLES - 1
+    write_aedat_folders(tmp_path / "extract", EVENTS)
+    prepare(NAME, tmp_path, T=10, num_workers=3)
+    assert_all_counts(tmp_path)
 
 
-def test_events_outside_of_the_sensor_are_refused():
-    zeros = np.zeros(4, dtype=int)
-    with pytest.raises(ValueError, match="outside of the sensor's 5 x 7 pixels"):
-        integrate(Events(zeros, zeros + 7, zeros, zeros), 2, height=5, width=7)
+def test_a_disk_that_fills_in_another_process_is_no_damage(archives, monkeypatch):
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module, "write_atomically", full)
+    with pytest.raises(OSError, match="No space left") as error:
+        prepare(NAME, archives, T=10, num_workers=2)
+    assert "Traceback" not in str(error.value)
+
+
+def test_special_events_are_left_out_and_their_number_is_reported_once(tmp_path):
+    write_aedat_folders(tmp_path / "extract", EVENTS)
+    for name in ("bird/cifar10_bird_0", "dog/cifar10_dog_3"):
+        path = tmp_path / "extract" / f"{name}.aedat"
+        special = bytes([0, 0, 0x80, 0, 0, 0, 0, 0])
+        path.write_bytes(path.read_bytes() + 3 * special)
+    lines = []
+    prepare(NAME, tmp_path, T=10, report=lines.append)
+    assert_all_counts(tmp_path)
+    assert lines.count("6 special events, of no pixel, left out of 2 recordings") == 1
+
+
+def test_strangers_are_no_samples_and_frames_put_there_are_refused(archives):
+    prepare(NAME, archives, T=10)
+    frames = archives / "frames_number_10_split_by_number"
+    for name in (".ipynb_checkpoints/a.npz", "new folder/a.npz", "cat/._a.npz", "a.npz"):
+        (frames / name).parent.mkdir(exist_ok=True)
+        (frames / name).touch()
+    prepare(NAME, archives, T=10)
+    (frames / "cat" / "copy.npz").touch()
+    with pytest.raises(ValueError, match="has the frames of 41 samples, expected 40: delete"):
+        prepare(NAME, archives, T=10)
+
+
+def test_what_is_refused_at_once_leaves_nothing(archives):
+    before = set(archives.rglob("*"))
+    for folder, T, reason in (
+        (archives, 10**8, "T = 100,000,000: the frames of one recording take 26,214 GB of memory"),
+        (archives, 5000, r"T = 5,000: no recording .* at most \d+: choose a smaller --T"),
+        (
+            archives / "download" / "cat.zip",
+            10,
+            "cat.zip is a file: expected the folder of",
+        ),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            prepare(NAME, folder, T=T)
+        assert set(archives.rglob("*")) == before
+    (archives / "download" / "cat.zip").unlink()
+    with pytest.raises(FileNotFoundError):
+        prepare(NAME, archives, T=10)
+    assert len(before) == 1 + len(set(archives.rglob("*")))
+
+
+def test_of_a_folder_that_is_read_only_the_frames_go_to_a_cache(archives):
+    cache = archives.with_name(f"{archives.name}_cache")
+    cache.mkdir()
+    cache.chmod(0o777)
+    with read_only(archives):
+        with pytest.raises(ValueError) as error:
+            prepare(NAME, archives, T=10)
+        assert str(error.value) == (
+            f"frames_number_10_split_by_number (at most 0.0 GB) would be made in {archives}, which "
+            "cannot be written to: name another folder with --cache_path"
+        )
+        made = prepare(NAME, archives, T=10, cache=cache / NAME)
+        assert prepare(NAME, archives, T=10, cache=cache / NAME) == made
+    assert made == cache / NAME / "frames_number_10_split_by_number"
+    assert_all_counts(cache / NAME)
+    assert not stored(archives)
+
+
+def test_frames_beside_the_recordings_are_not_made_again_in_a_cache(archives):
+    beside = prepare(NAME, archives, T=10)
+    assert prepare(NAME, archives, T=10, cache=archives / "cache" / NAME) == beside
+    assert not (archives / "cache").exists()

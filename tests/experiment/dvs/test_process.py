@@ -181,7 +181,7 @@ def test_the_command_prepares_draws_and_reports(tmp_path, capsys):
 def test_the_commands_exit_codes(tmp_path, capsys, monkeypatch):
     def code(*arguments: str) -> int:
         with pytest.raises(SystemExit) as end:
-            main(["--data_path", str(tmp_path), *arguments])
+            main(["--data_path", str(tmp_path), "--num_workers", "0", *arguments])
         return end.value.code
 
     assert code() == 2 and "put airplane.zip from https://" in capsys.readouterr().err
@@ -200,7 +200,7 @@ def test_the_commands_exit_codes(tmp_path, capsys, monkeypatch):
         return write
 
     for error, expected in ((OSError(28, "No space left"), 1), (KeyboardInterrupt(), 130)):
-        monkeypatch.setattr("experiment.dvs.prepare.write_atomically", raiser(error))
+        monkeypatch.setattr("experiment.dvs.integrate.write_atomically", raiser(error))
         assert code() == expected
     assert "start again to go on" in capsys.readouterr().err
 

@@ -36,7 +36,7 @@ LAYOUTS = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_every_place_gives_the_same_recordings(tmp_path, layout):
     LAYOUTS[layout](tmp_path / layout, EVENTS)
-    found = {r.name: r.read() for r in recordings(find_group(tmp_path, "cat"))}
+    found = {r.name: r.read()[0] for r in recordings(find_group(tmp_path, "cat"))}
     assert list(found) == ["cifar10_cat_0", "cifar10_cat_1", "cifar10_cat_2"]
     for name, events in found.items():
         np.testing.assert_array_equal(np.stack(events, axis=1), np.array(EVENTS[f"cat/{name}"]))
@@ -63,7 +63,7 @@ def test_event_arrays_made_by_spikingjelly_equal_the_aedat_files(tmp_path):
     datasets.CIFAR10DVS.create_raw_from_extracted(tmp_path / "extract", tmp_path / "events_np")
     for made in recordings(tmp_path / "events_np" / "cat"):
         np.testing.assert_array_equal(
-            np.stack(made.read(), axis=1), np.array(EVENTS[f"cat/{made.name}"])
+            np.stack(made.read()[0], axis=1), np.array(EVENTS[f"cat/{made.name}"])
         )
 
 
@@ -71,6 +71,7 @@ def test_shadow_files_of_macos_are_no_recordings(tmp_path):
     write_archives(tmp_path, EVENTS)
     with zipfile.ZipFile(tmp_path / "cat.zip", "a") as archive:
         archive.writestr("__MACOSX/cat/._cifar10_cat_0.aedat", b"Mac OS X")
+        archive.writestr("cat/__MACOSX/cifar10_cat_9.aedat", b"Mac OS X")
         archive.writestr("cat/notes.txt", b"")
     assert len(list(recordings(tmp_path / "cat.zip"))) == 3
     write_aedat_folders(tmp_path / "extract", EVENTS)
@@ -86,3 +87,16 @@ def test_a_place_names_the_file(tmp_path):
     path = tmp_path / "extract" / "cat" / "a.aedat"
     path.write_bytes(aedat2([]))
     assert next(recordings(path.parent)).place == str(path)
+
+
+def test_suffixes_in_capitals(tmp_path):
+    write_aedat_folders(tmp_path / "extract", EVENTS)
+    with zipfile.ZipFile(tmp_path / "dog.zip", "w") as archive:
+        archive.writestr("dog/A.AEDAT", aedat2([]))
+    write_arrays(tmp_path / "events_np")
+    for path in [*tmp_path.rglob("*.aedat"), *tmp_path.rglob("*.npz")]:
+        path.rename(path.with_suffix(path.suffix.upper()))
+    assert [r.name for r in recordings(find_group(tmp_path, "dog"))] == ["A"]
+    assert find_group(tmp_path, "cat") == tmp_path / "extract" / "cat"
+    for place in (tmp_path / "extract" / "cat", tmp_path / "events_np" / "cat"):
+        assert [r.name[-1] for r in recordings(place)] == ["0", "1", "2"]

@@ -47,7 +47,7 @@ def events_of(picture):
 def stored_recordings(folder):
     """Events by part, class and name, from the archives."""
     return {
-        (place.parent.name, place.stem, recording.name): recording.read()
+        (place.parent.name, place.stem, recording.name): recording.read()[0]
         for place in (folder / "FashionDVS" / "download").glob("*/*.zip")
         for recording in recordings(place)
     }
@@ -166,9 +166,8 @@ def test_digits_are_the_same_each_time_and_an_interrupted_call_goes_on(tmp_path,
     assert (second / "download" / "0.zip").stat().st_mtime_ns == untouched
     assert (second / "download" / "1.zip").exists()
 
-    found = {
-        recording.name: recording.read() for recording in recordings(first / "download" / "1.zip")
-    }
+    archive = first / "download" / "1.zip"
+    found = {recording.name: recording.read()[0] for recording in recordings(archive)}
     assert sorted(found) == sorted(f"digits_1_{i}" for i in np.flatnonzero(whole.target == 1))
     for name, events in found.items():
         expected = events_of(whole.images[int(name.rsplit("_", 1)[1])] / 16)
