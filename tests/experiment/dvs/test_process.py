@@ -11,6 +11,7 @@ import pytest
 import torch
 from spikingjelly import datasets
 
+from experiment.data_description import describe_data, description_in
 from experiment.dvs.augment import resize
 from experiment.dvs.process import load_event_data, main
 from experiment.dvs.source import SOURCES, source_folder
@@ -64,6 +65,12 @@ def test_each_sample_is_the_resized_count_of_its_recording(prepared, split):
             counts = torch.from_numpy(count_events(EVENTS[name], 10)).float()
             assert label == order[number][1]
             torch.testing.assert_close(frames, resize(counts, 48))
+
+
+def test_the_sensors_size_travels_with_the_network(prepared):
+    described = describe_data(load_event_data(NAME, prepared, T=10))
+    assert described.sensor_size == (128, 128) and described.kind == "events"
+    assert description_in({"data": described.plain()}) == described
 
 
 def test_training_samples_are_augmented_by_seed_epoch_and_index(prepared):
