@@ -88,14 +88,14 @@ def pipelines(root: Path | None) -> list[Pipeline]:
 
 
 def write_photographs(folder: Path) -> Path:
-    """scikit-learn's photographs as JPEG files in one class folder, 32 of each."""
+    """scikit-learn's photographs as JPEG files, 32 of each in a class folder."""
     from sklearn.datasets import load_sample_images
 
-    (folder / "photographs").mkdir()
     for number, pixels in enumerate(load_sample_images().images):
         photo = Image.fromarray(pixels).resize(PHOTO_SIZE, Image.Resampling.BICUBIC)
+        (folder / f"photograph_{number}").mkdir()
         for copy in range(32):
-            photo.save(folder / "photographs" / f"{number}-{copy:02}.jpg", quality=QUALITY)
+            photo.save(folder / f"photograph_{number}" / f"{copy:02}.jpg", quality=QUALITY)
     return folder
 
 

@@ -203,8 +203,6 @@ def _read(name: str, folder: Path, cache: Path | None, *, download: bool) -> Ima
         return read_digits()
     if name == "FakeData":
         return make_fake_data()
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"data path {folder} is a file: expected the folder of {name}")
     read = read_cifar if name.startswith("CIFAR") else read_mnist_family
     return read(name, folder, cache=cache, download=download)
 

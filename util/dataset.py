@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 from torchvision.datasets import CIFAR10, CIFAR100, MNIST, FashionMNIST
 from torchvision.datasets.utils import check_integrity
 
+from util.data_path import refuse_wrong_path
 from util.fetch import FAILURES, fetch, refuse_read_only
 from util.idx import read_idx
 
@@ -77,6 +78,8 @@ def _obtain_cifar(dataset_class: type[CIFAR10], places: list[Path], *, download:
     archives = [path for place in places if (path := place / dataset_class.filename).exists()]
     expected = f"the folder {result} or the file {dataset_class.filename}"
     advice = f"fetch {dataset_class.url} and put it there (it is unpacked by itself)"
+    if not archives:
+        refuse_wrong_path(places[0], (result, dataset_class.filename), unpacked=True)
     if not archives and not download:
         raise _missing(name, places[0], expected, advice)
     archive = archives[0] if archives else None
@@ -151,7 +154,9 @@ def _locate_mnist_family(
     places += [PACKAGED_FOLDERS[name]] if name in PACKAGED_FOLDERS else []
     for place in places:
         if any(_idx_file(place, stem) for stem in stems):
+            _refuse_other_family(name, place)
             return place
+    refuse_wrong_path(folder, (f"{name}/raw",))
     expected = f"{', '.join(stems)}, each plain or as .gz, in it or in {name}/raw"
     advice = f"fetch the four .gz files from {dataset_class.mirrors[0]} and put them there"
     if not download:
@@ -162,6 +167,13 @@ def _locate_mnist_family(
         refuse_read_only(name, cache, error)
         raise _missing(name, folder, expected, advice, error) from error
     return cache / name / "raw"
+
+
+def _refuse_other_family(name: str, place: Path) -> None:
+    """ValueError if the folders of the files have another data set's name: all files have one."""
+    others = {place.name, place.absolute().parent.name} & (MNIST_CLASSES.keys() - {name})
+    if others:
+        raise ValueError(f"{place} is a folder of {others.pop()}, not of {name}: give another one")
 
 
 def _idx_file(folder: Path, stem: str) -> Path | None:

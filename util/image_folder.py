@@ -2,8 +2,8 @@
 
     FOLDER/train/CLASS/*.JPEG     FOLDER/val/CLASS/*.JPEG
 
-Two readers decode to the same pixels: `pil` hands on PIL images, on which torchvision's transforms
-are those of the published run; `torchvision` decodes with libjpeg-turbo into uint8 tensors
+Two readers decode to the same pixels (util.picture): `pil` hands on PIL images, on which
+torchvision's transforms are those of the published run; `torchvision` decodes into uint8 tensors
 (C, H, W), whose resizing is faster and rounds differently (by two grey levels at most).
 """
 
@@ -18,30 +18,19 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.datasets import ImageFolder
-from torchvision.io import ImageReadMode, decode_image, read_file
 from torchvision.transforms.v2.functional import pil_to_tensor
+
+from util.class_folders import find_in_class_folders
+from util.picture import UNREADABLE, read_picture, reason_of
+from util.picture_tensor import read_picture_tensor
 
 Decoded = Image.Image | Tensor
 
 
-def read_with_pil(path: str) -> Image.Image:
-    """The file as an RGB image."""
-    with Image.open(path) as image:
-        return image.convert("RGB")
-
-
-def read_with_torchvision(path: str) -> Tensor:
-    """The file as uint8 (3, H, W)."""
-    return decode_image(read_file(path), mode=ImageReadMode.RGB)
-
-
-READERS: dict[str, Callable[[str], Decoded]] = {
-    "pil": read_with_pil,
-    "torchvision": read_with_torchvision,
+READERS: dict[str, Callable[[Path], Decoded]] = {
+    "pil": read_picture,
+    "torchvision": read_picture_tensor,
 }
-# What a decoder raises for a file that is damaged, truncated, of another kind or gone.
-DECODING_ERRORS = (OSError, SyntaxError, ValueError, RuntimeError, Image.DecompressionBombError)
 
 
 class ImageFiles(Dataset):
@@ -72,11 +61,11 @@ class ImageFiles(Dataset):
     def __getitem__(self, index: int) -> tuple[Any, int]:
         path = self.path(index)
         try:
-            image = READERS[self.reader](str(path))
-        except DECODING_ERRORS as error:
-            reason = " ".join(str(error).split()) or type(error).__name__
+            image = READERS[self.reader](path)
+        except UNREADABLE as error:
             raise ValueError(
-                f"{path} cannot be read as an image ({reason}): replace the file, or delete it"
+                f"{path} cannot be read as an image ({reason_of(error)}): replace the file, or "
+                "delete it"
             ) from error
         if self.transform is not None:
             image = self.transform(image)
@@ -100,22 +89,12 @@ def to_uint8(image: Decoded) -> Tensor:
 def find_image_files(root: Path, *, reader: str) -> tuple[ImageFiles, tuple[str, ...]]:
     """The images of every class folder in `root`, sorted, and the folders' names.
 
-    Raises: FileNotFoundError if `root` is not there, has no class folders, or one without images.
+    Raises: FileNotFoundError if `root` is not there; what `find_in_class_folders` raises.
     """
     if not root.is_dir():
         raise FileNotFoundError(
             f"{root} is not there: expected FOLDER/train/CLASS/*.JPEG and FOLDER/val/CLASS/*.JPEG, "
             "FOLDER being the --data_path"
         )
-    try:
-        folder = ImageFolder(root)
-    except FileNotFoundError as error:
-        loose = sum(path.is_file() for path in root.iterdir())
-        found = f"{loose} files and no folders" if loose else " ".join(str(error).split())
-        raise FileNotFoundError(
-            f"{root} has no image files in class folders ({found}): expected "
-            f"{root}/CLASS/*.JPEG; sort the images into a folder for each class"
-        ) from error
-    names = np.array([os.fsencode(Path(path).relative_to(root)) for path, _ in folder.samples])
-    labels = np.array(folder.targets)
-    return ImageFiles(root, names, labels, reader=reader), tuple(folder.classes)
+    names, labels, class_names = find_in_class_folders(root)
+    return ImageFiles(root, names, labels, reader=reader), class_names

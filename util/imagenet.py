@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from util.data import ImageData, split_indices
+from util.data_path import refuse_wrong_path
 from util.image_augment import Cutout
 from util.image_folder import READERS, find_image_files, to_uint8
 from util.loader import AugmentedDataset
@@ -44,12 +45,13 @@ def load_imagenet(
     reader: one of READERS. `validation_fraction` of the training images is held out and not
     augmented, in equal parts of each class; `split_seed` decides which.
 
-    Raises: FileNotFoundError for a missing or wrong layout; ValueError if both trees do not have
-    the same classes, or for a wrong argument.
+    Raises: FileNotFoundError for a missing or wrong layout; ValueError if it is that of another
+    folder, if both trees do not have the same classes, or for a wrong argument.
     """
     if reader not in READERS:
         raise ValueError(f"unknown reader {reader!r}: choose from {', '.join(READERS)}")
     folder = Path(data_path).expanduser()
+    refuse_wrong_path(folder, ("train", "val"))
     files, class_names = find_image_files(folder / "train", reader=reader)
     test_files, test_class_names = find_image_files(folder / "val", reader=reader)
     if class_names != test_class_names:

@@ -25,17 +25,21 @@ if __package__ in (None, ""):  # started as a file: make the project's packages 
 
 from experiment.data_description import describe_data
 from experiment.flag_parser import FlagParser, expanded_path, home_path, number, warn_about
-from experiment.trained import input_events, input_image
+from experiment.trained import input_events
 from experiment.trained.checkpoint import read_saved
 from experiment.trained.command import command, refuse_many
 from experiment.trained.exported import Exported, describe_network, read_weights
 from experiment.trained.input_events import EVENT_SUFFIXES, read_events
-from experiment.trained.input_image import IMAGE_SUFFIXES, read_image, reason_of
+from experiment.trained.input_image import read_image
 from model.fold import fold
 from model.folded import Stream
+from util.entry import is_data
 from util.file_kind import Kind, kind_of_file
+from util.picture import SUFFIXES as IMAGE_SUFFIXES
+from util.picture import UNREADABLE as UNREADABLE_PICTURE
+from util.picture import reason_of
 
-UNREADABLE = (*input_events.UNREADABLE, *input_image.UNREADABLE)
+UNREADABLE = (*input_events.UNREADABLE, *UNREADABLE_PICTURE)
 
 
 class Prediction(NamedTuple):
@@ -132,7 +136,11 @@ def find_files(inputs: Sequence[Path], suffixes: Sequence[str]) -> Iterator[Path
         if not path.is_dir():
             yield path
             continue
-        found = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in suffixes and p.is_file()]
+        found = [
+            p
+            for p in sorted(path.rglob("*"))
+            if p.suffix.lower() in suffixes and is_data(p.relative_to(path)) and p.is_file()
+        ]
         if not found:
             raise ValueError(f"folder {path} has no files of the kinds {', '.join(suffixes)}")
         yield from found

@@ -161,7 +161,7 @@ def test_wrong_names_and_paths_are_named(tmp_path):
     with pytest.raises(ValueError, match=f"'cifar10': choose from {', '.join(DATASETS)}"):
         load_dataset("cifar10", tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="file is a file: expected the folder of MNIST"):
+    with pytest.raises(ValueError, match="file is a file: give the folder that holds MNIST"):
         load_dataset("MNIST", tmp_path / "file")
 
 

@@ -99,6 +99,30 @@ def test_a_cache_takes_what_is_unpacked_and_is_read_from_then_on(tmp_path, monke
     assert len(read_mnist_family("MNIST", folder, cache=cache, download=False).test) == 11
 
 
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("cifar-10-batches-py", "does not hold cifar-10-batches-py .* but {made} does: give that"),
+        ("", "does not hold .* but {made} does: give that"),
+        ("cifar-10-python.tar.gz", "is a file: it is unpacked by itself, give its folder {made}"),
+    ],
+)
+def test_a_path_near_cifar_names_its_folder(tmp_path, monkeypatch, path, said):
+    made = tmp_path / "made"
+    write_cifar(monkeypatch, CIFAR10, made)
+    folder = made / path if path else tmp_path
+    with pytest.raises(ValueError, match=said.format(made=made)):
+        read_cifar("CIFAR10", folder, download=True)
+
+
+def test_the_files_of_another_family_are_not_taken(tmp_path, offline):
+    write_mnist_family(tmp_path / "MNIST" / "raw")
+    with pytest.raises(ValueError, match="MNIST/raw is a folder of MNIST, not of FashionMNIST"):
+        read_mnist_family("FashionMNIST", tmp_path / "MNIST" / "raw", download=True)
+    with pytest.raises(ValueError, match=f"does not hold MNIST/raw, but {tmp_path} does"):
+        read_mnist_family("MNIST", tmp_path / "MNIST", download=True)
+
+
 @pytest.mark.parametrize("name", ["CIFAR10", "MNIST"])
 def test_a_read_only_folder_names_what_goes_there_and_the_flag(tmp_path, monkeypatch, name):
     def refuse(prefix, dir):

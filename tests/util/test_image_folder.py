@@ -22,19 +22,7 @@ def test_every_file_comes_with_the_label_of_its_folder(train_folder, reader):
         path = files.path(index)
         assert path.parent.name == class_names[label]
         expected = torch.from_numpy(np.array(Image.open(path).convert("RGB"))).permute(2, 0, 1)
-        assert (to_uint8(image).int() - expected.int()).abs().max() <= 1
-
-
-def test_files_that_are_not_rgb_become_rgb(train_folder):
-    gray = Image.fromarray(np.arange(255, dtype=np.uint8).reshape(15, 17))
-    for name, image in (("gray.JPEG", gray), ("palette.png", gray.convert("P"))):
-        image.save(train_folder / "class_00" / name)
-    (train_folder / "class_00" / "notes.txt").write_text("no image")
-    for reader in READERS:
-        files, _ = find_image_files(train_folder, reader=reader)
-        assert len(files) == 14
-        channels = {len(to_uint8(files[i][0])) for i in range(len(files))}
-        assert channels == {3}
+        assert torch.equal(to_uint8(image), expected)
 
 
 @pytest.mark.parametrize("reader", READERS)
@@ -62,12 +50,6 @@ def test_images_without_class_folders_are_one_sentence(tmp_path):
     (tmp_path / "ILSVRC2012_val_00000001.JPEG").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match=r"1 files and no folders.*sort the images"):
         find_image_files(tmp_path, reader="pil")
-
-
-def test_an_empty_class_folder_is_one_sentence(train_folder):
-    (train_folder / "class_99").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"has no image files in class folders .*class_99"):
-        find_image_files(train_folder, reader="pil")
 
 
 def test_a_part_has_its_own_order_and_transform(train_folder):

@@ -100,6 +100,17 @@ def test_a_missing_half_and_a_wrong_reader_are_named(folder, tmp_path):
         load_imagenet(folder, reader="opencv")
 
 
+@pytest.mark.parametrize("inside", ["train", "val", "train/class_00", ".."])
+def test_a_path_near_the_folder_names_it(tmp_path, inside):
+    folder = write_image_folder(tmp_path / "images", classes=2, train=1)
+    with pytest.raises(ValueError, match=f"hold train or val, but {folder} does: give that"):
+        load_imagenet((folder / inside).resolve())
+    archive = tmp_path / "images.tar"
+    archive.write_bytes(b"")
+    with pytest.raises(ValueError, match="is a file: unpack it, and give the folder that holds"):
+        load_imagenet(archive)
+
+
 def test_random_images_have_imagenet_s_form():
     data = make_random_data(image_size=24)
     assert (len(data.train), len(data.test), len(data.class_names)) == (1_281_167, 50_000, 1000)

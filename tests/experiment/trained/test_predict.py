@@ -156,8 +156,9 @@ def test_event_recordings_are_classified_like_their_frames(tmp_path):
 
 
 def test_folders_are_searched_in_order(tmp_path):
-    for name in ("b/2.PNG", "b/1.jpg", "a.png", "b/notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    left_by_systems = ("._a.png", "b/.thumbs/2.png", "__MACOSX/b/2.PNG", "@eaDir/a.png")
+    for name in ("b/2.PNG", "b/1.jpg", "a.png", "b/notes.txt", *left_by_systems):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     found = list(find_files([tmp_path], (".png", ".jpg")))
     assert [str(path.relative_to(tmp_path)) for path in found] == ["a.png", "b/1.jpg", "b/2.PNG"]

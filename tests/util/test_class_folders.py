@@ -1,0 +1,61 @@
+"""What counts as a class and a sample, and which trees are no set of classes."""
+
+import pytest
+
+from util.class_folders import find_in_class_folders
+
+
+def make(root, *names):
+    for name in names:
+        path = root / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.write_bytes(b"")
+    return root
+
+
+def test_what_systems_leave_beside_data_is_neither_class_nor_sample(tmp_path):
+    make(
+        tmp_path, "cat/b.JPEG", "cat/A.Png", "cat/deep/er/c.gif", "dog/1.tiff", "dog/notes.txt",
+        "cat/._b.JPEG", "cat/.thumbs/b.jpg", "cat/@eaDir/b.jpg", "cat/Thumbs.db", "dog/.1.png",
+        "__MACOSX/cat/._b.JPEG", ".ipynb_checkpoints/b.jpg", "lost+found/", ".DS_Store", "list.csv",
+    )  # fmt: skip
+    names, labels, classes = find_in_class_folders(tmp_path)
+    assert classes == ("cat", "dog")
+    assert names.tolist() == [b"cat/A.Png", b"cat/b.JPEG", b"cat/deep/er/c.gif", b"dog/1.tiff"]
+    assert labels.tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["1.jpg", "2.jpg"], r"no class folders \(2 files and no folders\).*sort the images"),
+        ([".hidden/1.jpg"], r"no class folders \(0 files"),
+        (["cat/1.jpg", "dog/"], "2 class folders, without any image in 'dog'"),
+        (["cat/1.jpg", "dog/.1.jpg"], "2 class folders, without any image in 'dog'"),
+        (["a/", "b/", "c/", "d/x.txt", "e/1.jpg"], "image in 'a', 'b', 'c' and 1 more"),
+        (["images/cat/1.jpg", "images/dog/1.jpg"],
+         "holds 'images', and the folders inside are 'cat', 'dog': one level too deep"),
+        (["one/cat/1.jpg", "one/dog/1.jpg", "two/cat/1.jpg", "two/dog/1.jpg"],
+         "holds 'one', 'two', and the folders inside are 'cat', 'dog': one level too deep"),
+        (["cat/1.jpg", "cat/2.jpg"], "one class folder, 'cat', with 2 images: expected at least"),
+        (["x/images/cat/1.jpg"], "one class folder, 'x', with 1 images in the folder 'images'"),
+    ],
+)  # fmt: skip
+def test_a_tree_that_is_no_set_of_classes_says_what_it_is(tmp_path, names, said):
+    with pytest.raises((ValueError, FileNotFoundError), match=said) as caught:
+        find_in_class_folders(make(tmp_path, *names))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["n01/images/1.jpg", "n02/images/1.jpg"],  # as Tiny ImageNet
+        ["pet/cat/1.jpg", "pet/dog/1.jpg", "bird/owl/1.jpg", "bird/tit/1.jpg"],
+        ["one/cat/1.jpg", "one/dog/1.jpg", "one/0.jpg", "two/cat/1.jpg", "two/dog/1.jpg"],
+    ],
+)
+def test_images_may_lie_deeper_in_their_class(tmp_path, names):
+    found, _, classes = find_in_class_folders(make(tmp_path, *names))
+    assert len(found) == len(names) and len(classes) == 2

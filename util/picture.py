@@ -1,0 +1,97 @@
+"""Picture files of every kind as 8 bits of red, green and blue: what all networks see.
+
+    8 bits or 1, palettes, CMYK     as Pillow converts them to RGB
+    16 bits                         their upper 8 (colour of a PPM: the nearest); TIFF's 12 likewise
+    32 bits and floating point      refused: the file does not say what is black and what is white
+    transparent                     laid on white
+    animated                        the first frame
+    EXIF orientation                applied, so that a photo stands as a viewer shows it
+
+The published training ignored the orientation: the few photos of ImageNet that have one lay on
+their side.
+"""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+
+# What Pillow raises for files that are missing, damaged or of another kind; it calls a broken PNG
+# a SyntaxError.
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+BACKGROUND = "white"
+# How a picture is turned that was stored with an orientation; 1, the other one, is upright.
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def read_picture(path: str | Path) -> Image.Image:
+    """The picture in a file: RGB, upright and opaque.
+
+    Raises: one of UNREADABLE.
+    """
+    with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+        image.load()  # which turns a TIFF, and takes its orientation away
+        pixels = opaque(with_8_bits(image))
+        turn = TURNS.get(orientation(image))
+    return pixels if turn is None else pixels.transpose(turn)
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation; 1 where there is none or the tags are damaged."""
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # Pillow has many for bad tags, which are no fault of the pixels
+        return 1
+
+
+def with_8_bits(image: Image.Image) -> Image.Image:
+    """The image, of more bits their upper 8; Pillow does that for colour and cuts gray off at 255.
+
+    Raises: ValueError for pixels whose range the file does not say.
+    """
+    in_16_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM")
+    if image.mode in ("I", "F") and not in_16_bits:
+        raise ValueError(
+            f"pixels of mode {image.mode}, whose range is unknown: save it with 8 or 16 bits"
+        )
+    colour = image.info.get("transparency")  # a colour, or the bytes of a palette
+    if colour is not None and (in_16_bits or (isinstance(colour, tuple) and max(colour) > 255)):
+        raise ValueError("a transparent colour of 16 bits: save it with 8 bits")
+    if not in_16_bits:
+        return image
+    tags = image.tag_v2 if image.format == "TIFF" else {}
+    (bits,) = tags.get(ExifTags.Base.BitsPerSample, (16,))
+    values = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
+    white_is_zero = tags.get(ExifTags.Base.PhotometricInterpretation) == 0
+    return Image.fromarray(255 - values if white_is_zero else values)
+
+
+def opaque(image: Image.Image) -> Image.Image:
+    """The image in RGB, laid on BACKGROUND where it is transparent."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    ground = Image.new("RGBA", image.size, BACKGROUND)
+    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a picture cannot be read, without its name."""
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "no image of a known kind, or damaged"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
