@@ -12,6 +12,7 @@ import torch
 from experiment.failure import one_sentence_errors
 from experiment.flag_parser import FlagParser, number
 from util.atomic_file import write_atomically
+from util.new_folder import refuse_unusable
 
 Result = TypeVar("Result")
 
@@ -40,9 +41,10 @@ class Parser(FlagParser):
         if folder is None:
             return
         try:
+            refuse_unusable(folder, "output")
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            self.error(f"--output {folder}: {error}")
+        except (OSError, ValueError) as error:
+            self.error(str(error))
 
     def write(self, folder: Path | None, files: dict[str, bytes]) -> None:
         """Write files into the folder of --output, if there is one, and name them."""

@@ -73,9 +73,9 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
     args = parser.parse_args(argv)
     try:
         plan = read_plan(args.plan)
-        args.output.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         parser.error(str(error))
+    parser.make_folder(args.output)
     heading = _heading(plan, args, sys.argv[1:] if argv is None else argv)
     jobs, problems = jobs_of(plan, args.output / "runs"), {}
     limit = TimeLimit(args.minutes, [job.seed for job in jobs if job.run_folder() is None])

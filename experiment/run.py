@@ -18,12 +18,13 @@ from experiment.evaluation import evaluate
 from experiment.failure import failures_of_a_run, noted_in, one_sentence_errors
 from experiment.recipe import Recipe
 from experiment.recorder import Recorder, locked
-from experiment.resume import choose_start, load_weights, restore
+from experiment.resume import choose_start, load_weights, restore, run_identity
 from experiment.run_folder import begin_folder, describe_result, final_metrics, new_folder
 from experiment.training_state import TrainingState
 from model import RateModel
 from model.batch_norm import synchronise
 from util.distributed import Group, process_group, share_of_batch
+from util.new_folder import refuse_unusable
 from util.signals import StopRequest
 from util.util import seed_everything, setup_logging
 
@@ -67,7 +68,7 @@ def run(
         one_sentence_errors(recipe.batch_sizes),
         process_group(request.device, timeout_minutes=request.dist_timeout) as group,
     ):
-        refuse_missing_files(request, group)
+        refuse_unusable_paths(request, group)
         seed_everything(recipe.seed)
         torch.backends.cudnn.allow_tf32 = recipe.tf32
         data = load_data()
@@ -82,19 +83,29 @@ def run(
         return train(request, recipe, data, net, group, on_start)
 
 
-def refuse_missing_files(request: Request, group: Group) -> None:
-    """FileNotFoundError for a checkpoint that is not there, before data are read or downloaded.
+def refuse_unusable_paths(request: Request, group: Group) -> None:
+    """What is wrong with the paths of a command, before data are read or downloaded.
 
-    Each process reads the one to evaluate; the first alone reads the one to resume.
+    Raises: FileNotFoundError for a checkpoint that is not there, ValueError for a log_path that
+    cannot be written. Each process reads the checkpoint to evaluate; the first alone does the rest.
     """
 
-    def refuse_missing(flag: str, path: Path | None) -> None:
-        if path is not None and not path.exists():
+    def refuse_missing(flag: str, path: Path) -> None:
+        if not path.exists():
             raise FileNotFoundError(f"--{flag}: {path} does not exist")
 
-    refuse_missing("evaluate", request.evaluate)
-    if isinstance(request.resume, Path):
-        group.from_first(lambda: refuse_missing("resume", request.resume))
+    def refuse() -> None:
+        own_folder = False
+        if isinstance(request.resume, Path):
+            refuse_missing("resume", request.resume)
+            own_folder = run_identity(request.resume.parent) is not None
+        if not own_folder:
+            refuse_unusable(request.log_path, "log_path")
+
+    if request.evaluate is not None:
+        refuse_missing("evaluate", request.evaluate)
+    else:
+        group.from_first(refuse)
 
 
 def check_test_image(net: RateModel, data: Data, group: Group) -> None:

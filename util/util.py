@@ -81,11 +81,11 @@ def create_run_folder(log_path: str | os.PathLike, name: str) -> Path:
     """Create a new folder `name`, `name-2`, `name-3`, ... in `log_path` and return it.
 
     mkdir either creates a folder or fails, so runs started at the same moment never share one.
-    `log_path` itself is created if its parent exists.
+    `log_path` itself is created where it is missing, with its parents.
 
     Raises:
         ValueError: a name that is not one plain path component.
-        OSError: missing parent (FileNotFoundError), read-only disk, a file in the way, ...
+        OSError: read-only disk, a file in the way, ...
     """
     if not re.fullmatch(r"[\w.+=,-]*[\w+=,-][\w.+=,-]*", name):
         raise ValueError(
@@ -106,11 +106,9 @@ def create_run_folder(log_path: str | os.PathLike, name: str) -> Path:
 
 def _make_folder(folder: Path, *, exist_ok: bool) -> None:
     try:
-        folder.mkdir(exist_ok=exist_ok)
+        folder.mkdir(parents=True, exist_ok=exist_ok)
     except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            advice = f"its parent folder {folder.parent} does not exist; create it"
-        elif isinstance(error, FileExistsError | NotADirectoryError):
+        if isinstance(error, FileExistsError | NotADirectoryError):
             advice = "a file is in the way; choose another path"
         else:
             advice = f"{error.strerror}; choose a folder that can be written to"

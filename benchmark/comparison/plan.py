@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiment.flag_parser import FlagParser
+from util.file_kind import kind_of_file
 
 EXPERIMENTS = ("cifar", "dvs")
 OWN_FLAGS = ("seed", "log_path", "resume", "evaluate")  # the comparison sets them itself
@@ -58,7 +59,10 @@ def read_plan(path: Path) -> Plan:
         raise FileNotFoundError(f"there is no plan {path}: name a TOML file")
     try:
         content = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        kind = kind_of_file(path) or "no text"
+        raise ValueError(f"{path} is {kind}: expected a TOML file with the runs") from error
+    except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{path} is not a TOML file: {error}") from error
     unknown = sorted(set(content) - KEYS)
     if unknown:

@@ -16,6 +16,7 @@ from experiment.failure import one_sentence_errors
 from experiment.flag_parser import FlagParser, expanded_path, number
 from util.distributed import Group, process_group
 from util.loader import make_loader
+from util.new_folder import folder_problem, refuse_unusable
 from util.sampler import EvaluationSampler
 
 
@@ -90,23 +91,35 @@ def refuse_many(group: Group) -> None:
                          "python instead of torchrun")  # fmt: skip
 
 
-def results_folder(
-    out: Path | None, checkpoint: Path, name: str, products: Sequence[str] = ()
-) -> Path:
-    """The folder for results, made if it is not there.
+def results_folder(out: Path | None, checkpoint: Path, name: str) -> Path:
+    """The folder for results; `make_room` makes it, so that a refused command leaves none.
+
+    Raises: ValueError, before minutes of work are done for it, if nothing could be written there.
+    """
+    if out is not None:
+        refuse_unusable(out, "out")
+        return out
+    folder = checkpoint.parent / name
+    problem = folder_problem(folder) if checkpoint.exists() else None
+    if problem is not None:
+        raise ValueError(f"results cannot go beside the checkpoint ({problem}): name another "
+                         "folder with --out")  # fmt: skip
+    return folder
+
+
+def make_room(folder: Path, products: Sequence[str] = ()) -> None:
+    """Make the folder if it is not there.
 
     What an earlier call left there of `products`, patterns of the names that the command may write,
     is removed: a folder never mixes two checkpoints.
     """
-    folder = checkpoint.parent / name if out is None else out
     folder.mkdir(parents=True, exist_ok=True)
     for path in products_in(folder, products):
         path.unlink()
-    return folder
 
 
 def products_in(folder: Path, products: Sequence[str]) -> list[Path]:
-    """Those of `products` that are there: after `results_folder`, what this call has written."""
+    """Those of `products` that are there: after `make_room`, what this call has written."""
     return [path for pattern in products for path in sorted(folder.glob(pattern))]
 
 

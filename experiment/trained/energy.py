@@ -24,6 +24,7 @@ from experiment.trained.command import (
     command,
     first_samples,
     make_parser,
+    make_room,
     refuse_many,
     results_folder,
     sample_count,
@@ -61,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     args = get_parser().parse_args(argv)
     with command(args.device, batch_size=args.batch_size) as group:
         refuse_many(group)
+        folder = results_folder(args.out, args.checkpoint, "energy")
         trained = load_trained(args.checkpoint, group.device, data_path=args.data_path)
         images = sample_count(args.images, IMAGES, trained.data.test)
         operations = measure(
@@ -68,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             num_workers=args.num_workers, group=group,
         )  # fmt: skip
         result = report(operations, trained, images)
-        folder = results_folder(args.out, args.checkpoint, "energy")
+        make_room(folder)
         write_json(folder / "energy.json", result)
         draw_energy(operations, trained.title, images, folder / "energy.png")
         print(describe(operations, images))

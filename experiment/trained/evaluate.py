@@ -30,6 +30,7 @@ from experiment.trained.command import (
     command,
     first_samples,
     make_parser,
+    make_room,
     results_folder,
 )
 from experiment.trained.scores import THRESHOLDS, add_counts, count_batch, summarise
@@ -60,13 +61,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """
     args = get_parser().parse_args(argv)
     with command(args.device, batch_size=args.batch_size) as group:
+        folder = group.from_first(lambda: results_folder(args.out, args.checkpoint, "evaluate"))
         trained = load_trained(args.checkpoint, group.device, data_path=args.data_path)
         result = evaluate(
             trained, thresholds=sorted(set(args.thresholds)), images=args.images,
             batch_size=args.batch_size, num_workers=args.num_workers, group=group,
         )  # fmt: skip
         if group.is_first:
-            folder = results_folder(args.out, args.checkpoint, "evaluate")
+            make_room(folder)
             write_json(folder / "evaluate.json", result)
             draw_scores(result, trained.title, folder / "evaluate.png")
             print(describe(result))

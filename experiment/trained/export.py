@@ -41,6 +41,7 @@ from experiment.trained.command import (
     command,
     first_samples,
     make_parser,
+    make_room,
     products_in,
     refuse_many,
     results_folder,
@@ -87,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     with command(args.device, batch_size=args.batch_size) as group:
         refuse_many(group)
         refuse_missing("spikingjelly", *{"safetensors"}.intersection(args.format or FORMATS))
+        folder = results_folder(args.out, args.checkpoint, "export")
         trained = load_trained(args.checkpoint, group.device, data_path=args.data_path)
         torch.backends.cudnn.allow_tf32 = False  # what is verified and reported is float32
         graph, left_out = make_graph(trained, args.format)
@@ -94,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         options = {"images": args.images, "batch_size": args.batch_size,
                    "num_workers": args.num_workers, "group": group}  # fmt: skip
         result = verify(trained, **options) | measure(trained, **options)
-        folder = results_folder(args.out, args.checkpoint, "export", PRODUCTS)
+        make_room(folder, PRODUCTS)
         result |= write(trained, folder, formats=formats, graph=graph, **options)
         write_json(folder / "export.json", result)
         write_card(result, trained, folder / "card.md")

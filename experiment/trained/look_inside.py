@@ -44,6 +44,7 @@ from experiment.trained.command import (
     command,
     first_samples,
     make_parser,
+    make_room,
     products_in,
     refuse_many,
     results_folder,
@@ -109,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
              "gradient_images": args.gradient_images or GRADIENT_IMAGES}  # fmt: skip
     with command(args.device, **sizes) as group:
         refuse_many(group)
+        folder = results_folder(args.out, args.checkpoint, "look_inside")
         trained = load_trained(args.checkpoint, group.device, data_path=args.data_path)
         net, test = fold(trained.net), trained.data.test
         images = sample_count(args.images, IMAGES, test)
@@ -121,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         layers = measure_activity(net, (x for x, _ in loaded(chosen, batch_size=args.batch_size)))
         cosines = gradient_agreement(trained, *next(loaded(batch, batch_size=count)))
 
-        folder = results_folder(args.out, args.checkpoint, "look_inside", PRODUCTS)
+        make_room(folder, PRODUCTS)
         title = f"{trained.title}, test image {args.image} ({trained.data.class_names[label]})"
         draw_potentials(traces, trained.net.neuron.threshold, title, folder / "potentials.png")
         if trained.net.branches:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -72,6 +73,27 @@ def test_a_run_leaves_one_folder_with_everything(finished, capsys):
     log = (folder / "train.log").read_text()
     assert "device cpu" in log
     assert "INFO finished: test top-1" in log.splitlines()[-1]
+
+
+def test_a_log_path_is_made_with_its_parents_and_checked_before_data_are_read(
+    tmp_path, monkeypatch, capsys
+):
+    result = run(tmp_path / "new" / "deep" / "folder")
+    assert Path(result["folder"]).parent == tmp_path / "new" / "deep" / "folder"
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(micro_run, "data_of", lambda args: pytest.fail("too late"))
+    with pytest.raises(SystemExit) as end:
+        run(tmp_path / "file")
+    assert end.value.code == 2
+    assert f"--log_path {tmp_path / 'file'}: {tmp_path / 'file'} is a" in capsys.readouterr().err
+
+
+def test_without_branches_the_log_says_nothing_of_a_teacher(tmp_path, capsys):
+    result = run(tmp_path, "--method", "rate", "--teacher", "soft", "--accum", "2")
+    assert "_rate_seed60_" in result["folder"]
+    log = (Path(result["folder"]) / "train.log").read_text()
+    assert "; train " in log and "--accum 2: batch norm sees 4 images at a time, not" in log
+    assert not any(word in log for word in ("reliable", "soft", "distillation"))
 
 
 def test_tf32_is_what_the_flag_says(tmp_path, monkeypatch):
@@ -145,8 +167,8 @@ def test_evaluate_takes_the_spiking_network_alone(finished, tmp_path):
         ("--val_fraction 0.001", "validation fraction 0.001"),
         ("--evaluate nowhere.pt", "nowhere.pt does not exist"),
         ("--resume nowhere.pt", "nowhere.pt does not exist"),
-        ("--log_path no/parent", "no/parent"),
-        ("--log_path /proc/runs", "/proc"),
+        ("--log_path /proc/runs", "--log_path /proc/runs: nothing can be written in /proc"),
+        (f"--log_path {__file__}/runs", f"{__file__} is a file"),
     ],
 )
 def test_what_the_parser_cannot_know_is_refused_too(arguments, part, capsys, tmp_path, monkeypatch):

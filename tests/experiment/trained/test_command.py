@@ -2,7 +2,14 @@
 
 import pytest
 
-from experiment.trained.command import command, products_in, results_folder, sample_count
+from experiment.trained import energy, evaluate, export, look_inside
+from experiment.trained.command import (
+    command,
+    make_room,
+    products_in,
+    results_folder,
+    sample_count,
+)
 
 
 def test_a_default_is_at_most_all_and_a_number_that_is_asked_for_stays():
@@ -15,11 +22,35 @@ def test_products_of_an_earlier_call_are_removed_and_nothing_else(tmp_path):
     products = ("a.png", "log.*.ours")
     for name in ("a.png", "log.1.ours", "log.1.theirs", "b.png"):
         (tmp_path / name).touch()
-    assert results_folder(tmp_path, tmp_path / "best.pt", "x", products) == tmp_path
+    make_room(results_folder(tmp_path, tmp_path / "best.pt", "x"), products)
     assert {path.name for path in tmp_path.iterdir()} == {"log.1.theirs", "b.png"}
     for name in ("log.2.ours", "a.png"):
         (tmp_path / name).touch()
     assert [p.name for p in products_in(tmp_path, products)] == ["a.png", "log.2.ours"]
+
+
+@pytest.mark.parametrize("module", [evaluate, energy, look_inside, export])
+def test_results_that_cannot_be_written_are_refused_before_anything_is_computed(
+    module, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(module, "load_trained", lambda *_, **__: pytest.fail("too late"))
+    name = module.__name__.rpartition(".")[2]
+    checkpoint, in_the_way = tmp_path / "best.pt", tmp_path / name
+    for path in (checkpoint, in_the_way):
+        path.touch()
+    cases = {
+        (): f"results cannot go beside the checkpoint ({in_the_way} is a file): name another "
+        "folder with --out",
+        ("--out", in_the_way): f"--out {in_the_way}: {in_the_way} is a file; name another folder",
+        ("--out", "/proc/x/y"): "--out /proc/x/y: nothing can be written in /proc (No such file or "
+        "directory); name another folder",
+    }
+    for flags, sentence in cases.items():
+        with pytest.raises(SystemExit) as end:
+            module.main([checkpoint, *flags])
+        assert end.value.code == 2
+        assert capsys.readouterr().err == f"error: {sentence}\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"best.pt", name}
 
 
 @pytest.mark.parametrize("sizes, advice", [
