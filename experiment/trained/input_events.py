@@ -20,7 +20,7 @@ from experiment.dvs.augment import resize
 from experiment.dvs.events import SIDE, Events, decode_aedat
 from experiment.dvs.frames import checked_counts
 from experiment.dvs.integrate import integrate
-from experiment.trained.input_image import IMAGE_SUFFIXES
+from util.picture import SUFFIXES as IMAGE_SUFFIXES
 
 EVENT_SUFFIXES = (".aedat", ".npz")
 RECORDINGS = (*EVENT_SUFFIXES, ".npy", ".aedat4")  # are read, or refused with the reason
