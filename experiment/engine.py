@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
@@ -14,7 +13,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from experiment.evaluation import evaluate
-from experiment.failure import NonFiniteError, Stopped
+from experiment.failure import Stopped
+from experiment.finite import (
+    bad_samples_named,
+    refuse_non_finite,
+    refuse_non_finite_evaluation,
+)
 from experiment.gradient_pass import GradientPass, gradient_pass, sum_of
 from experiment.progress_bar import StepBar
 from experiment.recipe import Recipe
@@ -22,7 +26,7 @@ from experiment.recorder import Recorder
 from experiment.stopwatch import Stopwatch
 from experiment.training_state import TrainingState
 from model import RateModel
-from model.distillation import DistillationLoss, SelfDistillationLoss
+from model.distillation import SelfDistillationLoss
 from util.distributed import Group, share_of_batch
 from util.loader import make_loader
 from util.misc import top_k_correct
@@ -56,7 +60,8 @@ def fit(
 ) -> None:
     """Train from where `state` is to the last epoch.
 
-    Raises: Stopped after a signal, with everything saved; NonFiniteError.
+    Raises: Stopped after a signal, with everything saved; NonFiniteError; ValueError for samples
+    that are not finite.
     """
     loader, sampler = training_loader(data, recipe, group)
     batch_size = share_of_batch(recipe.train_batch_size, group)
@@ -79,7 +84,7 @@ def fit(
         progress.fill_(state.epoch / recipe.num_epoch)
         watch = Stopwatch(group)
         bar = StepBar(f"epoch {state.epoch}", steps, state.batch, show=group.is_first)
-        with closing(bar):
+        with closing(bar), bad_samples_named(data, sampler, state, batch_size, group):
             for images in train_one_epoch(
                 state, watch.timed(loader), run, data.to_input, group, recipe.accum
             ):
@@ -172,38 +177,6 @@ def train_one_epoch(
         yield image_count
 
 
-def refuse_non_finite(loss: DistillationLoss, net: RateModel, group: Group, place: str) -> None:
-    """NonFiniteError in every process if a loss or a gradient of any is not finite.
-
-    The one transfer from device to host of a step; it waits while the backward pass is running.
-    """
-    gradients = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
-    norm = torch.nn.utils.get_total_norm(gradients.values())
-    finite = bool(torch.isfinite(loss.total.detach() + norm))
-    if not group.any(not finite):
-        return
-    terms = {"hard loss": loss.hard, "soft loss": loss.soft, "total loss": loss.total}
-    terms |= {f"gradient of {name}": gradient for name, gradient in gradients.items()}
-    terms |= {"norm of the gradient": norm}
-    bad = [name for name, value in terms.items() if not torch.isfinite(value).all()]
-    what = f"the {bad[0]} is not finite" if bad else "another process found a non-finite value"
-    others = f" (nor are {len(bad) - 1} other terms)" if len(bad) > 1 else ""
-    raise NonFiniteError(
-        f"{place}: {what}{others}; the step was not taken, the weights are untouched: try a "
-        "lower --lr"
-    )
-
-
-def refuse_non_finite_evaluation(evaluations: dict[str, dict[str, Any]], place: str) -> None:
-    """NonFiniteError if an evaluation's loss is not finite."""
-    for name, result in evaluations.items():
-        if not math.isfinite(result["loss"]):
-            raise NonFiniteError(
-                f"{place}: the loss on the {name} set is {result['loss']}, the weights have "
-                "diverged; the checkpoints before are untouched: try a lower --lr"
-            )
-
-
 def evaluate_splits(
     net: RateModel, data: Data, recipe: Recipe, group: Group, between: Callable[[], None]
 ) -> dict[str, dict[str, Any]]:
@@ -213,6 +186,7 @@ def evaluate_splits(
         name: evaluate(
             net, dataset, data.to_input, batch_size=recipe.val_batch_size, amp=recipe.amp,
             num_workers=recipe.num_workers, group=group, between=between,
+            name=f"the {name} set of {data.name}",
         )
         for name, dataset in splits.items() if dataset is not None
     }  # fmt: skip

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from experiment.finite import SampleCheck
 from model import RateModel
 from util.distributed import Group
 from util.loader import make_loader
@@ -32,12 +33,14 @@ def evaluate(
     amp: str,
     group: Group,
     between: Callable[[], None] = lambda: None,
+    name: str = "the data set",
 ) -> dict[str, Any]:
     """Loss and accuracies in percent over a whole data set, each sample counted exactly once.
 
     `between` is called after a batch, equally often in all processes.
     Returns: samples, loss, top1 and top5 of the spiking network, head_top1 of every head (its own
     last), firing_rate of every spiking layer in spikes per neuron and time step.
+    Raises: ValueError in all processes if samples of `name` hold NaN or infinity.
     """
     net.eval()
     group.copy_buffers(net)  # each process has running statistics of its own share of the batches
@@ -48,17 +51,21 @@ def evaluate(
     )
     batches_of_all = -(-(len(dataset) // group.world_size) // share)
     sums = nothing_counted(net, group.device)
+    samples = SampleCheck(name, sampler.indices, group)
     with observed_firing_rates(net) as firing_rates:
         for number, (images, labels) in enumerate(loader, 1):
             labels = labels.to(group.device, non_blocking=True)
+            inputs = to_input(images.to(group.device, non_blocking=True))
+            samples.note(inputs)
             with autocast(group.device, amp):
-                heads = net.head_logits(to_input(images.to(group.device, non_blocking=True)))
+                heads = net.head_logits(inputs)
             addends = evaluation_sums(torch.stack([at_least_fp32(x) for x in heads]), labels)
             for name, rate in firing_rates.items():
                 addends[name] = rate.double() * len(labels)
             sums = {name: value + sums[name] for name, value in addends.items()}
             if number <= batches_of_all:
                 between()
+    samples.refuse()
     return averages(group.sum_each(sums), [name for name, _ in net.spiking_layers()])
 
 

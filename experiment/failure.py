@@ -4,7 +4,7 @@
 1              a run that had begun failed: disk full, folder gone, no memory, non-finite loss
 2              wrong arguments, data or checkpoint, a missing package; nothing has begun, no folder
                is left
-128 + signal   asked to stop, everything saved (143 SIGTERM, 130 SIGINT, 138 SIGUSR1)
+128 + signal   asked to stop, everything saved (143 SIGTERM, 130 SIGINT, 138 SIGUSR1, 129 SIGHUP)
 130            stopped at once by a second signal; the newest checkpoint is whole
 """
 
@@ -13,9 +13,12 @@ from __future__ import annotations
 import logging
 import os
 import re
+import resource
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 import torch
@@ -25,6 +28,8 @@ from util.distributed import ProcessesLost
 from util.signals import StopRequest
 
 USER_ERRORS = (ValueError, OSError, RuntimeError, MemoryError, ImportError)
+
+SHARED_MEMORY = Path("/dev/shm")
 
 # What these sentences say of a training; commands that train nothing have their own words.
 LESS_MEMORY = "try smaller ones, a smaller --width or --T, or --amp bf16"
@@ -128,6 +133,10 @@ def sentence_of(
         return out_of_memory(message, batch_sizes, less_memory)
     if isinstance(error, ImportError):
         return missing_package(error)
+    if re.search("Too many open files|ancdata", message):
+        return too_many_open_files()
+    if re.search("</torch_|Bus error|cannot be started: No space", message):
+        return no_shared_memory()
     if isinstance(error, RuntimeError):
         # Torch says so when the system kills a process that loads data.
         end = re.search(r"DataLoader worker.*(exited unexpectedly|by signal: \w+)", message)
@@ -159,3 +168,21 @@ def out_of_memory(message: str, batch_sizes: dict[str, int], less_memory: str) -
     given = f" with {flags}" if flags else ""
     asked = f" (asked for {amount[1]} more)" if amount else ""
     return f"{device} out of memory{asked}{given}: {less_memory}"
+
+
+def too_many_open_files() -> str:
+    """Each batch on its way from a process that loads data is an open file or two."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return (
+        f"too many open files ({limit} are allowed): raise the limit with ulimit -n, or try fewer "
+        "--num_workers"
+    )
+
+
+def no_shared_memory() -> str:
+    """Batches on their way from processes that load data lie in shared memory."""
+    size = f", {shutil.disk_usage(SHARED_MEMORY).total >> 20} MiB" if SHARED_MEMORY.exists() else ""
+    return (
+        f"no room for batches in shared memory ({SHARED_MEMORY}{size}): give a container more of "
+        "it (docker run --shm-size=8g), or load in the training process (--num_workers 0)"
+    )

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,7 @@ def evaluate_file(
     result = evaluate(
         net, data.test, data.to_input, batch_size=recipe.val_batch_size,
         num_workers=recipe.num_workers, amp=recipe.amp, group=group,
+        name=f"the test set of {data.name}",
     )  # fmt: skip
     if group.is_first:
         *branches, own = result["head_top1"]
@@ -185,6 +187,11 @@ def train(
             if group.is_first:
                 begin_folder(folder, request.arguments, state)
             logger.info(f"run folder {folder}; device {device_name(group)}")
+            if not stop.heeds_signals:
+                logger.info(
+                    "outside the main thread no signal stops the training: KeyboardInterrupt, "
+                    "raised in this thread, does, and saves"
+                )
             if recipe.accum > 1:
                 logger.warning(describe_accumulation(recipe, group, net))
             if request.resume is not None and not checkpoints:
@@ -192,7 +199,8 @@ def train(
             with noted_in(logger), failures_of_a_run(recipe.batch_sizes):
                 if group.is_first:
                     on_start(folder, data)
-                train_in(folder, recipe, data, state, group=group, logger=logger, stop=stop)
+                work = partial(train_in, group=group, logger=logger, stop=stop)
+                stop.shielding(partial(work, folder, recipe, data, state))
             result = group.from_first(lambda: final_metrics(folder, state))
             logger.info(describe_result(result))
             return result
@@ -209,6 +217,8 @@ def train_in(
     stop: StopRequest,
 ) -> None:
     """Train `state` to the end, with its records in `folder`."""
+    if group.device.type == "cuda":
+        torch.cuda.set_device(group.device)  # each thread has a device of its own
     if group.world_size > 1:
         # Buffers are running statistics, which training does not read; `evaluate` shares them.
         state.forward = DistributedDataParallel(

@@ -5,10 +5,16 @@ float and normalised on the device (util.data.ImageData.to_input), which quarter
 copied there.
 """
 
+import atexit
+import os
 from collections.abc import Callable, Iterator
+from multiprocessing.queues import Queue
+from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset
 
 from util.sampler import mixed_seed
@@ -42,12 +48,49 @@ class AugmentedDataset(Dataset):
             return self.transform(image), label
 
 
+_running: WeakSet = WeakSet()  # iterators over batches whose workers may be alive
+
+
 class SteadyLoader(DataLoader):
-    """A DataLoader whose workers are never hit by a signal before they know how to answer it."""
+    """A DataLoader whose workers answer signals from their first moment on, and never keep the
+    program from ending: not even after an error that still refers to them."""
 
     def __iter__(self) -> Iterator:
-        with stop_signals_held():
-            return super().__iter__()
+        try:
+            with stop_signals_held():
+                batches = super().__iter__()
+        except OSError as error:
+            raise OSError(
+                f"the processes that load data cannot be started: {error.strerror}"
+            ) from error
+        if self.num_workers > 0:
+            _running.add(batches)
+            # What is registered last is called first: before torch's own, which waits five seconds
+            # for each worker that fills pinned memory.
+            atexit.unregister(end_workers)
+            atexit.register(end_workers)
+        return batches
+
+
+def end_workers() -> None:
+    """End all workers of this process."""
+    for batches in list(_running):
+        batches._shutdown_workers()
+
+
+def prepare_worker(worker: int) -> None:
+    """What a worker does first (a `worker_init_fn`): learn how it ends, and how it fails."""
+    leave_stopping_to_parent(worker)
+    Queue._on_queue_feeder_error = _send_error
+
+
+def _send_error(queue: Queue, error: Exception, answer: tuple[int, Any]) -> None:
+    """Send why a batch could not be sent: the parent would wait for it for ever."""
+    number, content = answer
+    if isinstance(content, ExceptionWrapper):
+        os._exit(1)  # nothing at all can be sent
+    where = "while a batch was sent by a DataLoader worker process"
+    queue.put((number, ExceptionWrapper((type(error), error, error.__traceback__), where)))
 
 
 def make_loader(
@@ -78,7 +121,7 @@ def make_loader(
         num_workers=num_workers,
         pin_memory=torch.device(device).type == "cuda",
         persistent_workers=num_workers > 0,
-        worker_init_fn=leave_stopping_to_parent,
+        worker_init_fn=prepare_worker,
         generator=torch.Generator(),
     )
 

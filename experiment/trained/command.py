@@ -13,6 +13,7 @@ from torch.utils.data import Dataset, Subset
 
 from experiment.engine import Data
 from experiment.failure import one_sentence_errors
+from experiment.finite import SampleCheck
 from experiment.flag_parser import FlagParser, expanded_path, number
 from util.distributed import Group, process_group
 from util.loader import make_loader
@@ -143,12 +144,19 @@ def first_samples(dataset: Dataset, count: int | None, *, flag: str = "images") 
 def batches_of(
     dataset: Dataset, data: Data, *, batch_size: int, num_workers: int, group: Group
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """This process's share of a data set: (network input, labels) on its device."""
+    """This process's share of a data set: (network input, labels) on its device.
+
+    Raises: ValueError in all processes, after the last batch, for samples with NaN or infinity.
+    """
     sampler = EvaluationSampler(len(dataset), rank=group.rank, world_size=group.world_size)
     share = -(-batch_size // group.world_size)
     loader: Any = make_loader(
         dataset, batch_size=share, sampler=sampler, num_workers=num_workers, device=group.device
     )
+    samples = SampleCheck(f"the test set of {data.name}", sampler.indices, group)
     for images, labels in loader:
         labels = torch.as_tensor(labels).to(group.device, non_blocking=True)
-        yield data.to_input(images.to(group.device, non_blocking=True)), labels
+        x = data.to_input(images.to(group.device, non_blocking=True))
+        samples.note(x)
+        yield x, labels
+    samples.refuse()

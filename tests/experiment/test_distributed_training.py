@@ -2,7 +2,9 @@
 
 import logging
 import math
+import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -18,12 +20,14 @@ from experiment.cifar.main import main as cifar_main
 from experiment.engine import fit
 from experiment.failure import NonFiniteError, Stopped
 from experiment.gradient_pass import gradient_pass
+from experiment.imagenet.main import main as imagenet_main
 from experiment.recipe import Recipe
 from experiment.recorder import Recorder
 from experiment.training_state import TrainingState
 from model import RateModel, build_model
 from model.batch_norm import synchronise
 from model.distillation import SelfDistillationLoss
+from tests.support.image_files import write_image_folder
 from tests.support.interruption import main_until
 from tests.support.micro_training import micro_data, micro_recipe, micro_state
 from tests.support.processes import end_processes, run_processes, start_processes, wait_for
@@ -329,3 +333,31 @@ def test_a_stopped_process_makes_the_others_leave(tmp_path):
     finally:
         end_processes(processes)
     assert "process 0 of 2 lost the others" in Path(f"{stderr}.0").read_text()
+
+
+def imagenet_into(stderr: str, argv: list[str]) -> None:
+    sys.stderr = open(f"{stderr}.{os.environ['RANK']}", "w", buffering=1)  # noqa: SIM115
+    imagenet_main(argv)
+
+
+def test_a_damaged_image_of_one_process_ends_all(tmp_path):
+    """And the processes that load data for it; the other one is in an exchange then."""
+    folder = write_image_folder(tmp_path / "images", classes=4, train=8)
+    damaged = folder / "train" / "class_02" / "1.JPEG"
+    damaged.write_bytes(damaged.read_bytes()[:300])
+    argv = [
+        "--data_path", str(folder), "--arch", "resnet18", "--width", "2", "--T", "1",
+        "--image_size", "32", "--train_batch_size", "4", "--val_batch_size", "4",
+        "--num_workers", "2", "--device", "cpu", "--log_path", str(tmp_path),
+    ]  # fmt: skip
+    stderr = tmp_path / "stderr"
+    processes, _server = start_processes(imagenet_into, 2, str(stderr), argv)
+    try:
+        wait_for(lambda: all(process.exitcode is not None for process in processes), 240)
+        assert [process.exitcode for process in processes] == [1, 1]
+    finally:
+        end_processes(processes)
+    said = [line for rank in (0, 1) for line in Path(f"{stderr}.{rank}").read_text().splitlines()]
+    own, other = sorted(line for line in said if line.startswith("error: "))
+    assert own.startswith(f"error: {damaged} cannot be read")
+    assert "lost the others" in other

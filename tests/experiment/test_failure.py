@@ -1,7 +1,11 @@
 """Every way to end has its exit code and its sentence; mistakes of the program stay visible."""
 
 import errno
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,9 +19,13 @@ from experiment.failure import (
     noted_in,
     one_sentence_errors,
 )
+from experiment.imagenet import main as imagenet
+from tests.support.image_files import write_image_folder
+from tests.support.trained_run import make_checkpoint
 from util.signals import StopRequest
 from util.util import setup_logging
 
+ROOT = Path(__file__).parents[2]
 SIZES = {"train_batch_size": 128, "val_batch_size": 64}
 
 
@@ -38,7 +46,7 @@ def stopped_by(name):
     return Stopped(request, "epoch 3, step 7")
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGUSR1", "SIGHUP"])
 def test_a_stopped_run_says_so_in_its_exit_code(capsys, name):
     code, sentence = end_of(capsys, stopped_by(name))
     assert code == 128 + signal.Signals[name]
@@ -120,6 +128,131 @@ def test_a_killed_loading_process_is_explained(capsys):
     assert "fewer --num_workers" in end_of(capsys, error, during_run=True)[1]
     error = RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly")
     assert "exited unexpectedly" in end_of(capsys, error)[1]
+
+
+SENT = "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback ...\nRuntimeError: "
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError(f"{SENT}unable to allocate shared memory(shm) for file </torch_66_35_0>: "
+                      "Resource temporarily unavailable (11)"), "--shm-size"),
+        (RuntimeError("unable to write to file </torch_19_2_0>: No space left on device (28)"),
+         "--num_workers 0"),
+        (RuntimeError("DataLoader worker (pid 71) is killed by signal: Bus error. It is possible "
+                      "that dataloader's workers are out of shared memory. "), "/dev/shm"),
+        (OSError("the processes that load data cannot be started: No space left on device"),
+         "/dev/shm"),
+        (RuntimeError("received 0 items of ancdata"), "ulimit -n"),
+        (RuntimeError("Too many open files. Communication with the workers is no longer"
+                      " possible."), "ulimit -n"),
+        (OSError(errno.EMFILE, "Too many open files", "a/1.jpg"), "ulimit -n"),
+        (RuntimeError(f"{SENT}unable to open shared memory object </torch_67_72_2> in read-write "
+                      "mode: Too many open files (24)"), "ulimit -n"),
+    ],
+)  # fmt: skip
+def test_exhausted_means_of_loading_processes_are_named(capsys, error, words):
+    code, sentence = end_of(capsys, error, during_run=True)
+    assert code == 1 and words in sentence
+
+
+LOAD = """
+import resource, sys, torch
+from contextlib import suppress
+from torch.utils.data import Dataset
+from experiment.failure import failures_of_a_run, one_sentence_errors
+from util.loader import make_loader
+
+class Images(Dataset):
+    def __getitem__(self, index):
+        return torch.zeros(3, 64, 64, dtype=torch.uint8), index
+
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+for batch, files in zip(*[map(int, sys.argv[1:])] * 2):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+    with suppress(SystemExit), one_sentence_errors({}), failures_of_a_run({}):
+        kept = list(make_loader(Images(), batch_size=batch, sampler=range(64 * batch),
+                                num_workers=2, device="cpu"))
+    kept = None
+sys.exit(3)
+"""
+SMALL_SHARED_MEMORY = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c",
+                       'mount -t tmpfs -o size=1m tmpfs /dev/shm && exec "$@"', "sh")  # fmt: skip
+
+
+def test_too_few_open_files_and_too_little_shared_memory_end_a_program_with_a_sentence():
+    """Batches that are too many for one MiB together, and a batch that is too big by itself."""
+    small = subprocess.run([*SMALL_SHARED_MEMORY, "true"], check=False).returncode == 0
+    batches, wrapped = (("1", "100"), SMALL_SHARED_MEMORY) if small else ((), ())
+    tries = [word for batch in batches for word in (batch, "1000")] + ["2", "40"]
+    result = subprocess.run(
+        [*wrapped, sys.executable, "-W", "ignore", "-c", LOAD, *tries], cwd=ROOT,
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    said = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert result.returncode == 3 and len(said) == len(tries) / 2, result.stderr
+    assert "too many open files (40 are allowed)" in said[-1]
+    assert all("no room for batches in shared memory (/dev/shm, 1 MiB)" in line
+               for line in said[:-1])  # fmt: skip
+
+
+MISTAKE = """
+import sys
+from experiment import engine
+from experiment.imagenet.main import main
+
+def fail(*arguments):
+    raise {error}
+
+engine.refuse_non_finite = fail
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.slow
+def test_every_command_ends_whatever_fails_while_processes_load_data(tmp_path):
+    torn = write_image_folder(tmp_path / "torn", classes=4, train=4, val=4)
+    whole = write_image_folder(tmp_path / "whole", classes=4, train=4, val=4)
+    checkpoint = make_checkpoint(tmp_path, "--data_path", str(torn), experiment=imagenet)
+    for part in ("train", "val"):
+        picture = torn / part / "class_02" / "1.JPEG"
+        picture.write_bytes(picture.read_bytes()[:300])
+    small = ["--arch", "resnet18", "--width", "2", "--T", "2", "--image_size", "32"]
+    more = [*small, "--train_batch_size", "4", "--val_batch_size", "4", "--num_epoch", "1",
+            "--device", "cpu", "--log_path", str(tmp_path)]  # fmt: skip
+    main, trained = "experiment/imagenet/main.py", "experiment/trained/"
+    data = ["--data_path", str(torn)]
+    of_trained = [str(checkpoint), *data, "--device", "cpu", "--batch_size", "4"]
+    commands = {
+        "training": ([main, *more, *data], 1, "class_02/1.JPEG"),
+        "--evaluate": ([main, *more, *data, "--evaluate", str(checkpoint)], 2, "class_02/1.JPEG"),
+        "evaluate.py": ([f"{trained}evaluate.py", *of_trained], 2, "class_02/1.JPEG"),
+        "export.py": ([f"{trained}export.py", *of_trained], 2, "class_02/1.JPEG"),
+    }
+    for error, code, words in (
+        ("TypeError('a mistake')", 1, "Traceback"),
+        ("KeyboardInterrupt", 130, "stopped at once"),
+    ):
+        program = ["-c", MISTAKE.format(error=error), *more, "--data_path", str(whole)]
+        commands[error] = (program, code, words)
+    running = {
+        name: subprocess.Popen(
+            [sys.executable, "-W", "ignore", *argv, "--num_workers", "2"], cwd=ROOT, text=True,
+            stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        for name, (argv, _, _) in commands.items()
+    }  # fmt: skip
+    try:
+        for name, process in running.items():
+            _, said = process.communicate(timeout=240)
+            _, code, words = commands[name]
+            assert process.returncode == code and words in said, (name, said)
+            assert ("Traceback" in said) == (words == "Traceback"), (name, said)
+    finally:
+        for process in running.values():
+            process.kill()
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a shape is wrong"), TypeError("x"), KeyError(1)])

@@ -1,5 +1,6 @@
 """util.loader: the same images whatever the workers, the batches and the interruptions."""
 
+import multiprocessing
 import os
 import signal
 from multiprocessing.process import BaseProcess
@@ -10,8 +11,9 @@ from torch.utils.data import Dataset, Subset, TensorDataset
 from torch.utils.data._utils import signal_handling
 
 from util.data import training_transform
-from util.loader import AugmentedDataset, make_loader
+from util.loader import AugmentedDataset, end_workers, make_loader
 from util.sampler import EpochSampler, EvaluationSampler
+from util.signals import STOP_SIGNALS
 
 
 def source(length: int = 37) -> TensorDataset:
@@ -115,11 +117,12 @@ def test_evaluation_over_several_ranks_counts_each_sample_once():
     assert torch.equal(torch.cat(labels).sort().values, torch.arange(37))
 
 
-class InterruptHandler(Dataset):
-    """Tells whether SIGINT is ignored where the item is fetched."""
+class HeldSignals(Dataset):
+    """Tells which signals are held back where the item is fetched."""
 
-    def __getitem__(self, index: int) -> bool:
-        return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    def __getitem__(self, index: int) -> list[int]:
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+        return [int(number in held) for number in STOP_SIGNALS]
 
 
 class Numbers(Dataset):
@@ -129,7 +132,7 @@ class Numbers(Dataset):
         return index
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_worker_that_a_signal_hits_while_it_begins_lives_on(number, monkeypatch):
     """A scheduler signals all processes at once, those that have just begun too."""
     begin = signal_handling._set_worker_signal_handlers
@@ -145,21 +148,46 @@ def test_a_worker_that_a_signal_hits_while_it_begins_lives_on(number, monkeypatc
     assert [batch.tolist() for batch in loader] == [[0, 1], [2, 3], [4, 5]]
 
 
-@pytest.fixture
-def heeds_interrupts():
-    """A program in the background may have been started with interrupts ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_workers_leave_interrupts_to_the_main_process(heeds_interrupts):
-    for num_workers, ignored in ((0, False), (1, True)):
-        sampler = EvaluationSampler(1)
+def test_workers_leave_signals_to_the_main_process():
+    for num_workers in (0, 1):
         loader = make_loader(
-            InterruptHandler(), batch_size=1, sampler=sampler, num_workers=num_workers, device="cpu"
-        )
-        assert next(iter(loader)).item() is ignored
+            HeldSignals(), batch_size=1, sampler=EvaluationSampler(1), num_workers=num_workers,
+            device="cpu",
+        )  # fmt: skip
+        assert [held.item() for held in next(iter(loader))] == [num_workers] * len(STOP_SIGNALS)
+
+
+def test_workers_end_although_an_error_still_refers_to_them():
+    loader = make_loader(
+        Numbers(), batch_size=1, sampler=EvaluationSampler(9), num_workers=2, device="cpu"
+    )
+    batches = iter(loader)
+    next(batches)
+    workers = multiprocessing.active_children()
+    end_workers()
+    assert len(workers) >= 2 and not any(worker.is_alive() for worker in workers)
+    assert batches is not None
+
+
+class Unsendable(Dataset):
+    """Batches that a worker makes and cannot send."""
+
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    @staticmethod
+    def as_batch(samples: list[int]) -> object:
+        return lambda: samples  # which no pickle can hold
+
+
+def test_a_batch_that_cannot_be_sent_is_an_error_and_not_waited_for():
+    loader = make_loader(
+        Unsendable(), batch_size=1, sampler=EvaluationSampler(3), num_workers=1, device="cpu"
+    )
+    loader.collate_fn = Unsendable.as_batch
+    with pytest.raises(Exception, match="while a batch was sent") as failure:
+        next(iter(loader))
+    assert "pickle" in str(failure.value)
 
 
 @pytest.mark.parametrize(("device", "num_workers"), [("cpu", 0), ("cuda", 2), ("cuda:1", 0)])

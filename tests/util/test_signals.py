@@ -1,5 +1,7 @@
 """The first signal asks, the second orders; workers leave the decision to their parent."""
 
+import ctypes
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -17,6 +19,19 @@ from util.signals import STOP_SIGNALS, StopRequest, leave_stopping_to_parent
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.fixture(autouse=True)
+def heeds_hangups():
+    """A program under nohup has been started with them ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def tell(process: int, number: signal.Signals) -> None:
+    """Send a signal that does not come from this process."""
+    subprocess.run(["kill", f"-{number.value}", str(process)], check=True)
+
+
 @pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_the_first_signal_sets_a_request(number):
     with StopRequest() as stop:
@@ -24,7 +39,8 @@ def test_the_first_signal_sets_a_request(number):
         assert stop.exit_code == 0
         signal.raise_signal(number)
         assert stop.requested == number.name
-        assert stop.exit_code == {"SIGINT": 130, "SIGUSR1": 138, "SIGTERM": 143}[number.name]
+        codes = {"SIGINT": 130, "SIGUSR1": 138, "SIGTERM": 143, "SIGHUP": 129}
+        assert stop.exit_code == codes[number.name]
 
 
 @pytest.mark.parametrize("second", STOP_SIGNALS)
@@ -47,19 +63,60 @@ def test_handlers_are_restored_after_success_and_after_an_error():
     assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
 
 
-def test_other_threads_are_refused():
-    refusals = []
+def test_an_ignored_hangup_stays_ignored():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGHUP)
+        assert stop.requested is None
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
-    def enter():
-        try:
-            StopRequest().__enter__()
-        except ValueError as error:
-            refusals.append(str(error))
 
-    thread = threading.Thread(target=enter)
+def in_thread(work, *, interrupted=False):
+    """What `work` returns in a thread; optionally with interrupts in the middle of it."""
+    box = []
+    thread = threading.Thread(target=lambda: box.append(work()))
     thread.start()
-    thread.join()
-    assert "main thread" in refusals[0]
+    for _ in range(2 * interrupted):
+        time.sleep(0.2)
+        interrupt = ctypes.py_object(KeyboardInterrupt)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), interrupt)
+    thread.join(60)
+    (result,) = box
+    return result
+
+
+def test_in_other_threads_an_interrupt_is_a_request_and_work_goes_on():
+    def steps():
+        with StopRequest() as stop:
+            assert not stop.heeds_signals
+
+            def work():
+                begun = time.monotonic()
+                while time.monotonic() < begun + 1:
+                    pass  # a step, in any instruction of which an interrupt could be raised
+                return stop.requested
+
+            return stop.shielding(work), stop.exit_code
+
+    before = [signal.getsignal(number) for number in STOP_SIGNALS]
+    assert in_thread(steps, interrupted=True) == ("SIGINT", 130)
+    assert in_thread(steps) == (None, 0)
+    assert [signal.getsignal(number) for number in STOP_SIGNALS] == before
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), KeyboardInterrupt()])
+def test_errors_of_the_work_come_out_of_the_shield(error):
+    def fail():
+        raise error
+
+    def outcome():
+        try:
+            StopRequest().shielding(fail)
+        except BaseException as caught:
+            return caught
+
+    assert outcome() is error
+    assert in_thread(outcome) is error
 
 
 PROGRAM = """
@@ -106,25 +163,33 @@ def test_workers_outlive_a_signal_to_the_whole_group(number):
         for index, worker in loader:
             seen.append(int(index))
             if len(seen) in (3, 4):  # a batch of each worker, which therefore has its handlers
-                os.kill(int(worker), number)
+                tell(int(worker), number)
             if len(seen) == 3:
                 signal.raise_signal(number)
     assert seen == list(range(30))
     assert stop.requested == number.name
 
 
-def test_a_second_sigterm_ends_a_worker():
-    child = os.fork()
-    if child == 0:
-        try:
-            leave_stopping_to_parent(0)
-            signal.raise_signal(signal.SIGINT)
-            signal.raise_signal(signal.SIGUSR1)
-            signal.raise_signal(signal.SIGTERM)
-            signal.raise_signal(signal.SIGTERM)
-        finally:
-            os._exit(7)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+def heed_only_the_parent(ready):
+    leave_stopping_to_parent(0)
+    ready.set()
+    time.sleep(60)
+
+
+def test_a_worker_ends_with_the_first_sigterm_of_its_parent():
+    """Its parent sends no second one before it waits for it."""
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
+    worker = context.Process(target=heed_only_the_parent, args=(ready,))
+    worker.start()
+    ready.wait()
+    for number in STOP_SIGNALS:
+        tell(worker.pid, number)
+    worker.join(0.5)
+    assert worker.is_alive()
+    worker.terminate()
+    worker.join(60)
+    assert worker.exitcode == 0
 
 
 def test_without_protection_a_worker_does_die():
