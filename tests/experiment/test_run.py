@@ -1,8 +1,11 @@
 """A command in this process: the folder it leaves, what it returns, and what it refuses."""
 
+import ctypes
 import json
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +22,7 @@ from tests.support.micro_training import (
     micro_recipe,
 )
 from util.checkpoint import load_checkpoint, save_checkpoint
+from util.signals import STOP_SIGNALS
 
 ARGUMENTS = (*micro_run.ARGUMENTS, "--num_epoch", "1")
 
@@ -225,10 +229,18 @@ def signal_in_step(monkeypatch, which, numbers):
     monkeypatch.setattr(engine, "refuse_non_finite", signalled)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-def test_a_signal_ends_the_run_after_its_step(number, monkeypatch, tmp_path, capsys):
+@pytest.fixture
+def heeds_hangups():
+    """A program under nohup has been started with them ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_ends_the_run_after_its_step(number, heeds_hangups, monkeypatch, tmp_path, capsys):
     signal_in_step(monkeypatch, 2, [number])
-    handlers = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
+    handlers = [signal.getsignal(n) for n in STOP_SIGNALS]
     with pytest.raises(SystemExit) as end:
         run(tmp_path)
     assert end.value.code == 128 + number
@@ -236,9 +248,7 @@ def test_a_signal_ends_the_run_after_its_step(number, monkeypatch, tmp_path, cap
     (folder,) = tmp_path.iterdir()
     assert load_checkpoint(folder / "last.pt")["batch"] == 3
     assert "stopped by" in (folder / "train.log").read_text()
-    assert handlers == [
-        signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    ]
+    assert handlers == [signal.getsignal(n) for n in STOP_SIGNALS]
 
 
 def test_a_second_signal_ends_the_run_at_once(monkeypatch, tmp_path, capsys):
@@ -249,6 +259,50 @@ def test_a_second_signal_ends_the_run_at_once(monkeypatch, tmp_path, capsys):
     assert "at once" in capsys.readouterr().err
     (folder,) = tmp_path.iterdir()
     assert load_checkpoint(folder / "last.pt")["batch"] == 2  # of --checkpoint_every 2
+
+
+def run_in_thread(log_path, *more):
+    """What `run` returns, or its exit code, in a thread of its own."""
+    outcome = []
+
+    def work():
+        try:
+            outcome.append(run(log_path, *more))
+        except SystemExit as end:
+            outcome.append(end.code)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return outcome[0]
+
+
+def test_an_interrupted_thread_finishes_its_step_and_saves(finished, monkeypatch, tmp_path, capsys):
+    """As a tuning library may interrupt one; the resumed run is the same run."""
+    step, steps = engine.refuse_non_finite, iter(range(1000))
+    caller = []
+
+    def interrupted(*args):
+        if next(steps) == 2:
+            interrupt = ctypes.py_object(KeyboardInterrupt)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(caller[0]), interrupt)
+            time.sleep(0.5)  # it is raised in that thread meanwhile
+        return step(*args)
+
+    monkeypatch.setattr(engine, "refuse_non_finite", interrupted)
+    load = micro_run.few_images
+    monkeypatch.setattr(
+        micro_run, "few_images", lambda data: caller.append(threading.get_ident()) or load(data)
+    )
+    assert run_in_thread(tmp_path) == 130
+    said = capsys.readouterr()
+    assert "outside the main thread no signal stops" in said.out
+    assert "stopped by SIGINT at epoch 0, step 3; all is saved" in said.err
+    (folder,) = tmp_path.iterdir()
+    assert load_checkpoint(folder / "last.pt")["batch"] == 3
+    assert run_in_thread(tmp_path, "--resume", "auto") == {**finished[1], "folder": str(folder)}
+    (whole,) = finished[0].iterdir()
+    assert micro_run.outcome(folder) == micro_run.outcome(whole)
 
 
 def test_a_non_finite_loss_ends_the_run_with_code_1(monkeypatch, tmp_path, capsys):
