@@ -32,9 +32,9 @@ from model import METHODS, MODELS, STEMS, TEACHERS, Execution
 
 # Flags that do not change what is computed: a run may be resumed with other values of them. A graph
 # replays the same kernels; --compile and --sparse bring others, which round otherwise.
-CIRCUMSTANCES = ("data_path", "cache_path", "log_path", "resume", "changed_data", "evaluate",
-                 "num_workers", "val_batch_size", "device", "dist_timeout", "checkpoint_every",
-                 "keep_checkpoints", "cuda_graph")  # fmt: skip
+CIRCUMSTANCES = ("data_path", "cache_path", "check_data", "log_path", "resume", "changed_data",
+                 "evaluate", "num_workers", "val_batch_size", "device", "dist_timeout",
+                 "checkpoint_every", "keep_checkpoints", "cuda_graph")  # fmt: skip
 
 
 def branch_pool(text: str) -> int | str | None:
@@ -105,6 +105,15 @@ def add_cache_flag(group: Any, what: str) -> None:
     group.add_argument(
         "--cache_path", metavar="FOLDER", type=expanded_path, default=None, help=text
     )
+
+
+def add_check_flag(parser: FlagParser) -> None:
+    """--check_data, for an experiment on images that has all its other flags."""
+    read = {"dataset", "data_path", "cache_path", "reader", "num_workers"}
+    idle = [name for name in parser.flags() if name not in read]
+    parser.idle.append(Idle(lambda args: args.check_data, idle, "--check_data only reads images"))
+    text = "read every image once, list those that cannot be read, and train nothing"
+    add_switch(parser.add_argument_group("check"), "check_data", False, text)
 
 
 def add_network_flags(group: Any) -> None:

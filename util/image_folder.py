@@ -59,17 +59,23 @@ class ImageFiles(Dataset):
         return len(self.names)
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
-        path = self.path(index)
         try:
-            image = READERS[self.reader](path)
+            image = self.read(index)
         except UNREADABLE as error:
             raise ValueError(
-                f"{path} cannot be read as an image ({reason_of(error)}): replace the file, or "
-                "delete it"
+                f"{self.path(index)} cannot be read as an image ({reason_of(error)}): replace the "
+                "file, or delete it; --check_data lists every such file"
             ) from error
         if self.transform is not None:
             image = self.transform(image)
         return image, int(self.labels[index])
+
+    def read(self, index: int) -> Decoded:
+        """The image of an index, without the transform.
+
+        Raises: one of util.picture.UNREADABLE.
+        """
+        return READERS[self.reader](self.path(index))
 
     def path(self, index: int) -> Path:
         """Where the image of an index lies."""

@@ -21,9 +21,9 @@ from PIL import ExifTags, Image
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
-# What Pillow raises for files that are missing, damaged or of another kind; it calls a broken PNG
-# a SyntaxError.
-UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+# What Pillow raises for files that are missing, damaged or of another kind: of a broken PNG a
+# SyntaxError, of a broken TIFF also a TypeError.
+UNREADABLE = (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError)
 
 BACKGROUND = "white"
 # How a picture is turned that was stored with an orientation; 1, the other one, is upright.

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from experiment.countdown import Countdown
 from experiment.dvs.alone import alone_in
-from experiment.dvs.countdown import Countdown
 from experiment.dvs.extract import RESULT as EXTRACTED
 from experiment.dvs.extract import extract_events, find_archives
 from experiment.dvs.groups import count_files, damage_sentence, find_groups, remedy

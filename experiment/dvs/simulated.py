@@ -17,7 +17,7 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
 
-from experiment.dvs.countdown import Countdown
+from experiment.countdown import Countdown
 from experiment.dvs.events import encode_aedat
 from experiment.dvs.simulate import LOOP_TIME, Sensor, log_intensity, sensor_events
 from experiment.dvs.source import FASHION, FASHION_IMAGES, SOURCES

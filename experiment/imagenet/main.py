@@ -21,6 +21,7 @@ from typing import Any
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from experiment.check_images import check_images
 from experiment.data_description import DataDescription
 from experiment.imagenet.config.config import get_parser
 from experiment.options import make_request, network_arguments, training_recipe
@@ -31,11 +32,14 @@ from util.imagenet import load_imagenet, make_random_data
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Run the command line `argv` (default: the process's own); returns the final metrics.
+    """Run the command line `argv` (default: the process's own); returns the final metrics,
+    or how many images are readable (--check_data).
 
     Raises: SystemExit with code 2 for wrong arguments or input, 1 for a run that failed.
     """
     args = get_parser().parse_args(argv)
+    if args.check_data:
+        return check_images(partial(data_of, args), num_workers=args.num_workers)
     return run(
         make_request(args), training_recipe(args), partial(data_of, args), partial(network_of, args)
     )
@@ -43,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 def data_of(args: argparse.Namespace) -> ImageData:
     """The images that the flags name."""
-    if args.dummy is not None:
+    if args.dummy is not None and not args.check_data:
         return make_random_data(args.dummy, image_size=args.image_size, seed=args.seed)
     return load_imagenet(
         args.data_path,

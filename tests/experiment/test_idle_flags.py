@@ -32,6 +32,7 @@ def flags():
         ("--evaluate x.pt --amp bf16-backward", "--amp: --evaluate runs no backward pass"),
         ("--changed_data", "--changed_data: there is no --resume"),
         ("--evaluate x.pt --resume auto --changed_data", "--changed_data: --evaluate trains"),
+        ("--check_data --lr 0.1 --evaluate x.pt", "--lr: --check_data only reads images"),
         ("--dataset Digits --data_path data", "--data_path: this --dataset needs no files"),
     ],
 )

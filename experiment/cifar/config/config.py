@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiment.flag_parser import FlagParser
-from experiment.options import add_cache_flag, add_switch, make_parser
+from experiment.options import add_cache_flag, add_check_flag, add_switch, make_parser
 from util.data import DATASETS
 
 EMBEDDED = ("Digits", "FakeData")  # need no files
@@ -40,4 +40,5 @@ def get_parser() -> FlagParser:
     add_switch(group, "gpu_aug", False,
         "augment whole batches on the training device (a CPU too), not image by image where they "
         "are loaded: other draws of the same distribution")  # fmt: skip
+    add_check_flag(parser)
     return parser

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from experiment.flag_parser import FlagParser, Idle, add_switch, number
-from experiment.options import make_parser
+from experiment.options import add_check_flag, make_parser
 from util.image_folder import READERS
 from util.imagenet import TRAIN_IMAGES
 
@@ -68,4 +68,5 @@ def get_parser() -> FlagParser:
             lambda args: args.evaluate is not None, ("imagenet_aug",), "--evaluate trains nothing"
         ),
     ]
+    add_check_flag(parser)
     return parser

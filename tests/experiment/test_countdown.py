@@ -1,4 +1,4 @@
-"""experiment.dvs.countdown: few lines without a terminal, a bar on one."""
+"""experiment.countdown: few lines without a terminal, a bar on one."""
 
 import io
 import re
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from experiment.dvs.countdown import Countdown
+from experiment.countdown import Countdown
 
 
 @pytest.mark.parametrize("terminal", [False, True])

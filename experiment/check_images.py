@@ -1,0 +1,50 @@
+"""--check_data: reads every image once and lists those that no training could read.
+
+Data sets that are held in memory have been read and verified when they were loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+
+from experiment.bad_samples import find_bad_samples
+from experiment.failure import leave, one_sentence_errors
+from util.data import ImageData
+from util.image_folder import ImageFiles
+from util.picture import UNREADABLE, reason_of
+from util.place import place_from_environment
+
+
+def check_images(load_data: Callable[[], ImageData], *, num_workers: int) -> dict[str, int]:
+    """Say how many training and test images are readable, if all are; `num_workers` processes.
+
+    Raises: SystemExit with code 2 after a line for each bad file, or for what a training refuses.
+    """
+    with one_sentence_errors({}, interrupted="stopped before the end; nothing was written"):
+        if place_from_environment().world_size > 1:
+            raise ValueError("--check_data runs in one process: start it without torchrun")
+        data = load_data()
+        parts = [data.train.source, data.validation, data.test]
+        bad = find_bad_samples(
+            [part for part in parts if isinstance(part, ImageFiles)],
+            problem_of,
+            num_workers=num_workers,
+            report=partial(print, file=sys.stderr),
+        )
+    counts = {"train": len(data.train) + len(data.validation or ()), "test": len(data.test)}
+    if bad:
+        heading = f"error: {len(bad)} of {sum(counts.values()):,} images cannot be read; replace "
+        leave("\n  ".join([f"{heading}the files, or delete them:", *bad]), 2)
+    print(f"{counts['train']:,} training and {counts['test']:,} test images are readable")
+    return counts
+
+
+def problem_of(files: ImageFiles, index: int) -> str | None:
+    """What is wrong with an image; None where nothing is."""
+    try:
+        files.read(index)
+    except UNREADABLE as error:
+        return f"{files.path(index)}: {reason_of(error)}"
+    return None
