@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -26,12 +28,14 @@ if __name__ == "__main__":
 from benchmark.command import Parser, run
 from benchmark.cost_report import Cost, draw
 from experiment.flag_parser import expanded_path
+from util.file_kind import Kind, kind_of_file
 
 PANELS = {  # property of Cost: its axis
     "milliseconds": "step, ms",
     "backward_milliseconds": "backward passes, ms",
     "kept_per_sample": "kept for backward,\nMiB per sample",
 }
+WRITER = "benchmark/cost.py"
 SPIKE, RATE, BRANCH, TEACHER = "#37474f", "#1565c0", "#2e7d32", "#c62828"
 
 
@@ -134,6 +138,23 @@ def draw_figure(measured: dict) -> bytes:
     return buffer.getvalue()
 
 
+def read_measured(path: Path) -> dict[str, Any]:
+    """What cost.py wrote. Raises: OSError; ValueError that says what the file is instead."""
+    kind = kind_of_file(path)
+    if kind not in (None, Kind.TEXT):
+        raise ValueError(f"it is {kind}")
+    measured = json.loads(path.read_text())
+    if not isinstance(measured, dict):
+        raise ValueError("it holds no object")
+    writer = re.search(r"benchmark/\w+\.py", str(measured.get("command")))
+    if writer is not None and writer[0] != WRITER:
+        raise ValueError(f"it is what {writer[0]} wrote")
+    rows = measured.get("rows")
+    if not rows or any(set(row) != set(Cost._fields) for row in rows):
+        raise ValueError("it has no rows of methods and their costs")
+    return measured
+
+
 def main(argv: list[str] | None = None) -> None:
     """Read the measurements, write the picture."""
     parser = Parser(__doc__)
@@ -143,10 +164,12 @@ def main(argv: list[str] | None = None) -> None:
                         help="picture to write (default: %(default)s)")  # fmt: skip
     args = parser.parse_args(argv)
     try:
-        picture = draw_figure(json.loads(args.measured.read_text()))
+        picture = draw_figure(read_measured(args.measured))
     except (OSError, ValueError, LookupError, TypeError) as error:
+        reason = getattr(error, "strerror", None) or error
         parser.error(
-            f"--measured {args.measured} cannot be drawn ({error!r}): write it with cost.py"
+            f"--measured {args.measured} cannot be drawn ({reason}): expected the cost.json that "
+            f"{WRITER} writes"
         )
     parser.write(args.output.parent, {args.output.name: picture})
 

@@ -15,6 +15,7 @@ from benchmark.comparison import job, picture, plan, summary
 from benchmark.comparison.limit import TimeLimit
 from benchmark.fault.damage import ending
 from tests.support.comparison import EVALUATION, PLAN, RECORD, complete
+from util.checkpoint import save_checkpoint
 
 PLANS = Path(compare.__file__).parent / "plan"
 
@@ -55,6 +56,22 @@ def test_a_wrong_plan_is_refused_before_anything_runs(tmp_path, capsys, change, 
     assert stop.value.code == 2
     assert sentence in capsys.readouterr().err
     assert not output.exists()
+
+
+def test_a_file_that_is_no_plan_is_named(tmp_path, capsys) -> None:
+    """And so is an --output that cannot be made, before anything runs."""
+    checkpoint, path = tmp_path / "best.pt", tmp_path / "plan.toml"
+    save_checkpoint({"model": {}}, checkpoint)
+    path.write_text(PLAN)
+    for chosen, output, sentence in (
+        (checkpoint, tmp_path / "out", f"{checkpoint} is a file of torch.save, as checkpoints are"),
+        (path, path / "out", f"--output {path / 'out'}: {path} is a file; name another folder"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            compare.main(["--plan", str(chosen), "--output", str(output)])
+        assert stop.value.code == 2
+        assert sentence in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_wrong_value_is_refused_by_the_mains_own_parser(tmp_path, capsys) -> None:

@@ -1,5 +1,6 @@
 """The README's figure: drawn from measurements, refused without them."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,25 @@ def test_without_measurements_there_is_no_figure(tmp_path: Path, problem: str, c
     assert stop.value.code == 2
     assert str(path) in capsys.readouterr().err
     assert not (tmp_path / "figure.PNG").exists()
+
+
+def test_what_another_command_wrote_is_named(tmp_path: Path, capsys) -> None:
+    commands = {"results.json": "python benchmark/compare.py --plan x", "export.json": None}
+    for name, command in commands.items():
+        (tmp_path / name).write_text(json.dumps({"command": command, "rows": [{"name": "esd"}]}))
+    (tmp_path / "best.pt").write_bytes(b"\x89PNG\r\n\x1a\n")
+    for path, reason in (
+        (ROOT / "docs" / "benchmark" / "step.json", "it is what benchmark/step.py wrote"),
+        (tmp_path / "results.json", "it is what benchmark/compare.py wrote"),
+        (tmp_path / "export.json", "it has no rows of methods and their costs"),
+        (tmp_path / "best.pt", "it is a picture"),
+        (tmp_path, "Is a directory"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["--measured", str(path), "--output", str(tmp_path / "figure.PNG")])
+        assert stop.value.code == 2
+        sentence = f"--measured {path} cannot be drawn ({reason}): expected the cost.json that"
+        assert sentence in capsys.readouterr().err
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path, capsys) -> None:
