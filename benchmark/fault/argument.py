@@ -22,7 +22,8 @@ GOOD_SHARE = 0.25  # of the values drawn: about every tenth list is right and re
 GOOD = {
     "seed": ("0", "7", "4294967295", " 5 ", "1_000"),
     "dataset": ("FakeData", "Digits"),
-    "data_path": (".", "", "nowhere"),
+    "data_path": (".", "~", "nowhere"),
+    "cache_path": (".", "nowhere"),
     "device": ("cpu",),
     "dist_timeout": ("10", "0.5"),
     "accum": ("1", "2"),
@@ -56,7 +57,8 @@ WRONG_COUNTS = (*WRONG_NUMBERS, "-1", "1.5", "1e3", "2147483648", "9999999999999
 WRONG = {
     "seed": (*WRONG_COUNTS, "4294967296"),
     "dataset": ("cifar10", "ImageNet", "", "CIFAR10", "MNIST"),  # the last two are not there
-    "data_path": (),
+    "data_path": ("", " "),
+    "cache_path": ("",),
     "device": ("tpu", "cuda:99", "mps", "cpu:x", "", "meta"),
     "dist_timeout": (*WRONG_NUMBERS, "0"),
     "accum": (*WRONG_COUNTS, "0", "5"),  # the last does not divide the batch
@@ -86,7 +88,7 @@ WRONG = {
     "val_fraction": (*WRONG_NUMBERS, "0", "1", "0.001"),
 }
 SWITCHES = ("detach_reset", "auto_aug", "cutout", "gpu_aug", "compile", "sparse", "cuda_graph",
-            "sync_bn", "tf32")  # fmt: skip
+            "sync_bn", "tf32", "changed_data", "check_data")  # fmt: skip
 STRAY = ("--unknown", "-x", "word", "--eval", "--T", "--no-T", "--lr=", "", "--", "--help", "-h",
          "--auto_aug=yes", "\N{SNOWMAN}")  # fmt: skip
 
