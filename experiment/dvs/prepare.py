@@ -82,9 +82,10 @@ def is_complete(source: Source, frames: Path) -> bool:
 def _refuse_at_once(name: str, folder: Path, frames: Path, T: int) -> None:
     """Refuse what can be known before anything is written or a recording is read."""
     source, cache = SOURCES[name], frames.parent
-    for path in (folder.parent, folder, cache.parent, cache):
-        if path.exists() and not path.is_dir():
-            raise ValueError(f"data path {path} is a file: expected the folder of {name}")
+    for what, place in (("data path", folder), ("cache path", cache)):
+        for path in (place.parent, place):
+            if path.exists() and not path.is_dir():
+                raise ValueError(f"{what} {path} is a file: expected the folder of {name}")
     if not folder.is_dir() and not source.simulated:
         raise FileNotFoundError(f"there is no folder {folder}: give the one of {name}")
     refuse_too_large(T, sensor_size(source))

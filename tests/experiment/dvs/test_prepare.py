@@ -21,7 +21,7 @@ from tests.support.event_files import (
     write_aedat_folders,
     write_archives,
 )
-from tests.support.read_only import read_only
+from tests.support.rights import rights
 
 SAMPLES = 4  # per class
 EVENTS = cifar10_dvs_events(SAMPLES)
@@ -324,7 +324,7 @@ def test_of_a_folder_that_is_read_only_the_frames_go_to_a_cache(archives):
     cache = archives.with_name(f"{archives.name}_cache")
     cache.mkdir()
     cache.chmod(0o777)
-    with read_only(archives):
+    with rights(archives, 0o555):
         with pytest.raises(ValueError) as error:
             prepare(NAME, archives, T=10)
         assert str(error.value) == (

@@ -1,9 +1,12 @@
 """experiment.dvs.process: the data set object and the preparation command."""
 
+import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,9 @@ import torch
 from spikingjelly import datasets
 
 from experiment.data_description import describe_data, description_in
+from experiment.dvs import integrate as integrate_module
 from experiment.dvs.augment import resize
+from experiment.dvs.prepare import prepare
 from experiment.dvs.process import load_event_data, main
 from experiment.dvs.source import SOURCES, source_folder
 from experiment.dvs.split import split_indices
@@ -22,6 +27,7 @@ from tests.support.event_files import (
     count_events,
     write_archives,
 )
+from tests.support.rights import rights
 from util.loader import make_loader
 from util.sampler import EpochSampler, EvaluationSampler
 
@@ -212,11 +218,104 @@ def test_the_commands_exit_codes(tmp_path, capsys, monkeypatch):
     assert "start again to go on" in capsys.readouterr().err
 
 
-def test_a_picture_needs_its_folder(tmp_path, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["--data_path", str(tmp_path), "--picture", str(tmp_path / "no" / "x.png")])
-    assert end.value.code == 2
-    assert f"--picture: there is no folder {tmp_path / 'no'}" in capsys.readouterr().err
+def test_what_is_wrong_with_the_flags_is_refused_at_once_and_leaves_nothing(tmp_path, capsys):
+    data, locked = tmp_path / "data", tmp_path / "locked"
+    write_archives(data, EVENTS)
+    locked.mkdir(mode=0o700)
+    before = set(tmp_path.rglob("*"))
+    for mode, arguments, message in (
+        (0o700, ["--data_path", data / "cat.zip"], "cat.zip is a file: expected the folder of"),
+        (0o700, ["--data_path", data, "--cache_path", data / "cat.zip"], "cat.zip is a file"),
+        (0o700, ["--data_path", data, "--T", "100000000"], "T = 100,000,000: the frames of one"),
+        (0o700, ["--data_path", data, "--picture", tmp_path], f"--picture: {tmp_path} is a folder"),
+        (0o700, ["--data_path", data, "--picture", tmp_path / "no/x.png"],
+         f"--picture: there is no folder {tmp_path / 'no'}"),
+        (0o555, ["--data_path", data, "--picture", locked / "x.png"],
+         f"--picture: folder {locked} cannot be written to"),
+        (0o000, ["--data_path", locked], f"{locked}/CIFAR10_DVS: Permission denied"),
+        (0o555, ["--data_path", locked, "--dataset", "DigitsDVS"],
+         "simulated recordings and frames_number_10_split_by_number (at most 0.6 GB) would be made "
+         f"in {locked}/DigitsDVS, which cannot be written to: name another folder with --cache"),
+    ):  # fmt: skip
+        with pytest.raises(SystemExit) as end, rights(locked, mode):
+            main([*map(str, arguments)])
+        error = capsys.readouterr().err
+        assert (end.value.code, error.count("\n")) == (2, 1) and message in error, error
+        assert set(tmp_path.rglob("*")) == before
+
+
+def test_it_checks_frames_that_are_there_and_names_all_bad_ones(tmp_path, capsys):
+    write_archives(tmp_path, EVENTS)
+    flags = ["--data_path", str(tmp_path), "--T", "3"]
+    main(flags)
+    frames = tmp_path / "frames_number_3_split_by_number"
+    content = (frames / "cat/cifar10_cat_4.npz").read_bytes()
+    (frames / "cat/cifar10_cat_4.npz").write_bytes(content[:-50])
+    np.savez(frames / "dog/cifar10_dog_0.npz", frames=np.full((3, 2, 128, 128), np.nan))
+    np.savez(frames / "dog/cifar10_dog_1.npz", frames=np.ones((3, 2, 34, 34)))
+    capsys.readouterr()
+    for num_workers in ("0", "2"):
+        with pytest.raises(SystemExit) as end:
+            main([*flags, "--num_workers", num_workers])
+        assert end.value.code == 2
+        lines = capsys.readouterr().err.splitlines()[-4:]
+        assert lines[0].startswith("error: 3 files of frames are damaged; delete them and start")
+        for line, (name, reason) in zip(
+            sorted(lines[1:]), [("cat_4", "not a zip"), ("dog_0", "nan"), ("dog_1", "34 x 34")],
+            strict=True,
+        ):  # fmt: skip
+            assert f"cifar10_{name}.npz: " in line and reason in line
+    for name in ("cat/cifar10_cat_4.npz", "dog/cifar10_dog_0.npz", "dog/cifar10_dog_1.npz"):
+        (frames / name).unlink()
+    main(flags)
+    assert (frames / "cat/cifar10_cat_4.npz").read_bytes() == content
+
+
+def integrate_slowly(folder):
+    """The command, in a process group of its own."""
+    os.setsid()
+    integrate = integrate_module.integrate
+
+    def slow(*arguments, **options):
+        time.sleep(0.05)
+        return integrate(*arguments, **options)
+
+    integrate_module.integrate = slow
+    main(["--data_path", str(folder), "--T", "3", "--num_workers", "2"])
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
+def test_a_signal_ends_it_and_its_processes_and_it_goes_on(tmp_path, number, code):
+    write_archives(tmp_path, EVENTS)
+    process = multiprocessing.get_context("fork").Process(target=integrate_slowly, args=(tmp_path,))
+    process.start()
+    incomplete = tmp_path / "frames_number_3_split_by_number.incomplete"
+    wait_until(lambda: len(list(incomplete.rglob("*.npz"))) > 3)
+    os.killpg(process.pid, number)
+    process.join(60)
+    assert process.exitcode == code
+    wait_until(lambda: group_is_gone(process.pid))
+    kept = {path.name: path.stat().st_mtime_ns for path in incomplete.rglob("*.npz")}
+    assert 3 < len(kept) < 200
+    frames = prepare(NAME, tmp_path, T=3)
+    for path in frames.rglob("*.npz"):
+        assert path.stat().st_mtime_ns == kept.get(path.name, path.stat().st_mtime_ns)
+    assert sorted(path.name for path in tmp_path.glob("*[!p]")) == [frames.name]
+
+
+def wait_until(reached, seconds=60):
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def group_is_gone(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
 
 
 def test_the_folder_of_a_simulated_data_set_may_be_named_itself(tmp_path):

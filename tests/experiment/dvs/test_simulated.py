@@ -11,6 +11,7 @@ from experiment.dvs.simulate import LOOP_TIME, Sensor, log_intensity, sensor_eve
 from experiment.dvs.simulated import write_recordings
 from experiment.dvs.source import FASHION_IMAGES, SOURCES
 from tests.support.data_files import write_mnist_family
+from tests.support.rights import rights
 from util import dataset
 
 CLASSES = ("Ankle boot", "Bag", "Coat", "Dress", "Pullover", "Sandal", "Shirt", "Sneaker",
@@ -108,6 +109,21 @@ def test_the_images_are_not_needed_for_another_T(fashion):
     assert len(load_event_data("FashionDVS", folder, T=4).test) == 10
 
 
+def test_a_read_only_folder_is_left_alone_if_there_is_a_cache(fashion):
+    folder, _ = fashion
+    cache = folder.with_name(f"{folder.name}_cache")
+    cache.mkdir()
+    cache.chmod(0o777)
+    with rights(folder, 0o555):
+        data = load_event_data("FashionDVS", folder, T=3, cache_path=cache)
+        assert len(load_event_data("FashionDVS", folder, T=2, cache_path=cache).test) == 10
+    assert (len(data.train), len(data.test)) == (20, 10)
+    assert not (folder / "FashionDVS").exists()
+    assert sorted(path.name for path in (cache / "FashionDVS").iterdir()) == [
+        "download", "frames_number_2_split_by_number", "frames_number_3_split_by_number"
+    ]  # fmt: skip
+
+
 def test_a_damaged_recording_is_to_be_deleted(fashion):
     folder, _ = fashion
     write_recordings("FashionDVS", folder / "FashionDVS")
@@ -129,6 +145,7 @@ def test_missing_images_are_asked_for_with_their_places(fashion):
     assert f"FashionMNIST is not in {folder} (fetching it failed: no network here)" in message
     assert "train-images-idx3-ubyte" in message and "in FashionMNIST/raw" in message
     assert "apt-get install dataset-fashion-mnist" in message
+    assert not (folder / "FashionDVS").exists()
 
 
 def test_too_few_images_of_a_class_are_refused(fashion, monkeypatch):
