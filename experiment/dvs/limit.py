@@ -1,10 +1,9 @@
-"""What is refused before any recording is read: absurd numbers of frames, places to write to."""
+"""Numbers of frames that are refused before any recording is read."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from experiment.dvs.recordings import Recording
 
@@ -32,14 +31,4 @@ def refuse_more_frames_than_events(found: Sequence[Recording], T: int) -> None:
         raise ValueError(
             f"T = {T:,}: no recording has so many events, {largest.place} at most "
             f"{largest.most_events:,}: choose a smaller --T"
-        )
-
-
-def refuse_read_only(folder: Path, what: str) -> None:
-    """ValueError if `what` cannot be made in `folder`, which need not be there."""
-    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not os.access(existing, os.W_OK | os.X_OK, effective_ids=True):
-        raise ValueError(
-            f"{what} would be made in {folder}, which cannot be written to: name another folder "
-            "with --cache_path"
         )

@@ -24,10 +24,11 @@ from experiment.dvs.extract import RESULT as EXTRACTED
 from experiment.dvs.extract import extract_events, find_archives
 from experiment.dvs.groups import count_files, damage_sentence, find_groups, remedy
 from experiment.dvs.integrate import Integration, Result
-from experiment.dvs.limit import refuse_read_only, refuse_too_large
+from experiment.dvs.limit import refuse_too_large
 from experiment.dvs.recordings import refuse_unfinished
 from experiment.dvs.simulated import write_recordings
 from experiment.dvs.source import SOURCES, Source, frames_folder, sensor_size
+from util.new_folder import folder_problem
 from util.read_once import read_once
 
 Report = Callable[[str], None]
@@ -82,10 +83,9 @@ def is_complete(source: Source, frames: Path) -> bool:
 def _refuse_at_once(name: str, folder: Path, frames: Path, T: int) -> None:
     """Refuse what can be known before anything is written or a recording is read."""
     source, cache = SOURCES[name], frames.parent
-    for what, place in (("data path", folder), ("cache path", cache)):
-        for path in (place.parent, place):
-            if path.exists() and not path.is_dir():
-                raise ValueError(f"{what} {path} is a file: expected the folder of {name}")
+    for path in (folder.parent, folder):
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"data path {path} is a file: expected the folder of {name}")
     if not folder.is_dir() and not source.simulated:
         raise FileNotFoundError(f"there is no folder {folder}: give the one of {name}")
     refuse_too_large(T, sensor_size(source))
@@ -96,7 +96,12 @@ def _refuse_at_once(name: str, folder: Path, frames: Path, T: int) -> None:
         find_groups(name, folder, frames, T=T)
     elif find_archives(name, source, folder, cache):
         made.insert(0, EXTRACTED)
-    refuse_read_only(cache, " and ".join(made))
+    problem = folder_problem(cache)
+    if problem is not None:
+        raise ValueError(
+            f"{' and '.join(made)} would be made in {cache}, but {problem}: name another folder "
+            "with --cache_path"
+        )
 
 
 def _gigabytes(source: Source, T: int, samples: int | None = None) -> float:

@@ -45,6 +45,7 @@ from experiment.flag_parser import FlagParser, expanded_path, number
 from experiment.options import add_cache_flag
 from experiment.packages import refuse_missing
 from util.loader import AugmentedDataset
+from util.new_folder import folder_problem
 from util.sampler import mixed_seed
 
 
@@ -205,8 +206,9 @@ def refuse_wrong_picture(parser: FlagParser, path: Path) -> None:
         parser.error(f"argument --picture: {path} is a folder: name a PNG file")
     if not folder.is_dir():
         parser.error(f"argument --picture: there is no folder {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
-        parser.error(f"argument --picture: folder {folder} cannot be written to")
+    problem = folder_problem(folder)
+    if problem is not None:
+        parser.error(f"argument --picture: {problem}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Folders without the rights that one has by default, for root as well."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,16 +10,17 @@ NOBODY = 65534
 
 
 @contextmanager
-def rights(folder: Path, mode: int) -> Iterator[None]:
-    """Give `folder` another mode, which counts: until the end, root is nobody in this process.
+def open_folder() -> Iterator[Path]:
+    """A temporary folder in which everyone may write; pytest's own are for one user."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        yield Path(folder)
 
-    All folders above it can be entered meanwhile.
-    """
-    user = os.geteuid()
-    above = [path for path in folder.parents if path.stat().st_uid == user]
-    before = {path: path.stat().st_mode for path in (folder, *above)}
-    for path in above:
-        path.chmod(before[path] | 0o011)
+
+@contextmanager
+def rights(folder: Path, mode: int) -> Iterator[None]:
+    """Give a folder another mode, which counts: until the end, root is nobody in this process."""
+    user, before = os.geteuid(), folder.stat().st_mode
     folder.chmod(mode)
     if user == 0:
         os.seteuid(NOBODY)
@@ -26,5 +28,4 @@ def rights(folder: Path, mode: int) -> Iterator[None]:
         yield
     finally:
         os.seteuid(user)
-        for path, mode_before in before.items():
-            path.chmod(mode_before)
+        folder.chmod(before)

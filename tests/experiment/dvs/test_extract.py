@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import struct
 import tarfile
 import zipfile
@@ -14,7 +15,7 @@ from experiment.dvs.prepare import prepare
 from experiment.dvs.process import load_event_data
 from experiment.dvs.source import SOURCES
 from tests.support.event_files import Event, count_events, random_events
-from tests.support.rights import rights
+from tests.support.rights import open_folder, rights
 
 T = 5
 
@@ -103,17 +104,15 @@ def test_what_spikingjelly_left_unfinished_is_not_taken_and_not_deleted(n_mnist)
 
 
 def test_of_a_read_only_folder_events_and_frames_go_to_a_cache(n_mnist):
-    folder, events = n_mnist
-    cache = folder.with_name(f"{folder.name}_cache")
-    cache.mkdir()
-    cache.chmod(0o777)
-    with rights(folder, 0o555):
-        with pytest.raises(ValueError, match=rf"events_np and frames_number_{T}_.* --cache_path"):
-            load_event_data("NMNIST", folder, T=T)
-        data = load_event_data("NMNIST", folder, T=T, cache_path=cache)
-    assert len(data.train) == 30 and data.sensor_size == (34, 34)
-    assert len(list((cache / "NMNIST" / "events_np").rglob("*.npz"))) == len(events)
-    assert [path.name for path in folder.iterdir()] == ["download"]
+    with open_folder() as place:
+        shutil.copytree(n_mnist[0], place / "data")
+        with rights(place / "data", 0o555):
+            with pytest.raises(ValueError, match=r"events_np and frames_.* --cache_path"):
+                load_event_data("NMNIST", place / "data", T=T)
+            data = load_event_data("NMNIST", place / "data", T=T, cache_path=place / "cache")
+        assert len(data.train) == 30 and data.sensor_size == (34, 34)
+        assert len(list((place / "cache" / "NMNIST" / "events_np").rglob("*.npz"))) == 40
+        assert [path.name for path in (place / "data").iterdir()] == ["download"]
 
 
 def test_a_missing_and_a_damaged_archive(n_mnist):

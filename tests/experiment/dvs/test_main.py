@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from experiment import run
@@ -11,6 +12,7 @@ from experiment.dvs.config.config import get_parser
 from experiment.dvs.main import main
 from experiment.dvs.source import SOURCES
 from experiment.failure import RunFailed
+from experiment.trained.checkpoint import load_trained
 from tests.support.event_files import cifar10_dvs_events, write_archives
 
 NAME = "CIFAR10_DVS"
@@ -51,6 +53,16 @@ def test_the_frames_are_drawn_before_the_first_step(paths, monkeypatch):
     with pytest.raises(SystemExit) as end:
         main([*paths, *SHORT])
     assert end.value.code == 1
+
+
+def test_frames_are_made_where_the_flag_says_and_found_there_again(paths, tmp_path):
+    result = main([*paths, *SHORT, "--cache_path", str(tmp_path / "cache")])
+    frames = tmp_path / "cache" / NAME / "frames_number_3_split_by_number"
+    assert len(list(frames.rglob("*.npz"))) == 60
+    assert [path.name for path in (tmp_path / NAME).iterdir()] == ["download"]
+    trained = load_trained(Path(result["folder"]) / "best.pt", torch.device("cpu"))
+    assert trained.data.test.path(0).startswith(str(frames))
+    assert [path.name for path in (tmp_path / NAME).iterdir()] == ["download"]
 
 
 def test_resnet19_takes_48_pixels(paths):

@@ -21,7 +21,7 @@ from tests.support.event_files import (
     write_aedat_folders,
     write_archives,
 )
-from tests.support.rights import rights
+from tests.support.rights import open_folder, rights
 
 SAMPLES = 4  # per class
 EVENTS = cifar10_dvs_events(SAMPLES)
@@ -320,22 +320,23 @@ def test_what_is_refused_at_once_leaves_nothing(archives):
     assert len(before) == 1 + len(set(archives.rglob("*")))
 
 
-def test_of_a_folder_that_is_read_only_the_frames_go_to_a_cache(archives):
-    cache = archives.with_name(f"{archives.name}_cache")
-    cache.mkdir()
-    cache.chmod(0o777)
-    with rights(archives, 0o555):
-        with pytest.raises(ValueError) as error:
-            prepare(NAME, archives, T=10)
-        assert str(error.value) == (
-            f"frames_number_10_split_by_number (at most 0.0 GB) would be made in {archives}, which "
-            "cannot be written to: name another folder with --cache_path"
-        )
-        made = prepare(NAME, archives, T=10, cache=cache / NAME)
-        assert prepare(NAME, archives, T=10, cache=cache / NAME) == made
-    assert made == cache / NAME / "frames_number_10_split_by_number"
-    assert_all_counts(cache / NAME)
-    assert not stored(archives)
+def test_of_a_folder_that_is_read_only_the_frames_go_to_a_cache():
+    with open_folder() as place:
+        data, cache = place / "data", place / "cache" / NAME
+        write_archives(data / "download", EVENTS)
+        with rights(data, 0o555):
+            with pytest.raises(ValueError) as error:
+                prepare(NAME, data, T=10)
+            assert str(error.value) == (
+                f"frames_number_10_split_by_number (at most 0.0 GB) would be made in {data}, but "
+                f"nothing can be written in {data} (Permission denied): name another folder with "
+                "--cache_path"
+            )
+            made = prepare(NAME, data, T=10, cache=cache)
+            assert prepare(NAME, data, T=10, cache=cache) == made
+        assert made == cache / "frames_number_10_split_by_number"
+        assert_all_counts(cache)
+        assert [path.name for path in data.iterdir()] == ["download"]
 
 
 def test_frames_beside_the_recordings_are_not_made_again_in_a_cache(archives):

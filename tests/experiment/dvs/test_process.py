@@ -27,7 +27,7 @@ from tests.support.event_files import (
     count_events,
     write_archives,
 )
-from tests.support.rights import rights
+from tests.support.rights import open_folder, rights
 from util.loader import make_loader
 from util.sampler import EpochSampler, EvaluationSampler
 
@@ -218,30 +218,45 @@ def test_the_commands_exit_codes(tmp_path, capsys, monkeypatch):
     assert "start again to go on" in capsys.readouterr().err
 
 
+def refused(capsys, *arguments):
+    """The sentence with which the command ends."""
+    with pytest.raises(SystemExit) as end:
+        main([*map(str, arguments)])
+    error = capsys.readouterr().err
+    assert (end.value.code, error.count("\n")) == (2, 1), error
+    return error
+
+
 def test_what_is_wrong_with_the_flags_is_refused_at_once_and_leaves_nothing(tmp_path, capsys):
-    data, locked = tmp_path / "data", tmp_path / "locked"
-    write_archives(data, EVENTS)
-    locked.mkdir(mode=0o700)
+    write_archives(tmp_path, EVENTS)
     before = set(tmp_path.rglob("*"))
-    for mode, arguments, message in (
-        (0o700, ["--data_path", data / "cat.zip"], "cat.zip is a file: expected the folder of"),
-        (0o700, ["--data_path", data, "--cache_path", data / "cat.zip"], "cat.zip is a file"),
-        (0o700, ["--data_path", data, "--T", "100000000"], "T = 100,000,000: the frames of one"),
-        (0o700, ["--data_path", data, "--picture", tmp_path], f"--picture: {tmp_path} is a folder"),
-        (0o700, ["--data_path", data, "--picture", tmp_path / "no/x.png"],
+    for arguments, message in (
+        (["--data_path", tmp_path / "cat.zip"], "cat.zip is a file: expected the folder of"),
+        (["--data_path", tmp_path, "--cache_path", tmp_path / "cat.zip"], "cat.zip is a file"),
+        (["--data_path", tmp_path, "--T", "100000000"], "T = 100,000,000: the frames of one"),
+        (["--data_path", tmp_path, "--picture", tmp_path], f"--picture: {tmp_path} is a folder"),
+        (["--data_path", tmp_path, "--picture", tmp_path / "no/x.png"],
          f"--picture: there is no folder {tmp_path / 'no'}"),
-        (0o555, ["--data_path", data, "--picture", locked / "x.png"],
-         f"--picture: folder {locked} cannot be written to"),
-        (0o000, ["--data_path", locked], f"{locked}/CIFAR10_DVS: Permission denied"),
-        (0o555, ["--data_path", locked, "--dataset", "DigitsDVS"],
-         "simulated recordings and frames_number_10_split_by_number (at most 0.6 GB) would be made "
-         f"in {locked}/DigitsDVS, which cannot be written to: name another folder with --cache"),
     ):  # fmt: skip
-        with pytest.raises(SystemExit) as end, rights(locked, mode):
-            main([*map(str, arguments)])
-        error = capsys.readouterr().err
-        assert (end.value.code, error.count("\n")) == (2, 1) and message in error, error
+        assert message in refused(capsys, *arguments)
         assert set(tmp_path.rglob("*")) == before
+
+
+def test_folders_without_rights_are_named(capsys):
+    with open_folder() as place:
+        locked = place / "locked"
+        locked.mkdir()
+        nothing = f"nothing can be written in {locked} (Permission denied)"
+        for mode, arguments, message in (
+            (0o000, ["--data_path", locked], f"{locked}/CIFAR10_DVS: Permission denied"),
+            (0o555, ["--data_path", place, "--picture", locked / "x.png"], f"--picture: {nothing}"),
+            (0o555, ["--data_path", locked, "--dataset", "DigitsDVS"],
+             "simulated recordings and frames_number_10_split_by_number (at most 0.6 GB) would be "
+             f"made in {locked}/DigitsDVS, but {nothing}: name another folder with --cache_path"),
+        ):  # fmt: skip
+            with rights(locked, mode):
+                assert message in refused(capsys, *arguments)
+            assert list(locked.iterdir()) == []
 
 
 def test_it_checks_frames_that_are_there_and_names_all_bad_ones(tmp_path, capsys):

@@ -1,5 +1,7 @@
 """experiment.dvs.simulated: which picture becomes which recording, and what is refused."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from experiment.dvs.simulate import LOOP_TIME, Sensor, log_intensity, sensor_eve
 from experiment.dvs.simulated import write_recordings
 from experiment.dvs.source import FASHION_IMAGES, SOURCES
 from tests.support.data_files import write_mnist_family
-from tests.support.rights import rights
+from tests.support.rights import open_folder, rights
 from util import dataset
 
 CLASSES = ("Ankle boot", "Bag", "Coat", "Dress", "Pullover", "Sandal", "Shirt", "Sneaker",
@@ -110,18 +112,17 @@ def test_the_images_are_not_needed_for_another_T(fashion):
 
 
 def test_a_read_only_folder_is_left_alone_if_there_is_a_cache(fashion):
-    folder, _ = fashion
-    cache = folder.with_name(f"{folder.name}_cache")
-    cache.mkdir()
-    cache.chmod(0o777)
-    with rights(folder, 0o555):
-        data = load_event_data("FashionDVS", folder, T=3, cache_path=cache)
-        assert len(load_event_data("FashionDVS", folder, T=2, cache_path=cache).test) == 10
-    assert (len(data.train), len(data.test)) == (20, 10)
-    assert not (folder / "FashionDVS").exists()
-    assert sorted(path.name for path in (cache / "FashionDVS").iterdir()) == [
-        "download", "frames_number_2_split_by_number", "frames_number_3_split_by_number"
-    ]  # fmt: skip
+    with open_folder() as place:
+        folder, cache = place / "data", place / "cache"
+        shutil.copytree(fashion[0], folder)
+        with rights(folder, 0o555):
+            data = load_event_data("FashionDVS", folder, T=3, cache_path=cache)
+            assert len(load_event_data("FashionDVS", folder, T=2, cache_path=cache).test) == 10
+        assert (len(data.train), len(data.test)) == (20, 10)
+        assert [path.name for path in folder.iterdir()] == ["FashionMNIST"]
+        assert sorted(path.name for path in (cache / "FashionDVS").iterdir()) == [
+            "download", "frames_number_2_split_by_number", "frames_number_3_split_by_number"
+        ]  # fmt: skip
 
 
 def test_a_damaged_recording_is_to_be_deleted(fashion):

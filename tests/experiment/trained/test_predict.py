@@ -132,7 +132,7 @@ def test_pictures_of_another_size_and_kind_are_fitted(checkpoint, tmp_path):
     assert 0.1 <= answer.confidence <= 1
 
 
-def test_event_recordings_are_classified_like_their_frames(tmp_path):
+def test_event_recordings_are_classified_like_their_frames(tmp_path, capsys):
     torch.manual_seed(0)
     net = stir(build_model("resnet18", num_classes=3, in_channels=2, T=4, width=2)).eval()
     description = {"kind": "events", "class_names": ["a", "b", "c"], "image_size": 48}
@@ -148,6 +148,13 @@ def test_event_recordings_are_classified_like_their_frames(tmp_path):
     answers = [predict(network, tmp_path / name, confidence=1.0, device=CPU)
                for name in ("x.aedat", "x.npz")]  # fmt: skip
     assert answers[0][1:] == answers[1][1:]
+    assert capsys.readouterr().err == ""
+    special = bytes([0, 0, 0x80, 0, 0, 0, 0, 0])
+    (tmp_path / "y.aedat").write_bytes(encode_aedat(events) + 2 * special)
+    answer = predict(network, tmp_path / "y.aedat", confidence=1.0, device=CPU)
+    assert answer[1:] == answers[0][1:]
+    said = capsys.readouterr().err
+    assert said == f"{tmp_path / 'y.aedat'}: 2 special events, of no pixel, are left out\n"
     assert answers[0].steps == 4
     assert wanted_suffixes(network) == (".aedat", ".npz")
     np.savez(tmp_path / "bad.npz", frames=counts[:3])
