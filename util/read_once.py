@@ -5,8 +5,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from util.loader import SteadyLoader
-from util.signals import leave_stopping_to_parent
+from util.loader import SteadyLoader, prepare_worker
 
 
 def read_once(dataset: Dataset, *, num_workers: int) -> Iterator[Any]:
@@ -19,7 +18,7 @@ def read_once(dataset: Dataset, *, num_workers: int) -> Iterator[Any]:
         dataset,
         batch_size=None,
         num_workers=num_workers,
-        worker_init_fn=leave_stopping_to_parent,
+        worker_init_fn=prepare_worker,
     )
     items = iter(loader)
     try:
