@@ -87,8 +87,9 @@ def run(
 def refuse_unusable_paths(request: Request, group: Group) -> None:
     """What is wrong with the paths of a command, before data are read or downloaded.
 
-    Raises: FileNotFoundError for a checkpoint that is not there, ValueError for a log_path that
-    cannot be written. Each process reads the checkpoint to evaluate; the first alone does the rest.
+    Each process reads the checkpoint to evaluate; the first alone reads the one to resume.
+    Raises: FileNotFoundError for a checkpoint that is not there, ValueError for a folder that the
+    run could not write.
     """
 
     def refuse_missing(flag: str, path: Path) -> None:
@@ -96,12 +97,12 @@ def refuse_unusable_paths(request: Request, group: Group) -> None:
             raise FileNotFoundError(f"--{flag}: {path} does not exist")
 
     def refuse() -> None:
-        own_folder = False
+        folder, flag = request.log_path, "log_path"
         if isinstance(request.resume, Path):
             refuse_missing("resume", request.resume)
-            own_folder = run_identity(request.resume.parent) is not None
-        if not own_folder:
-            refuse_unusable(request.log_path, "log_path")
+            if run_identity(request.resume.parent) is not None:
+                folder, flag = request.resume.parent, "resume"
+        refuse_unusable(folder, flag)
 
     if request.evaluate is not None:
         refuse_missing("evaluate", request.evaluate)

@@ -4,6 +4,7 @@ import ctypes
 import json
 import os
 import signal
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -90,6 +91,19 @@ def test_a_log_path_is_made_with_its_parents_and_checked_before_data_are_read(
         run(tmp_path / "file")
     assert end.value.code == 2
     assert f"--log_path {tmp_path / 'file'}: {tmp_path / 'file'} is a" in capsys.readouterr().err
+
+
+def test_a_run_folder_that_cannot_be_written_is_refused_before_data_are_read(
+    finished, monkeypatch, capsys
+):
+    def read_only(*, dir):
+        raise OSError(30, "Read-only file system")
+
+    (folder,) = finished[0].iterdir()
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
+    monkeypatch.setattr(micro_run, "data_of", lambda args: pytest.fail("too late"))
+    sentence = refused(capsys, finished[0], "--resume", str(folder / "last.pt"))
+    assert f"--resume {folder}: nothing can be written in {folder} (Read-only file" in sentence
 
 
 def test_without_branches_the_log_says_nothing_of_a_teacher(tmp_path, capsys):
