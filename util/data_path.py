@@ -6,12 +6,14 @@ from pathlib import Path
 from util.entry import is_data
 
 
-def refuse_wrong_path(folder: Path, wanted: Sequence[str], *, unpacked: bool = False) -> None:
-    """ValueError if the data path is a file, or if `wanted` lie in another folder near by.
+def refuse_no_folder(folder: Path, wanted: Sequence[str], *, unpacked: bool = False) -> None:
+    """ValueError if the data path is a file or a dead link.
 
     wanted: names of which a data set's folder has at least one; unpacked: whether those that are
     archives are unpacked by the program.
     """
+    if folder.is_symlink() and not folder.exists():
+        raise ValueError(f"data path {folder} is a link to {folder.readlink()}, which is not there")
     if folder.is_file():
         advice = f"give the folder that holds {' or '.join(wanted)}"
         if unpacked and folder.name in wanted:
@@ -19,6 +21,10 @@ def refuse_wrong_path(folder: Path, wanted: Sequence[str], *, unpacked: bool = F
         elif folder.suffix in (".tar", ".tgz", ".gz", ".zip"):
             advice = f"unpack it, and {advice}"
         raise ValueError(f"data path {folder} is a file: {advice}")
+
+
+def refuse_folder_near(folder: Path, wanted: Sequence[str]) -> None:
+    """ValueError if the data path has none of `wanted`, and a folder near by has."""
     if any((folder / name).exists() for name in wanted):
         return
     place = place_near(folder, wanted)

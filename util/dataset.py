@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 from torchvision.datasets import CIFAR10, CIFAR100, MNIST, FashionMNIST
 from torchvision.datasets.utils import check_integrity
 
-from util.data_path import refuse_wrong_path
+from util.data_path import refuse_folder_near, refuse_no_folder
 from util.fetch import FAILURES, fetch, refuse_read_only
 from util.idx import read_idx
 
@@ -54,6 +54,8 @@ def read_cifar(name: str, folder: Path, *, cache: Path | None = None, download: 
     `folder`).
     """
     dataset_class = CIFAR_CLASSES[name]
+    wanted = (dataset_class.base_folder, dataset_class.filename)
+    refuse_no_folder(folder, wanted, unpacked=True)
     places = [folder] if cache is None else [folder, cache]
     unpacked = [place for place in places if (place / dataset_class.base_folder).exists()]
     folder = unpacked[0] if unpacked else _obtain_cifar(dataset_class, places, download=download)
@@ -79,7 +81,7 @@ def _obtain_cifar(dataset_class: type[CIFAR10], places: list[Path], *, download:
     expected = f"the folder {result} or the file {dataset_class.filename}"
     advice = f"fetch {dataset_class.url} and put it there (it is unpacked by itself)"
     if not archives:
-        refuse_wrong_path(places[0], (result, dataset_class.filename), unpacked=True)
+        refuse_folder_near(places[0], (result, dataset_class.filename))
     if not archives and not download:
         raise _missing(name, places[0], expected, advice)
     archive = archives[0] if archives else None
@@ -120,6 +122,7 @@ def read_mnist_family(
     has any of the four must have them all. They are downloaded into `cache` (default: `folder`).
     """
     dataset_class = MNIST_CLASSES[name]
+    refuse_no_folder(folder, (f"{name}/raw",))
     stems = [Path(resource[0]).stem for resource in dataset_class.resources]
     found = _locate_mnist_family(dataset_class, folder, cache or folder, stems, download=download)
     paths = {stem: _idx_file(found, stem) for stem in stems}
@@ -156,7 +159,7 @@ def _locate_mnist_family(
         if any(_idx_file(place, stem) for stem in stems):
             _refuse_other_family(name, place)
             return place
-    refuse_wrong_path(folder, (f"{name}/raw",))
+    refuse_folder_near(folder, (f"{name}/raw",))
     expected = f"{', '.join(stems)}, each plain or as .gz, in it or in {name}/raw"
     advice = f"fetch the four .gz files from {dataset_class.mirrors[0]} and put them there"
     if not download:

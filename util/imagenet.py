@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
 from util.data import ImageData, split_indices
-from util.data_path import refuse_wrong_path
+from util.data_path import refuse_folder_near, refuse_no_folder
 from util.image_augment import Cutout
 from util.image_folder import READERS, find_image_files, to_uint8
 from util.loader import AugmentedDataset
@@ -51,7 +51,8 @@ def load_imagenet(
     if reader not in READERS:
         raise ValueError(f"unknown reader {reader!r}: choose from {', '.join(READERS)}")
     folder = Path(data_path).expanduser()
-    refuse_wrong_path(folder, ("train", "val"))
+    refuse_no_folder(folder, ("train", "val"))
+    refuse_folder_near(folder, ("train", "val"))
     files, class_names = find_image_files(folder / "train", reader=reader)
     test_files, test_class_names = find_image_files(folder / "val", reader=reader)
     if class_names != test_class_names:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from util.data_path import refuse_wrong_path
+from util.data_path import refuse_folder_near, refuse_no_folder
 
 
 @pytest.fixture
@@ -10,6 +10,7 @@ def place(tmp_path):
     (tmp_path / "data" / "set" / "raw").mkdir(parents=True)
     (tmp_path / "data" / ".incomplete" / "other").mkdir(parents=True)
     (tmp_path / "data" / "set.tar.gz").write_bytes(b"")
+    (tmp_path / "link").symlink_to("unmounted/disk")
     return tmp_path
 
 
@@ -20,18 +21,29 @@ def place(tmp_path):
         ("data/set/raw", ("set",), "does not hold set, but {place}/data does: give that"),
         ("data/set", ("set/raw",), "does not hold set/raw, but {place}/data does"),
         (".", ("set", "set.tar.gz"), "set or set.tar.gz, but {place}/data does: give that"),
-        ("data/set.tar.gz", ("set",), "is a file: unpack it, and give the folder that holds set"),
     ],
 )
 def test_the_folder_near_by_is_named(place, path, wanted, said):
     with pytest.raises(ValueError) as caught:
-        refuse_wrong_path(place / path, wanted)
+        refuse_folder_near(place / path, wanted)
     assert said.format(place=place) in str(caught.value)
 
 
-def test_an_archive_that_is_unpacked_by_itself_names_its_folder(place):
-    with pytest.raises(ValueError, match=f"unpacked by itself, give its folder {place}/data$"):
-        refuse_wrong_path(place / "data" / "set.tar.gz", ("set.tar.gz",), unpacked=True)
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("link", "link is a link to unmounted/disk, which is not there"),
+        ("data/set.tar.gz", "is a file: it is unpacked by itself, give its folder {place}/data"),
+        ("data/other.zip", "is a file: unpack it, and give the folder that holds set.tar.gz"),
+        ("data/notes.txt", "is a file: give the folder that holds set.tar.gz"),
+    ],
+)
+def test_what_is_no_folder_says_what_it_is(place, path, said):
+    for name in ("other.zip", "notes.txt"):
+        (place / "data" / name).write_bytes(b"")
+    with pytest.raises(ValueError) as caught:
+        refuse_no_folder(place / path, ("set.tar.gz",), unpacked=True)
+    assert said.format(place=place) in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -39,4 +51,5 @@ def test_an_archive_that_is_unpacked_by_itself_names_its_folder(place):
     [("data", ("set",)), ("data/new", ("set",)), ("data", ("other",)), ("data/set", ("new",))],
 )
 def test_the_right_folder_and_new_ones_pass(place, path, wanted):
-    refuse_wrong_path(place / path, wanted)
+    refuse_no_folder(place / path, wanted)
+    refuse_folder_near(place / path, wanted)

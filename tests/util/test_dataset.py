@@ -175,6 +175,9 @@ def test_idx_files_of_a_system_package_are_found(tmp_path, offline, monkeypatch)
     monkeypatch.setattr(dataset, "PACKAGED_FOLDERS", {"FashionMNIST": tmp_path / "package"})
     images = read_mnist_family("FashionMNIST", tmp_path / "absent", download=False)
     assert len(images.train) == 43 and images.class_names[9] == "Ankle boot"
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file is a file"):
+        read_mnist_family("FashionMNIST", tmp_path / "file", download=False)
     with pytest.raises(FileNotFoundError):
         read_mnist_family("MNIST", tmp_path / "absent", download=False)
 
