@@ -50,7 +50,7 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     write_atomically(path, picture.getvalue())
 
 
-def distils(records: list[dict[str, Any]]) -> bool:
+def distils(records: Sequence[dict[str, Any]]) -> bool:
     """Whether heads learn from a teacher: there are branches, and --beta is not 0."""
     epochs = [record["train"] for record in records]
     return any(len(train["head_top1"]) > 1 and train["total"] != train["hard"] for train in epochs)

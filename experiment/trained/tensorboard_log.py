@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from experiment.curves import distils
 from experiment.trained.activity import LayerActivity
 
 SUFFIX = ".look_inside"  # tells our event files from those of a training in the same folder
@@ -43,6 +44,7 @@ def write_events(
             writer.add_image(path.stem, pixels, step, dataformats="HWC")
         for record in records:
             epoch = record["epoch"]
-            writer.add_scalar("training/reliable", record["train"]["reliable"], epoch)
+            if distils(records):
+                writer.add_scalar("training/reliable", record["train"]["reliable"], epoch)
             for head, accuracy in enumerate(record["test"]["head_top1"], 1):
                 writer.add_scalar(f"training/test_top1/head_{head}", accuracy, epoch)

@@ -74,6 +74,17 @@ def test_a_file_that_is_no_plan_is_named(tmp_path, capsys) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_paths_in_a_plan_are_those_of_a_command_line(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("HOME", "/somewhere")
+    path = tmp_path / "plan.toml"
+    path.write_text(PLAN.replace("[flags]", '[flags]\ndata_path = "~/data"'))
+    assert plan.read_plan(path).rows[0].arguments["data_path"] == Path("/somewhere/data")
+    path.write_text(PLAN.replace("[flags]", '[flags]\ndata_path = ""'))
+    with pytest.raises(SystemExit):
+        plan.read_plan(path)
+    assert "argument --data_path: expected a path" in capsys.readouterr().err
+
+
 def test_a_wrong_value_is_refused_by_the_mains_own_parser(tmp_path, capsys) -> None:
     path = tmp_path / "plan.toml"
     path.write_text(PLAN.replace('method = "sltt"', 'method = "stdp"'))
