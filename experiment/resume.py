@@ -20,6 +20,7 @@ from model import RateModel
 from util.checkpoint import CheckpointError, load_checkpoint, load_initial_weights
 from util.checkpoint_history import BEST, list_checkpoints, load_newest
 from util.distributed import Group
+from util.new_folder import refuse_unusable
 
 # Arguments that decide which network some weights belong to and what it computes in inference; its
 # gradients and branches depend on more (`options.network_arguments`).
@@ -41,6 +42,25 @@ class Start(NamedTuple):
             return [] if self.file is None else [self.file]
         best = self.folder / BEST
         return list_checkpoints(self.folder) + ([best] if best.exists() else [])
+
+
+def refuse_missing(flag: str, path: Path) -> None:
+    """FileNotFoundError, with the flag that names it, for a checkpoint that is not there."""
+    if not path.exists():
+        raise FileNotFoundError(f"--{flag}: {path} does not exist")
+
+
+def refuse_unusable_start(resume: Path | str | None, log_path: Path) -> None:
+    """What `choose_start` and the run could not read or write.
+
+    Raises: FileNotFoundError for a missing checkpoint, ValueError for a folder.
+    """
+    folder, flag = log_path, "log_path"
+    if isinstance(resume, Path):
+        refuse_missing("resume", resume)
+        if run_identity(resume.parent) is not None:
+            folder, flag = resume.parent, "resume"
+    refuse_unusable(folder, flag)
 
 
 def choose_start(

@@ -19,13 +19,18 @@ from experiment.evaluation import evaluate
 from experiment.failure import failures_of_a_run, noted_in, one_sentence_errors
 from experiment.recipe import Recipe
 from experiment.recorder import Recorder, locked
-from experiment.resume import choose_start, load_weights, restore, run_identity
+from experiment.resume import (
+    choose_start,
+    load_weights,
+    refuse_missing,
+    refuse_unusable_start,
+    restore,
+)
 from experiment.run_folder import begin_folder, describe_result, final_metrics, new_folder
 from experiment.training_state import TrainingState
 from model import RateModel
 from model.batch_norm import synchronise
 from util.distributed import Group, process_group, share_of_batch
-from util.new_folder import refuse_unusable
 from util.signals import StopRequest
 from util.util import seed_everything, setup_logging
 
@@ -88,26 +93,11 @@ def refuse_unusable_paths(request: Request, group: Group) -> None:
     """What is wrong with the paths of a command, before data are read or downloaded.
 
     Each process reads the checkpoint to evaluate; the first alone reads the one to resume.
-    Raises: FileNotFoundError for a checkpoint that is not there, ValueError for a folder that the
-    run could not write.
     """
-
-    def refuse_missing(flag: str, path: Path) -> None:
-        if not path.exists():
-            raise FileNotFoundError(f"--{flag}: {path} does not exist")
-
-    def refuse() -> None:
-        folder, flag = request.log_path, "log_path"
-        if isinstance(request.resume, Path):
-            refuse_missing("resume", request.resume)
-            if run_identity(request.resume.parent) is not None:
-                folder, flag = request.resume.parent, "resume"
-        refuse_unusable(folder, flag)
-
     if request.evaluate is not None:
         refuse_missing("evaluate", request.evaluate)
     else:
-        group.from_first(refuse)
+        group.from_first(lambda: refuse_unusable_start(request.resume, request.log_path))
 
 
 def check_test_image(net: RateModel, data: Data, group: Group) -> None:
