@@ -15,7 +15,7 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -26,7 +26,7 @@ if __name__ == "__main__":  # from any folder
 import torch
 
 from benchmark.command import Parser, run
-from benchmark.fault import argument, damage, disk, kill, micro_run
+from benchmark.fault import argument, damage, disk, kill, loading, micro_run
 from benchmark.fault.kill import Finding
 from util.signals import STOP_SIGNALS
 
@@ -39,16 +39,29 @@ class Extent(NamedTuple):
     kills_in_save: int
     signals: int
     double_signals: int
+    loading_errors: int
+    changes: int
     deletions: int
     starts: int
     bit_flips: int
     pages: int
     disk_kibibytes: tuple[int, ...]
+    shared_kibibytes: tuple[int, ...]
+    open_files: tuple[int, ...]
     argument_lists: int
 
 
-FULL = Extent(3, 25, 25, 20, 6, 5, 8, 400, 100, (64, 300, 500, 600, 650, 700), 2000)
-QUICK = Extent(2, 5, 5, 3, 1, 1, 3, 20, 10, (700,), 60)
+FULL = Extent(
+    epochs=3, kills=25, kills_in_save=25, signals=20, double_signals=8, loading_errors=12,
+    changes=5, deletions=5, starts=8, bit_flips=400, pages=100,
+    disk_kibibytes=(64, 300, 500, 600, 650, 700), shared_kibibytes=(4, 16, 32, 64, 96),
+    open_files=tuple(range(1, 17)), argument_lists=2000,
+)  # fmt: skip
+QUICK = Extent(
+    epochs=2, kills=5, kills_in_save=5, signals=4, double_signals=1, loading_errors=3,
+    changes=1, deletions=1, starts=3, bit_flips=20, pages=10,
+    disk_kibibytes=(700,), shared_kibibytes=(64,), open_files=(13,), argument_lists=60,
+)  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -109,7 +122,7 @@ def campaign(work: Path, extent: Extent, seed: int) -> Iterator[Row]:
         (kill.kill_in_save(*scene, choose("save", i)) for i in range(extent.kills_in_save)),
     )
     yield tally(
-        "SIGTERM, SIGINT, SIGUSR1: saved, exit code 128 + signal; resumed with other "
+        "SIGINT, SIGTERM, SIGUSR1, SIGHUP: saved, exit code 128 + signal; resumed with other "
         "num_workers: identical",
         (
             kill.stop_by_signal(*scene, choose("signal", i), signal_number(i))
@@ -123,6 +136,7 @@ def campaign(work: Path, extent: Extent, seed: int) -> Iterator[Row]:
             for i in range(extent.double_signals)
         ),
     )
+    yield from loading_rows(scene, extent, choose)
     yield tally(
         "run folder deleted: one sentence with its path, exit code 1",
         (kill.delete_folder(*scene, choose("delete", i)) for i in range(extent.deletions)),
@@ -141,6 +155,31 @@ def campaign(work: Path, extent: Extent, seed: int) -> Iterator[Row]:
     yield tally(
         "random arguments: exit code 0 or 2, one sentence, no traceback, no folder left",
         (finding for _, finding in argument.argument_trials(*lists)),
+    )
+
+
+def loading_rows(
+    scene: tuple[Path, kill.Unbroken],
+    extent: Extent,
+    choose: Callable[[str, int], random.Random],
+) -> Iterator[Row]:
+    """Failures around the data."""
+    yield tally(
+        "an unreadable image, a mistake or kill -9 in a process that loads data: all end, with one "
+        "sentence (a mistake: a traceback); resumed: identical",
+        (
+            loading.fail_while_loading(*scene, choose("loading", i), i)
+            for i in range(extent.loading_errors)
+        ),
+    )
+    yield tally(
+        "few open files: one sentence; resumed with more: identical",
+        (loading.open_few_files(*scene, more) for more in extent.open_files),
+    )
+    yield tally(
+        "other training images or classes at the resume: refused, exit code 2; the same again: "
+        "identical",
+        (loading.change_data(*scene, choose("changed", i)) for i in range(extent.changes)),
     )
 
 
@@ -181,8 +220,9 @@ def harmless(finished: damage.Finished, content: bytes, mark: Path) -> Finding:
 
 
 def disk_rows(work: Path, unbroken: kill.Unbroken, extent: Extent) -> Iterator[Row]:
-    """Full and read-only disks, where this system lets its users make them."""
-    findings = disk.disk_trials(work, unbroken, extent.disk_kibibytes)
+    """Full and read-only disks and little shared memory, where users may make them."""
+    sizes = extent.disk_kibibytes, extent.shared_kibibytes
+    findings = disk.disk_trials(work, unbroken, *sizes)
     if not findings:
         print("this system has no user namespaces: disks were not tried", file=sys.stderr)
         return
@@ -190,11 +230,15 @@ def disk_rows(work: Path, unbroken: kill.Unbroken, extent: Extent) -> Iterator[R
         "disk full (1 MB and less): one sentence; what was saved, resumed elsewhere: identical",
         findings["full"],
     )
+    yield tally(
+        "little shared memory (96 KiB and less): one sentence; resumed with more: identical",
+        findings["shared memory"],
+    )
     yield tally("read-only disk: one sentence, exit code 2", findings["read-only"])
 
 
 def signal_number(index: int) -> int:
-    """SIGINT, SIGTERM and SIGUSR1 in turn."""
+    """Each signal in turn."""
     return STOP_SIGNALS[index % len(STOP_SIGNALS)]
 
 

@@ -7,6 +7,7 @@ copied there.
 
 import atexit
 import os
+import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.queues import Queue
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset, TensorDataset
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from util.sampler import mixed_seed
 from util.signals import leave_stopping_to_parent, stop_signals_held
@@ -48,28 +50,42 @@ class AugmentedDataset(Dataset):
             return self.transform(image), label
 
 
-_running: WeakSet = WeakSet()  # iterators over batches whose workers may be alive
+_running: WeakSet = WeakSet()  # iterators whose workers may be alive
 
 
 class SteadyLoader(DataLoader):
-    """A DataLoader whose workers answer signals from their first moment on, and never keep the
+    """A DataLoader whose workers are `WorkerBatches`."""
+
+    def _get_iterator(self) -> Iterator:
+        return WorkerBatches(self) if self.num_workers > 0 else super()._get_iterator()
+
+
+class WorkerBatches(_MultiProcessingDataLoaderIter):
+    """Batches from workers that answer signals from their first moment on, and that never keep the
     program from ending: not even after an error that still refers to them."""
 
-    def __iter__(self) -> Iterator:
+    _complete = False
+
+    def __init__(self, loader: DataLoader):
         try:
             with stop_signals_held():
-                batches = super().__iter__()
+                super().__init__(loader)
         except OSError as error:
+            for worker in getattr(self, "_workers", ()):
+                worker.terminate()
             raise OSError(
                 f"the processes that load data cannot be started: {error.strerror}"
             ) from error
-        if self.num_workers > 0:
-            _running.add(batches)
-            # What is registered last is called first: before torch's own, which waits five seconds
-            # for each worker that fills pinned memory.
-            atexit.unregister(end_workers)
-            atexit.register(end_workers)
-        return batches
+        self._complete = True
+        _running.add(self)
+        # What is registered last is called first: before torch's own, which waits five seconds for
+        # each worker that fills pinned memory.
+        atexit.unregister(end_workers)
+        atexit.register(end_workers)
+
+    def _shutdown_workers(self) -> None:
+        if self._complete:
+            super()._shutdown_workers()
 
 
 def end_workers() -> None:
@@ -82,6 +98,7 @@ def prepare_worker(worker: int) -> None:
     """What a worker does first (a `worker_init_fn`): learn how it ends, and how it fails."""
     leave_stopping_to_parent(worker)
     Queue._on_queue_feeder_error = _send_error
+    sys.excepthook = lambda *error: None  # of its thread that hands over batches: the parent fails
 
 
 def _send_error(queue: Queue, error: Exception, answer: tuple[int, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Disks that are full or read-only, made of small memory file systems in a namespace of their own.
+"""Full or read-only disks and little shared memory: file systems in a namespace of their own.
 
 Run as a module inside such a namespace it prints one finding per trial as JSON (`trials`); the
 function `disk_trials` starts that, where the system lets users make namespaces.
@@ -17,7 +17,9 @@ from pathlib import Path
 
 from benchmark.fault import micro_run
 from benchmark.fault.kill import Finding, Unbroken, difference, finding_after_resume, new_folder
+from benchmark.fault.loading import WORKERS, sentence_missing
 from benchmark.fault.process import start
+from experiment.failure import SHARED_MEMORY
 from util.checkpoint import CheckpointError, load_checkpoint
 from util.checkpoint_history import BEST, list_checkpoints
 
@@ -25,11 +27,16 @@ ROOT = Path(__file__).resolve().parents[2]
 NAMESPACE = ("unshare", "--user", "--map-root-user", "--mount")
 
 
-def disk_trials(work: Path, unbroken: Unbroken, sizes: Sequence[int]) -> dict[str, list[Finding]]:
-    """Findings of `full` (one per size in KiB) and `read-only`; empty without namespaces."""
+def disk_trials(
+    work: Path, unbroken: Unbroken, sizes: Sequence[int], shared_sizes: Sequence[int]
+) -> dict[str, list[Finding]]:
+    """Findings of `full` and `shared memory` (one per size in KiB) and `read-only`.
+
+    Empty without namespaces.
+    """
     if subprocess.run([*NAMESPACE, "true"], capture_output=True, check=False).returncode != 0:
         return {}
-    request = json.dumps([str(work), unbroken._asdict(), list(sizes)])
+    request = json.dumps([str(work), unbroken._asdict(), list(sizes), list(shared_sizes)])
     command = [*NAMESPACE, sys.executable, "-m", "benchmark.fault.disk", request]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if result.returncode != 0:
@@ -88,12 +95,23 @@ def forbid_writing(work: Path, unbroken: Unbroken, *, resume: bool) -> Finding:
     return problem
 
 
+def share_little_memory(work: Path, unbroken: Unbroken, kibibytes: int) -> Finding:
+    """Batches find no room on their way: a sentence, and nothing that was saved is lost."""
+    log_path = new_folder(work, "shared")
+    with memory_disk(SHARED_MEMORY, kibibytes):
+        main = partial(micro_run.main, unbroken.command(log_path, *WORKERS))
+        child = start(main, log_path / "output")
+        problem = sentence_missing(child, "error: no room for batches in shared memory", (1, 2))
+    return problem or finding_after_resume(log_path, unbroken)
+
+
 def trials(request: str) -> dict[str, list[Finding]]:
     """All trials, inside the namespace."""
-    work, unbroken, sizes = json.loads(request)
+    work, unbroken, sizes, shared_sizes = json.loads(request)
     work, unbroken = Path(work), Unbroken(**unbroken)
     return {
         "full": [fill_disk(work, unbroken, size) for size in sizes],
+        "shared memory": [share_little_memory(work, unbroken, size) for size in shared_sizes],
         "read-only": [forbid_writing(work, unbroken, resume=resume) for resume in (False, True)],
     }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from dataclasses import replace
 from functools import partial
@@ -33,11 +33,13 @@ ARGUMENTS = ("--dataset", "FakeData", "--width", "2", "--T", "2", "--num_epoch",
              "--device", "cpu")  # fmt: skip
 
 
-def main(argv: Sequence[str]) -> dict[str, Any]:
-    """`experiment.cifar.main.main` with fewer images."""
+def main(
+    argv: Sequence[str], *, change: Callable[[ImageData], ImageData] = lambda data: data
+) -> dict[str, Any]:
+    """`experiment.cifar.main.main` with fewer images, to which `change` may do something."""
     args = get_parser().parse_args(argv)
     return run(
-        make_request(args), training_recipe(args), lambda: few_images(data_of(args)),
+        make_request(args), training_recipe(args), lambda: change(few_images(data_of(args))),
         partial(network_of, args),
     )  # fmt: skip
 

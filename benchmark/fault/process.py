@@ -6,6 +6,7 @@ in milliseconds where a fresh interpreter takes seconds, so kills hit the traini
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
 import signal
@@ -23,7 +24,8 @@ with suppress(ModuleNotFoundError):  # a run imports it before its first step: h
 from experiment.recorder import Recorder
 
 TIME_LIMIT = 300  # seconds for one run of some; far more than it takes
-CRASHED = 99  # exit code of a child that would have shown a traceback
+CRASHED = 99  # exit code of a child that has shown a traceback
+ENDLESS = 98  # stands for that of a child which was still running at the time limit
 SHORTEST = 1e-3  # seconds: a run that finishes after less than this does not heed what disturbs it
 SYSTEM_CALLS = ("open", "write", "fsync", "replace", "link", "unlink")
 
@@ -53,7 +55,7 @@ class Child(NamedTuple):
                 self.send(signal.SIGKILL)
                 break
             time.sleep(0.005)
-        return os.waitstatus_to_exitcode(status) if pid else CRASHED
+        return os.waitstatus_to_exitcode(status) if pid else ENDLESS
 
     def wait_for(self, text: str) -> None:
         """Return when the child has printed `text` or has ended."""
@@ -69,7 +71,7 @@ class Child(NamedTuple):
 
 
 def start(task: Callable[[], Any], output: Path) -> Child:
-    """Run `task` in a new process group; its exit code is that of a program that ends with it."""
+    """Run `task` in a new process group; it ends as a program does that ends with it."""
     sys.stdout.flush()
     sys.stderr.flush()
     output.write_text("")
@@ -80,6 +82,7 @@ def start(task: Callable[[], Any], output: Path) -> Child:
     descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which nohup would have the child ignore
     code = CRASHED
     try:
         task()
@@ -89,6 +92,7 @@ def start(task: Callable[[], Any], output: Path) -> Child:
     except BaseException:
         traceback.print_exc()
     finally:
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
