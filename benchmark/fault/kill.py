@@ -88,7 +88,8 @@ def stop_by_signal(
         lambda own: own.send(number), longest=unbroken.seconds, choose=choose,
     )  # fmt: skip
     (folder,) = micro_run.run_folders(child.log_path)
-    if code != 128 + number or not (folder / NEWEST).exists():
+    finished = code == -number and "finished: " in child.text()  # and was leaving
+    if not finished and (code != 128 + number or not (folder / NEWEST).exists()):
         return f"{number.name}: exit code {code}; {child.text()}"
     return finding_after_resume(child.log_path, unbroken, "--num_workers", workers[1])
 
@@ -108,7 +109,7 @@ def stop_by_two_signals(
         lambda: started_training(new_folder(work, "signals"), unbroken), send_twice,
         longest=unbroken.seconds / 3, choose=choose,
     )  # fmt: skip
-    if code not in (130, 128 + number):  # 128 + signal: it had saved when the second one came
+    if code not in (130, 128 + number, -number):  # it had saved, or left, when the second one came
         return f"twice {number.name}: exit code {code}; {child.text()}"
     return finding_after_resume(child.log_path, unbroken)
 
