@@ -13,34 +13,27 @@ from pathlib import Path
 def alone_in(folder: Path, report: Callable[[str], None]) -> Iterator[None]:
     """Keep other processes out until this one is done or dead; wait for another one first.
 
-    The folder is made if it is not there, and removed at the end if it was made and is empty.
+    The folder is made if it is not there. At the end the lock is removed, and the folder if it was
+    made here and is empty.
     """
-    made = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / ".lock"
-    try:
-        with _locked(path, report):
-            yield
-    finally:
-        if made:
-            with suppress(OSError):  # there is something in it
-                folder.rmdir()
-
-
-@contextmanager
-def _locked(path: Path, report: Callable[[str], None]) -> Iterator[None]:
-    """Hold a lock file, which is removed at the end."""
+    path, made = folder / ".lock", False
     while True:
+        made = made or not folder.exists()
+        folder.mkdir(parents=True, exist_ok=True)
         with open(path, "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                report(f"another process prepares {path.parent}; waiting for it")
+                report(f"another process prepares {folder}; waiting for it")
                 fcntl.flock(lock, fcntl.LOCK_EX)
             # The one before may have removed the file that was opened here.
-            if path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat()):
-                try:
-                    yield
-                finally:
-                    path.unlink(missing_ok=True)
-                return
+            if not path.exists() or not os.path.samestat(os.fstat(lock.fileno()), path.stat()):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+                if made:
+                    with suppress(OSError):  # there is something in it
+                        folder.rmdir()
+            return

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from experiment.bad_samples import find_bad_samples
-from experiment.dvs.frames import DAMAGE, EventFrames
+from experiment.dvs.frames import EventFrames
+from experiment.dvs.recordings import DAMAGE
 
 
 def problem_of(part: EventFrames, index: int) -> str | None:

@@ -11,7 +11,7 @@ from torchvision.datasets.utils import check_integrity
 from experiment.dvs.recordings import refuse_unfinished
 from experiment.dvs.source import Source, dataset_class
 
-RESULT = "events_np"  # where spikingjelly's classes expect the arrays
+EVENTS = "events_np"  # where spikingjelly's classes expect the arrays
 
 
 def extract_events(
@@ -38,9 +38,9 @@ def extract_events(
     for archive, md5 in archives.items():
         if not check_integrity(archive, md5):
             raise ValueError(f"{archive} is damaged (wrong md5 sum): fetch it again")
-    staging = cache / f"{RESULT}.incomplete"
+    staging = cache / f"{EVENTS}.incomplete"
     shutil.rmtree(staging, ignore_errors=True)
-    download, extracted, arrays = (staging / part for part in ("download", "extract", RESULT))
+    download, extracted, arrays = (staging / part for part in ("download", "extract", EVENTS))
     for part in (download, extracted, arrays):
         part.mkdir(parents=True)
     for archive in archives:
@@ -48,7 +48,7 @@ def extract_events(
     report(f"unpacking {', '.join(archive.name for archive in archives)} (no progress is shown)")
     dataset_class(source).extract_downloaded_files(download, extracted)
     dataset_class(source).create_raw_from_extracted(extracted, arrays)
-    arrays.rename(cache / RESULT)
+    arrays.rename(cache / EVENTS)
     shutil.rmtree(staging)
 
 
@@ -58,8 +58,8 @@ def find_archives(name: str, source: Source, folder: Path, cache: Path) -> dict[
     None if the arrays are there. Raises: as `extract_events`, but no archive is read.
     """
     for place in (folder, cache):
-        refuse_unfinished(place / RESULT)
-        if (place / RESULT).is_dir():
+        refuse_unfinished(place / EVENTS)
+        if (place / EVENTS).is_dir():
             return {}
     found, missing = {}, []
     for file, url, md5 in dataset_class(source).resource_url_md5():

@@ -6,8 +6,6 @@ counts.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +18,11 @@ from torchvision.datasets import DatasetFolder
 
 from experiment.dvs.arrays import open_arrays, refuse_all_but_whole
 from experiment.dvs.augment import resize
-from experiment.dvs.recordings import files_in
+from experiment.dvs.recordings import DAMAGE, files_in
 from util.sampler import mixed_seed
 
 IMAGE_SIZE = 48  # pixels, height = width, that the sensor's pixels are resized to
 REPAIR = "delete it, and python experiment/dvs/process.py makes it anew"
-
-# What reading a damaged or strange file raises; OSError is left to say that the disk failed.
-DAMAGE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class FrameFolder(DatasetFolder):

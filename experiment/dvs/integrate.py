@@ -74,8 +74,8 @@ class Integration(IterableDataset):
             frames = integrate(events, self.T, height=height, width=width)
         except TooFewEvents as error:
             return Result(recording.place, too_few=error.found)
-        except DAMAGE as error:
-            return Result(recording.place, damage=str(error))
+        except (*DAMAGE, OSError) as error:
+            return Result(recording.place, damage=str(error) or type(error).__name__)
         try:
             write_frames(path, frames)
         except OSError as error:

@@ -20,8 +20,7 @@ from pathlib import Path
 
 from experiment.countdown import Countdown
 from experiment.dvs.alone import alone_in
-from experiment.dvs.extract import RESULT as EXTRACTED
-from experiment.dvs.extract import extract_events, find_archives
+from experiment.dvs.extract import EVENTS, extract_events, find_archives
 from experiment.dvs.groups import count_files, damage_sentence, find_groups, remedy
 from experiment.dvs.integrate import Integration, Result
 from experiment.dvs.limit import refuse_too_large
@@ -95,7 +94,7 @@ def _refuse_at_once(name: str, folder: Path, frames: Path, T: int) -> None:
     elif not source.has_parts:
         find_groups(name, folder, frames, T=T)
     elif find_archives(name, source, folder, cache):
-        made.insert(0, EXTRACTED)
+        made.insert(0, EVENTS)
     problem = folder_problem(cache)
     if problem is not None:
         raise ValueError(
@@ -161,9 +160,9 @@ def _integrate(task: Integration, left: int, *, num_workers: int, report: Report
 
 def _refuse_bad(source: Source, results: list[Result], T: int) -> None:
     """ValueError that names every damaged recording, and the shortest of those too short."""
-    damaged = [f"{result.place}: {result.damage}" for result in results if result.damage]
+    damaged = [f"{one.place}: {one.damage}" for one in results if one.damage is not None]
     problems = [damage_sentence(source, damaged)] if damaged else []
-    short = [(result.too_few, result.place) for result in results if result.too_few is not None]
+    short = [(one.too_few, one.place) for one in results if one.too_few is not None]
     if short:
         events, place = min(short)
         problems.append(

@@ -7,8 +7,9 @@ The first looks for CIFAR10-DVS (its ten archives, or folders of .aedat files) i
 or data, says what is missing and where to get it, and integrates the recordings to T frames each.
 It can be interrupted and started again. The ten archives take about five minutes on one CPU core
 (30 ms for a recording of 200,000 events), and the frames 0.8 GB. The second simulates its
-recordings, and so does FashionDVS: see experiment/dvs/simulated.py. At the end every file of frames
-is read once; those that are bad are listed.
+recordings, and so does FashionDVS: see experiment/dvs/simulated.py. What is made goes beside the
+recordings, or to another folder with --cache_path. At the end every file of frames is read once,
+and those that are bad are listed.
 """
 
 from __future__ import annotations

@@ -20,18 +20,17 @@ from experiment.dvs.arrays import checked_events, open_arrays
 from experiment.dvs.events import BYTES_PER_EVENT, Events, decode_aedat
 from util.entry import is_data
 
-# What reading a damaged recording is known to raise; of these, OSError stands for the disk's own.
-DAMAGE = (
-    ValueError, KeyError, EOFError, OSError, NotImplementedError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
+# What reading a damaged archive, or a .npz file, is known to raise (RuntimeError: it is encrypted),
+# beside the OSError of a disk that fails.
+DAMAGE = (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 class Recording(NamedTuple):
-    """One sample's events, not read yet."""
+    """One sample's events, not read yet. `read` raises one of DAMAGE, or OSError."""
 
     name: str  # without folder and suffix; names the sample everywhere
     place: str  # the file, for messages
-    read: Callable[[], tuple[Events, int]]  # and how many were left out; raises one of DAMAGE
+    read: Callable[[], tuple[Events, int]]  # and how many were left out
     most_events: int | None = None  # going by the size of the file, where that says it
 
 

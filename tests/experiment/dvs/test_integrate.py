@@ -1,10 +1,12 @@
-"""experiment.dvs.integrate: the counts of one recording (test_prepare has those of a data set)."""
+"""experiment.dvs.integrate: one recording (test_prepare has those of a data set)."""
 
 import numpy as np
 import pytest
 
+from experiment.dvs import recordings
 from experiment.dvs.events import Events
-from experiment.dvs.integrate import integrate
+from experiment.dvs.integrate import Integration, integrate
+from tests.support.event_files import aedat2, random_events
 
 
 @pytest.mark.parametrize(
@@ -22,3 +24,19 @@ def test_events_outside_of_the_sensor_are_refused(x, y):
     zeros = np.zeros(4, dtype=int)
     with pytest.raises(ValueError, match="outside of the sensor's 5 x 7 pixels"):
         integrate(Events(zeros, zeros + x, zeros + y, zeros), 2, height=5, width=7)
+
+
+@pytest.mark.parametrize(
+    ("error", "damage"), [(EOFError(), "EOFError"), (OSError(5, "Input/output error"), "Input/out")]
+)
+def test_every_error_of_a_file_is_damage_even_without_a_word(tmp_path, monkeypatch, error, damage):
+    def fail(content):
+        raise error
+
+    monkeypatch.setattr(recordings, "decode_aedat", fail)
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "0.aedat").write_bytes(aedat2(random_events(9, 0)))
+    task = Integration({"cat": tmp_path / "cat"}, tmp_path, T=2, sensor_size=(128, 128))
+    (result,) = task
+    assert damage in result.damage and result.unwritten is None
+    assert [path.name for path in (tmp_path / "cat").iterdir()] == ["0.aedat"]

@@ -216,12 +216,24 @@ def test_too_many_frames_are_one_sentence(tmp_path):
     assert "ship_1.aedat with 9: choose --T up to 9, or fetch" in short
 
 
+def encrypted(archive):
+    """The archive with the flag for that set on every file, here and in the directory."""
+    for signature, position in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        parts = archive.split(signature)
+        marked = [part[: position - 4] + b"\1" + part[position - 3 :] for part in parts[1:]]
+        archive = signature.join([parts[0], *marked])
+    return archive
+
+
 def test_a_damaged_member_and_a_torn_archive_are_named(archives):
     cat = archives / "download" / "cat.zip"
     content = bytearray(cat.read_bytes())
     content[len(content) // 3] ^= 0xFF
     cat.write_bytes(content)
     with pytest.raises(ValueError, match=r"1 damaged(.|\n)*cifar10_cat_\d.aedat in .*cat.zip: "):
+        prepare(NAME, archives, T=10)
+    cat.write_bytes(encrypted(bytes(content)))
+    with pytest.raises(ValueError, match=r"1 damaged(.|\n)*aedat' is encrypted, password"):
         prepare(NAME, archives, T=10)
     dog = archives / "download" / "dog.zip"
     dog.write_bytes(dog.read_bytes()[:-30])
