@@ -53,7 +53,8 @@ def library_of(source: Path) -> Path:
 
     version = _run([*_compiler(), "--version"])
     system = platform.machine(), *platform.libc_ver()
-    parts = source.read_text(), torch.__version__, *_compiler(), version, *system, *_flags()
+    code = source.read_text(encoding="utf-8")
+    parts = code, torch.__version__, *_compiler(), version, *system, *_flags()
     key = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
     root = os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root()
     return Path(root) / f"{source.stem}_{key}.so"

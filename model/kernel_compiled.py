@@ -6,6 +6,9 @@ passes over the cache. One compilation serves all layers of a kind, since shapes
 
 Time steps are separate tensors here: written as slices of one map they would end in a second loop
 that computes everything again.
+
+Where the code cannot be compiled or loaded (no C++ compiler, a cache folder that is full or whose
+files may not be executed) a line says so, once, and the neurons run uncompiled.
 """
 
 from __future__ import annotations
@@ -29,34 +32,26 @@ OPTIONS = {
     "max_pointwise_cat_inputs": 0,
 }
 GRAPHS = 256  # T, layouts, residuals and overwriting each need their own graph
-
-
-@cache
-def _compiler_is_missing() -> bool:
-    """Whether code for a CPU cannot be compiled; says so, once."""
-    from torch._inductor.cpp_builder import get_cpp_compiler
-    from torch._inductor.exc import InvalidCxxCompiler
-
-    try:
-        get_cpp_compiler()
-    except InvalidCxxCompiler:
-        print("no C++ compiler was found: neurons run uncompiled, more slowly")
-        return True
-    return False
+UNCOMPILED: set[str] = set()  # the kinds of devices for which compiling has failed
 
 
 def _is_uncompiled(tensor: Tensor) -> bool:
-    if torch.compiler.is_compiling():  # whoever compiles around this has a compiler
-        return False
-    return tensor.device.type == "cpu" and _compiler_is_missing()
+    # Whoever compiles around this has a compiler.
+    return tensor.device.type in UNCOMPILED and not torch.compiler.is_compiling()
 
 
-def _run(function: Callable, *arguments) -> tuple:
+def _run(function: Callable, device: torch.device, *arguments) -> tuple:
     """function(*arguments), compiled on its own or into the graph that is being compiled."""
     if torch.compiler.is_compiling():
         return function(*arguments)
-    with torch._dynamo.config.patch(recompile_limit=GRAPHS):
-        return _compiled(function)(*arguments)
+    try:
+        with torch._dynamo.config.patch(recompile_limit=GRAPHS):
+            return _compiled(function)(*arguments)
+    except torch._dynamo.exc.BackendCompilerFailed as error:  # before it has computed anything
+        UNCOMPILED.add(device.type)
+        reason = str(error.inner_exception).strip().partition("\n")[0]
+        print(f"neurons run uncompiled, more slowly: {reason}")
+        return function(*arguments)
 
 
 @cache
@@ -136,7 +131,7 @@ def norm_lif_rate(
     x = layout.flatten(current)
     overwrite = overwrite and len(x) == steps > 1 and not compact
     sources = _sources(layout, x, residual, scale, shift, residual_scale, residual_shift)
-    spikes, *sums = _run(_fire, sources, steps, neuron, overwrite, compact)
+    spikes, *sums = _run(_fire, current.device, sources, steps, neuron, overwrite, compact)
     maps = (layout.unflatten(m[None])[0] for m in sums)
     return Fired(layout.unflatten(x if overwrite else spikes), *maps)
 
@@ -155,7 +150,7 @@ def norm_rate(
     steps = max(len(x), 1 if residual is None else len(residual))
     overwrite = overwrite and len(x) == steps > 1
     sources = _sources(layout, x, residual, scale, shift, residual_scale, residual_shift)
-    out, mean = _run(_norm, sources, steps, overwrite)
+    out, mean = _run(_norm, current.device, sources, steps, overwrite)
     return layout.unflatten(x if overwrite else out), layout.unflatten(mean[None])[0]
 
 

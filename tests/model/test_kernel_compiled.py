@@ -3,8 +3,11 @@
 Few cases, since each compiles for seconds.
 """
 
+import re
+
 import pytest
 import torch
+from torch._dynamo.exc import BackendCompilerFailed
 from torch._inductor import cpp_builder
 from torch._inductor.exc import InvalidCxxCompiler
 
@@ -32,17 +35,36 @@ def test_forward_without_neurons():
     assert norm_problems(CASES[0], kernel_compiled.norm_rate, overwrite=True) == []
 
 
-def test_missing_compiler_is_announced_once(monkeypatch, capsys):
+def no_compiler(monkeypatch):
     def fail(*arguments):
         raise InvalidCxxCompiler
 
     monkeypatch.setattr(cpp_builder, "get_cpp_compiler", fail)
-    kernel_compiled._compiler_is_missing.cache_clear()
-    try:
-        for _ in range(2):
-            assert forward_problems(CASES[0], kernel_compiled.norm_lif_rate) == []
-            assert norm_problems(CASES[0], kernel_compiled.norm_rate) == []
-    finally:
-        kernel_compiled._compiler_is_missing.cache_clear()
-    lines = capsys.readouterr().out.splitlines()
-    assert lines == ["no C++ compiler was found: neurons run uncompiled, more slowly"]
+
+
+def no_execution(monkeypatch):
+    """As in a cache folder whose files may not be executed."""
+
+    def fail(*arguments):
+        error = OSError("a.so: failed to map segment from shared object\nand much more")
+        raise BackendCompilerFailed(lambda: None, error, None)
+
+    monkeypatch.setattr(kernel_compiled, "_compiled", lambda function: fail)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "reason"),
+    [(no_compiler, r"No working C\+\+ compiler found in .+"),
+     (no_execution, "a.so: failed to map segment from shared object")],
+)  # fmt: skip
+def test_what_cannot_be_compiled_is_announced_once(trouble, reason, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(kernel_compiled, "UNCOMPILED", set())
+    torch._dynamo.reset()  # what other tests have compiled
+    trouble(monkeypatch)
+    for overwrite in (True, False):
+        options = {"overwrite": overwrite}
+        assert forward_problems(CASES[0], kernel_compiled.norm_lif_rate, **options) == []
+        assert norm_problems(CASES[0], kernel_compiled.norm_rate, **options) == []
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(f"neurons run uncompiled, more slowly: {reason}", line)
