@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
 import torch
 
-from experiment.failure import one_sentence_errors
+from experiment.failure import one_sentence_errors, refuse_lost_output
 from experiment.flag_parser import FlagParser, number
 from util.atomic_file import write_atomically
 from util.new_folder import refuse_unusable
@@ -26,7 +26,9 @@ def run(main: Callable[[], Result]) -> Result:
     """
     less_memory = "try a smaller batch, fewer time steps or a smaller network"
     with one_sentence_errors({}, less_memory=less_memory, interrupted="stopped"):
-        return main()
+        result = main()
+        refuse_lost_output()
+        return result
 
 
 class Parser(FlagParser):
@@ -46,11 +48,11 @@ class Parser(FlagParser):
         except (OSError, ValueError) as error:
             self.error(str(error))
 
-    def write(self, folder: Path | None, files: dict[str, bytes]) -> None:
+    def write(self, folder: Path | None, files: Iterable[tuple[str, bytes]]) -> None:
         """Write files into the folder of --output, if there is one, and name them."""
         if folder is None:
             return
-        for name, content in files.items():
+        for name, content in files:
             try:
                 write_atomically(folder / name, content)
             except OSError as error:

@@ -24,6 +24,7 @@ from typing import NoReturn
 import torch
 
 from experiment.packages import missing_package
+from util.console import lost_output
 from util.distributed import ProcessesLost
 from util.signals import StopRequest
 
@@ -108,6 +109,16 @@ def noted_in(logger: logging.Logger) -> Iterator[None]:
             if isinstance(handler, logging.FileHandler):
                 handler.handle(record)
         raise
+
+
+def refuse_lost_output() -> None:
+    """RunFailed if not all that was printed is written: for commands whose prints are the product.
+
+    Nothing is lost on a reader that has left by itself, as `head` does.
+    """
+    reason = lost_output()
+    if reason is not None:
+        raise RunFailed(f"standard output is not whole: {reason.strerror}")
 
 
 def leave(sentence: str, exit_code: int) -> NoReturn:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from util.console import make_steady
+
 LARGEST = 2**31 - 1  # of whole numbers: what fits every index type of the libraries below
 LARGEST_REAL = 1e30  # of others: what fp32 holds, with room to multiply
 NEGATIVE_NUMBER = re.compile(r"-(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$", re.IGNORECASE)
@@ -49,7 +51,11 @@ class FlagParser(argparse.ArgumentParser):
     def parse_args(
         self, args: Sequence[Any] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
-        """Parse the words of a command line; from Python they may be paths and numbers, too."""
+        """Parse the words of a command line; from Python they may be paths and numbers, too.
+
+        Here a command begins: from now on what it prints never ends it.
+        """
+        make_steady()
         args = None if args is None else [str(word) for word in args]
         parsed = super().parse_args(args, namespace)
         given = self._given(args)

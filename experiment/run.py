@@ -16,7 +16,12 @@ from torch.nn.parallel import DistributedDataParallel
 from experiment.data_description import describe_data
 from experiment.engine import Data, fit
 from experiment.evaluation import evaluate
-from experiment.failure import failures_of_a_run, noted_in, one_sentence_errors
+from experiment.failure import (
+    failures_of_a_run,
+    noted_in,
+    one_sentence_errors,
+    refuse_lost_output,
+)
 from experiment.recipe import Recipe
 from experiment.recorder import Recorder, locked
 from experiment.resume import (
@@ -151,6 +156,7 @@ def evaluate_file(
             print(f"branch {number}: top-1 {accuracy:.2f} %")
         print(f"spiking network: top-1 {own:.2f} %, top-5 {result['top5']:.2f} %, "
               f"loss {result['loss']:.4f}, {result['samples']} test images")  # fmt: skip
+        refuse_lost_output()
     return result
 
 

@@ -129,25 +129,31 @@ def setup_logging(folder: str | os.PathLike | None, *, rank: int = 0) -> logging
     if rank > 0:
         logger.addHandler(logging.NullHandler())
         return logger
-    console = logging.StreamHandler(sys.stdout)
+    console = _Console(sys.stdout)
+    console.name = "standard output"
     console.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(console)
     if folder is not None:
-        file = _LogFile(Path(folder) / "train.log", encoding="utf-8")
+        file = _LogFile(Path(folder) / "train.log", encoding="utf-8", errors="backslashreplace")
+        file.name = file.baseFilename
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
         logger.addHandler(file)
     return logger
 
 
-class _LogFile(logging.FileHandler):
-    """A log file that does not stop a run, nor print tracebacks, when the disk is full."""
+class _Console(logging.StreamHandler):
+    """A handler that says once that it cannot write; it prints no traceback, nor stops a run."""
 
     failed = False
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not self.failed:
             self.failed = True
-            print(f"cannot write {self.baseFilename}: {sys.exc_info()[1]}", file=sys.stderr)
+            print(f"cannot write {self.name}: {sys.exc_info()[1]}", file=sys.stderr)
+
+
+class _LogFile(_Console, logging.FileHandler):
+    """The same for a file, whose disk may be full."""
 
 
 def environment_report(command: Sequence[str] | None = None) -> dict[str, Any]:
@@ -180,7 +186,7 @@ def _package_version(package: str) -> str | None:
 def _processor_name() -> str:
     information = Path("/proc/cpuinfo")
     if information.exists():
-        match = re.search(r"model name\s*:\s*(.+)", information.read_text())
+        match = re.search(r"model name\s*:\s*(.+)", information.read_text(encoding="utf-8"))
         if match:
             return match[1]
     return platform.processor() or platform.machine()

@@ -24,6 +24,7 @@ if __package__ in (None, ""):  # started as a file: make the project's packages 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from experiment.data_description import describe_data
+from experiment.failure import refuse_lost_output
 from experiment.flag_parser import FlagParser, expanded_path, home_path, number, warn_about
 from experiment.trained import input_events
 from experiment.trained.checkpoint import read_saved
@@ -89,6 +90,7 @@ def main(argv: Sequence[str] | None = None) -> list[Prediction]:
             answers.append(answer)
             print(f"{answer.path}: {answer.label}, confidence {answer.confidence:.3f}, "
                   f"{answer.steps} of {network.net.T} steps")  # fmt: skip
+        refuse_lost_output()
     if skipped:
         print(f"{skipped} of {skipped + len(answers)} files skipped", file=sys.stderr)
         raise SystemExit(1)

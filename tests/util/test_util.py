@@ -1,9 +1,11 @@
 """Seeds repeat, states return, run folders are one's own, the log goes where it should."""
 
+import io
 import json
 import logging
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -228,6 +230,25 @@ def test_a_full_disk_gives_one_sentence_and_the_run_goes_on(tmp_path, capsys):
     assert shown.err.count("\n") == 1
     assert "No space left on device" in shown.err
     logging.getLogger("train").handlers[-1].stream = None  # its buffer can never be flushed
+
+
+def test_a_console_that_is_gone_gives_one_sentence_and_the_log_has_all(
+    tmp_path, capsys, monkeypatch
+):
+    """One that is somebody else's: a command's own never raises (`util.console`)."""
+    gone = io.StringIO()
+    gone.close()
+    monkeypatch.setattr(sys, "stdout", gone)
+    logger = setup_logging(tmp_path)
+    for _ in range(3):
+        logger.info("still running")
+    assert re.fullmatch(r"cannot write standard output: [^\n]+\n", capsys.readouterr().err)
+    assert (tmp_path / "train.log").read_text().count("still running") == 3
+
+
+def test_the_log_takes_what_is_no_letter(tmp_path):
+    setup_logging(tmp_path).info("run folder caf\udce9 µ")
+    assert "run folder caf\\udce9 µ" in (tmp_path / "train.log").read_text(encoding="utf-8")
 
 
 # --- environment -------------------------------------------------------------------------------

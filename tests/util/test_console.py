@@ -1,0 +1,91 @@
+"""Whatever becomes of its console, a program goes on, and says so once where it can.
+
+Each case is a small process: what it does at its end is part of the matter.
+"""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from util.console import SteadyFile, make_steady
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import sys
+from util.console import lost_output, make_steady
+make_steady()
+make_steady()
+for number in range(LINES):
+    print("line µ", number, "caf\\udce9")
+print("bar", file=sys.stderr)
+with open(sys.argv[1], "w") as file:
+    print(lost_output(), file=file)
+"""
+PIPE = "warning: standard output cannot be written (Broken pipe); going on without it\nbar\n"
+FULL = PIPE.replace("Broken pipe", "No space left on device")
+ONCE = "line µ 0 caf\\udce9\n"
+CASES = {  # how a shell starts it: environment, lines, stdout, stderr, what was lost
+    "$RUN": ({}, 1, ONCE, "bar\n", None),
+    "$RUN | cat": ({}, 1, ONCE, "bar\n", None),
+    "$RUN ": ({"PYTHONIOENCODING": "ascii"}, 1, "line \\xb5 0 caf\\udce9\n", "bar\n", None),
+    "env LC_ALL=xx_YY $RUN": ({}, 1, ONCE, "bar\n", None),
+    "$RUN | true": ({}, 9999, "", PIPE, None),
+    "$RUN | true ": ({"PYTHONUNBUFFERED": "1"}, 9999, "", PIPE, None),
+    "$RUN > /dev/full": ({}, 9999, "", FULL, "No space left"),
+    "$RUN > /dev/full ": ({}, 1, "", "bar\n" + FULL.removesuffix("bar\n"), "No space left"),
+    "$RUN > /dev/full 2> /dev/full": ({}, 9999, "", "", "No space left"),
+    "$RUN 2> /dev/full": ({}, 1, ONCE, "", None),
+    "$RUN >&-": ({}, 9999, "", "bar\n", None),
+    "$RUN 2>&-": ({}, 1, ONCE, "", None),
+    "$RUN <&- >&- 2>&-": ({}, 9999, "", "", None),
+}
+
+
+@pytest.mark.parametrize("start", CASES)
+def test_a_program_reaches_its_end(start, tmp_path):
+    environment, lines, out, err, lost = CASES[start]
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.replace("LINES", str(lines)), encoding="utf-8")
+    command = start.replace("$RUN", f"'{sys.executable}' '{program}' '{tmp_path / 'lost'}'")
+    kept = {name: os.environ[name] for name in ("PATH",) if name in os.environ}
+    utf8 = {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    result = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, encoding="utf-8",
+        env=kept | utf8 | environment, timeout=120,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout, result.stderr) == (0, out, err)
+    assert (lost or "None") in (tmp_path / "lost").read_text(encoding="utf-8")
+
+
+def test_a_file_opened_later_is_not_taken_for_a_closed_stream(tmp_path):
+    program = (
+        "from util.console import make_steady; make_steady(); import os, sys;"
+        "file = open(sys.argv[1], 'w'); os.write(0, b'0'); os.write(1, b'1'); os.write(2, b'2')"
+    )
+    command = f"'{sys.executable}' -c \"{program}\" '{tmp_path / 'file'}' <&- >&- 2>&-"
+    assert subprocess.run(["bash", "-c", command], cwd=ROOT, timeout=120).returncode == 0
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+def test_a_full_pipe_that_does_not_wait_gets_everything():
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    text = b"x" * 10**6
+    with subprocess.Popen(["wc", "-c"], stdin=reading, stdout=subprocess.PIPE) as count:
+        os.close(reading)
+        with io.BufferedWriter(SteadyFile(writing, "w")) as stream:
+            stream.write(text)
+        assert int(count.stdout.read()) == len(text)
+
+
+def test_streams_of_others_are_left_alone(monkeypatch):
+    """As in a notebook, or here."""
+    streams = io.StringIO(), io.StringIO()
+    monkeypatch.setattr(sys, "stdout", streams[0])
+    monkeypatch.setattr(sys, "stderr", streams[1])
+    make_steady()
+    assert (sys.stdout, sys.stderr) == streams
