@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict[str, Any]]:
             end = how_it_ended(future, (job.row.name, job.seed), problems)
             print(f"{count}/{len(jobs)} {job.row.name}, seed {job.seed}: {end}", flush=True)
             entries = write_table(args.output, heading, jobs, problems, minutes=args.minutes)
-    print((args.output / "results.md").read_text())
+    print((args.output / "results.md").read_text(encoding="utf-8"))
     if problems:
         raise SystemExit(1)
     if not whole_seeds(jobs, problems):

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-from typing import NamedTuple
-
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, NullLocator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 from benchmark.report import MEBIBYTE
+from util.figure import drawing
+from util.text import as_utf8
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Cost(NamedTuple):
@@ -109,26 +110,24 @@ def draw(axes: Axes, rows: list[Cost], field: str) -> None:
     axes.set(xlabel="time steps T", ylabel=QUANTITIES[field], xscale="log", yscale="log")
     axes.set_xticks(sorted({row.T for row in rows}), minor=False)
     axes.xaxis.set_major_formatter("{x:.0f}")
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.minorticks_off()
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_formatter("")
     axes.grid(alpha=0.3, which="both")
 
 
 def picture(rows: list[Cost], conditions: dict) -> bytes:
     """PNG: a panel for each quantity, and one for the legend."""
-    figure = Figure(figsize=(14, 8), layout="constrained")
-    FigureCanvasAgg(figure)
-    *panels, last = figure.subplots(2, 3).flat
-    for axes, field in zip(panels, QUANTITIES, strict=True):
-        draw(axes, rows, field)
-    last.axis("off")
-    last.legend(*panels[0].get_legend_handles_labels(), loc="center left", fontsize=12)
     where = conditions.get("gpu", conditions["processor"])
-    figure.suptitle(f"{conditions['arch']}, batch {rows[0].batch}, {where}")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    title = f"{conditions['arch']}, batch {rows[0].batch}, {where}"
+    content = io.BytesIO()
+    with drawing(content, 14, 8, title) as figure:
+        *panels, last = figure.subplots(2, 3).flat
+        for axes, field in zip(panels, QUANTITIES, strict=True):
+            draw(axes, rows, field)
+        last.axis("off")
+        last.legend(*panels[0].get_legend_handles_labels(), loc="center left", fontsize=12)
+    return content.getvalue()
 
 
 def as_json(rows: list[Cost], conditions: dict, command: str) -> str:
@@ -136,10 +135,8 @@ def as_json(rows: list[Cost], conditions: dict, command: str) -> str:
     return json.dumps(record, indent=1) + "\n"
 
 
-def cost_files(rows: list[Cost], conditions: dict, command: str) -> dict[str, bytes]:
-    """cost.md, cost.json and cost.png."""
-    return {
-        "cost.md": markdown(rows, conditions, command).encode(),
-        "cost.json": as_json(rows, conditions, command).encode(),
-        "cost.png": picture(rows, conditions),
-    }
+def cost_files(rows: list[Cost], conditions: dict, command: str) -> Iterator[tuple[str, bytes]]:
+    """cost.md, cost.json and cost.png, which is drawn when the others have been taken."""
+    yield "cost.md", as_utf8(markdown(rows, conditions, command))
+    yield "cost.json", as_utf8(as_json(rows, conditions, command))
+    yield "cost.png", picture(rows, conditions)

@@ -14,13 +14,9 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -28,7 +24,11 @@ if __name__ == "__main__":
 from benchmark.command import Parser, run
 from benchmark.cost_report import Cost, draw
 from experiment.flag_parser import expanded_path
+from util.figure import drawing
 from util.file_kind import Kind, kind_of_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PANELS = {  # property of Cost: its axis
     "milliseconds": "step, ms",
@@ -39,13 +39,19 @@ WRITER = "benchmark/cost.py"
 SPIKE, RATE, BRANCH, TEACHER = "#37474f", "#1565c0", "#2e7d32", "#c62828"
 
 
+def outline(
+    axes: Axes, x: float, y: float, width: float, height: float, **style: str | float
+) -> None:
+    """A rounded rectangle around (x, y)."""
+    from matplotlib.patches import FancyBboxPatch
+
+    corner, shape = (x - width / 2, y - height / 2), "round,pad=0.02,rounding_size=0.1"
+    axes.add_patch(FancyBboxPatch(corner, width, height, boxstyle=shape, **style))
+
+
 def box(axes: Axes, x: float, y: float, width: float, height: float, text: str, color: str) -> None:
     """A rounded box around (x, y) with centred text."""
-    patch = FancyBboxPatch(
-        (x - width / 2, y - height / 2), width, height, boxstyle="round,pad=0.02,rounding_size=0.1",
-        facecolor=color, edgecolor="none", alpha=0.92,
-    )  # fmt: skip
-    axes.add_patch(patch)
+    outline(axes, x, y, width, height, facecolor=color, edgecolor="none", alpha=0.92)
     axes.text(x, y, text, ha="center", va="center", color="white", fontsize=10)
 
 
@@ -54,6 +60,8 @@ def arrow(
     dashed: bool = False, bend: float = 0.0,
 ) -> None:  # fmt: skip
     """An arrow between two points."""
+    from matplotlib.patches import FancyArrowPatch
+
     patch = FancyArrowPatch(
         start, end, arrowstyle="-|>", mutation_scale=13, color=color, linewidth=1.8,
         linestyle="--" if dashed else "-", connectionstyle=f"arc3,rad={bend}",
@@ -105,9 +113,7 @@ def draw_method(axes: Axes) -> None:
     box(axes, 5.9, 6.85, 4.6, 0.8, "teacher = mean of the heads that are right", TEACHER)
     axes.text(5.9, 7.72, "each sample's reliable teacher; no head right: no soft loss",
               ha="center", fontsize=10, color=TEACHER)  # fmt: skip
-    band = FancyBboxPatch((1.35, 4.28), 9.1, 0.68, boxstyle="round,pad=0.02,rounding_size=0.1",
-                          facecolor="none", edgecolor="#9e9e9e", linestyle=":")  # fmt: skip
-    axes.add_patch(band)
+    outline(axes, 5.9, 4.62, 9.1, 0.68, facecolor="none", edgecolor="#9e9e9e", linestyle=":")
     arrow(axes, (8.25, 6.85), (11.9, 5.35), TEACHER, dashed=True, bend=-0.3)
     lesson = "every head learns from\nthe label (hard loss)\nand the teacher\n(soft loss)"
     axes.text(11.95, 4.62, lesson, color="#424242", fontsize=9, ha="center", va="center")
@@ -120,22 +126,20 @@ def draw_figure(measured: dict) -> bytes:
     """The whole figure as PNG."""
     rows = [Cost(**row) for row in measured["rows"]]
     conditions = measured["machine"]
-    figure = Figure(figsize=(15, 7.3), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(3, 2, width_ratios=(2.1, 1))
-    draw_method(figure.add_subplot(grid[:, 0]))
-    panels = [figure.add_subplot(grid[row, 1]) for row in range(3)]
-    for axes, (field, label) in zip(panels, PANELS.items(), strict=True):
-        draw(axes, rows, field)
-        axes.set_ylabel(label)
-    for axes in panels[:-1]:
-        axes.set_xlabel("")
     where = conditions.get("gpu", conditions["processor"])
-    panels[0].set(title=f"{conditions['arch']}, batch {rows[0].batch}, {where}")
-    panels[0].legend(fontsize=7, ncols=2)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    content = io.BytesIO()
+    with drawing(content, 15, 7.3, mathematics=True) as figure:
+        grid = figure.add_gridspec(3, 2, width_ratios=(2.1, 1))
+        draw_method(figure.add_subplot(grid[:, 0]))
+        panels = [figure.add_subplot(grid[row, 1]) for row in range(3)]
+        for axes, (field, label) in zip(panels, PANELS.items(), strict=True):
+            draw(axes, rows, field)
+            axes.set_ylabel(label)
+        for axes in panels[:-1]:
+            axes.set_xlabel("")
+        panels[0].set(title=f"{conditions['arch']}, batch {rows[0].batch}, {where}")
+        panels[0].legend(fontsize=7, ncols=2)
+    return content.getvalue()
 
 
 def read_measured(path: Path) -> dict[str, Any]:
@@ -143,7 +147,7 @@ def read_measured(path: Path) -> dict[str, Any]:
     kind = kind_of_file(path)
     if kind not in (None, Kind.TEXT):
         raise ValueError(f"it is {kind}")
-    measured = json.loads(path.read_text())
+    measured = json.loads(path.read_bytes())
     if not isinstance(measured, dict):
         raise ValueError("it holds no object")
     writer = re.search(r"benchmark/\w+\.py", str(measured.get("command")))
@@ -171,7 +175,7 @@ def main(argv: list[str] | None = None) -> None:
             f"--measured {args.measured} cannot be drawn ({reason}): expected the cost.json that "
             f"{WRITER} writes"
         )
-    parser.write(args.output.parent, {args.output.name: picture})
+    parser.write(args.output.parent, [(args.output.name, picture)])
 
 
 if __name__ == "__main__":

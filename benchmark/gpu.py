@@ -37,6 +37,7 @@ from benchmark.part.setting import SIZES, Setting
 from experiment.flag_parser import expanded_path, number
 from util.atomic_file import write_atomically
 from util.record import write_json
+from util.text import as_utf8
 
 
 class Part(NamedTuple):
@@ -136,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         record["parts"].append(found)
         print("\n" + section(found), flush=True)
         write_json(args.output / "gpu.json", record)
-        write_atomically(args.output / "gpu.md", page(record).encode())
+        write_atomically(args.output / "gpu.md", as_utf8(page(record)))
     wrong = [part["part"] for part in record["parts"] if not is_well(part)]
     print(f"\n{time.monotonic() - begun:.0f} s; results in {args.output / 'gpu.md'} and gpu.json")
     if wrong:

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import io
 import json
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from util.figure import drawing
+from util.text import as_utf8
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MEBIBYTE = 2**20
 
@@ -78,46 +85,35 @@ def as_json(rows: list[Row], machine: dict, command: str) -> str:
 
 def picture(rows: list[Row]) -> bytes:
     """PNG: step time, bytes kept for backward and peak memory against T."""
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot
-
     panels = (
         ("seconds", 1e3, "ms per step"),
         ("saved", 1 / MEBIBYTE, "kept for backward, MiB per sample"),
         ("peak", 1 / MEBIBYTE, "peak, MiB per sample"),
     )
     settings = list(dict.fromkeys(row.branches for row in rows))
-    figure, axes = pyplot.subplots(
-        len(settings), len(panels), figsize=(5 * len(panels), 1 + 4 * len(settings)),
-        squeeze=False, layout="constrained",
-    )  # fmt: skip
-    for branches, line_of_axes in zip(settings, axes, strict=True):
-        for (field, unit, label), axis in zip(panels, line_of_axes, strict=True):
-            _draw(axis, [r for r in rows if r.branches == branches], field, unit)
-            axis.set(xlabel="time steps T", ylabel=label, ylim=(0, None))
-            axis.set_xticks(sorted({row.T for row in rows}))
-            axis.set_title("with branches" if branches else "without branches")
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    pyplot.close(figure)
-    return buffer.getvalue()
+    content = io.BytesIO()
+    with drawing(content, 5 * len(panels), 1 + 4 * len(settings), dpi=120) as figure:
+        grid = figure.subplots(len(settings), len(panels), squeeze=False)
+        for branches, line in zip(settings, grid, strict=True):
+            for (field, unit, label), axes in zip(panels, line, strict=True):
+                _draw(axes, [r for r in rows if r.branches == branches], field, unit)
+                axes.set(xlabel="time steps T", ylabel=label, ylim=(0, None))
+                axes.set_xticks(sorted({row.T for row in rows}))
+                axes.set_title("with branches" if branches else "without branches")
+        figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=5)
+    return content.getvalue()
 
 
-def _draw(axis, rows: list[Row], field: str, unit: float) -> None:
+def _draw(axes: Axes, rows: list[Row], field: str, unit: float) -> None:
     for name in dict.fromkeys(row.name for row in rows):
         own = [r for r in rows if r.name == name and getattr(r, field) is not None]
         if own:
             values = [unit * getattr(r, field) for r in own]
-            axis.plot([r.T for r in own], values, marker="o", label=own[0].text)
+            axes.plot([r.T for r in own], values, marker="o", label=own[0].text)
 
 
-def report_files(rows: list[Row], machine: dict, command: str) -> dict[str, bytes]:
-    """step.md, step.json and step.png."""
-    return {
-        "step.md": markdown(rows, machine, command).encode(),
-        "step.json": as_json(rows, machine, command).encode(),
-        "step.png": picture(rows),
-    }
+def report_files(rows: list[Row], machine: dict, command: str) -> Iterator[tuple[str, bytes]]:
+    """step.md, step.json and step.png, which is drawn when the others have been taken."""
+    yield "step.md", as_utf8(markdown(rows, machine, command))
+    yield "step.json", as_utf8(as_json(rows, machine, command))
+    yield "step.png", picture(rows)

@@ -58,7 +58,7 @@ def run_with_kills(
     choose = random.Random(seed)
     output = log_path / "output.txt"
     argv = command(log_path, epochs=epochs, restarts=kills, launcher=launcher)
-    with output.open("w") as file:
+    with output.open("w", encoding="utf-8") as file:
         agent = subprocess.Popen(
             argv, stdout=file, stderr=subprocess.STDOUT, cwd=log_path,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -99,7 +99,7 @@ def kill_after_progress(agent: subprocess.Popen, log_path: Path, choose: random.
 
 def last_lines(output: Path) -> str:
     """Of what torchrun printed, in one line."""
-    return " / ".join(output.read_text().splitlines()[-3:])
+    return " / ".join(output.read_text(encoding="utf-8").splitlines()[-3:])
 
 
 def newest_checkpoint(log_path: Path) -> int:

@@ -28,6 +28,7 @@ from benchmark.floor import convolution_shapes
 from benchmark.measure import interleaved_seconds, machine, median
 from experiment.flag_parser import expanded_path, number
 from model import build_model, spike_convolution
+from util.text import as_utf8
 
 ALL_SPIKES = ("resnet18", "resnet19")  # whose convolutions behind the stem all read spikes
 FIRING = (1, 5, 10, 20, 30, 50, 100)  # percent
@@ -115,7 +116,7 @@ def main(argv: list[str] | None = None) -> str:
     title = "# Convolutions of spikes, dense and sparse"
     text = f"{title}\n\n    {command}\n\n{described}\n\n{setting}\n\n{table}\n"
     print(text)
-    parser.write(args.output, {"sparsity.md": text.encode()})
+    parser.write(args.output, [("sparsity.md", as_utf8(text))])
     return text
 
 

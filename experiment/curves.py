@@ -5,23 +5,21 @@ python experiment/curves.py runs/FOLDER     draws them at any time, of a run in 
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-
 from experiment.failure import one_sentence_errors
 from experiment.flag_parser import FlagParser, expanded_path
-from util.atomic_file import write_atomically
+from util.figure import drawing
 from util.record import MetricsFile
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
@@ -31,23 +29,18 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     never left half-written.
     Raises: OSError if it cannot be written.
     """
-    figure = Figure(figsize=(11, 7.5))
-    # Half as long as an automatic layout, which draws everything twice.
-    figure.subplots_adjust(0.07, 0.07, 0.98, 0.95, wspace=0.2, hspace=0.3)
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(2, 2).flatten()
-    teacher = [_reliable] if distils(records) else []
-    drawings = [_losses, _accuracies, *teacher, _firing_rates]
-    for spare in panels[len(drawings) :]:
-        spare.remove()
+    drawn = [_losses, _accuracies, *([_reliable] if distils(records) else []), _firing_rates]
     epochs = [record["epoch"] for record in records]
-    for panel, draw in zip(panels, drawings, strict=False):
-        draw(panel, epochs, records)
-        panel.set_xlabel("epoch")
-        panel.grid(alpha=0.3)
-    picture = io.BytesIO()
-    figure.savefig(picture, dpi=110, format="png")
-    write_atomically(path, picture.getvalue())
+    with drawing(path, 11, 7.5, layout=None) as figure:
+        # Half as long as an automatic layout, which draws everything twice.
+        figure.subplots_adjust(0.07, 0.07, 0.98, 0.95, wspace=0.2, hspace=0.3)
+        panels = figure.subplots(2, 2).flatten()
+        for spare in panels[len(drawn) :]:
+            spare.remove()
+        for panel, draw in zip(panels, drawn, strict=False):
+            draw(panel, epochs, records)
+            panel.set_xlabel("epoch")
+            panel.grid(alpha=0.3)
 
 
 def distils(records: Sequence[dict[str, Any]]) -> bool:

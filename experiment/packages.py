@@ -45,7 +45,10 @@ def missing_package(error: ImportError) -> str | None:
 
 @contextmanager
 def left_out_if_missing(report: Callable[[str], None]) -> Iterator[None]:
-    """What is done in here is left out where its package is missing; `report` is told why."""
+    """What is done in here is left out where its package is missing; `report` is told why.
+
+    So are TensorBoard's files in a folder whose path is no UTF-8: it can neither write nor read it.
+    """
     try:
         yield
     except ModuleNotFoundError as error:
@@ -53,6 +56,8 @@ def left_out_if_missing(report: Callable[[str], None]) -> Iterator[None]:
         if reason is None:
             raise
         report(reason)
+    except UnicodeEncodeError as error:
+        report(f"TensorBoard's files cannot lie at {error.object!r}, which is no UTF-8")
 
 
 def refuse_missing(*modules: str) -> None:

@@ -50,6 +50,7 @@ class Recorder:
         if self.folder is not None:
             with left_out_if_missing(self._no_board):
                 import_module("torch.utils.tensorboard")  # if that fails, it costs no epoch
+                str(self.folder).encode("utf-8")
                 self._has_board = True
         return self
 
@@ -69,12 +70,13 @@ class Recorder:
             with suppress(Exception):
                 self._close_board()
                 if isinstance(error, Exception):
-                    self._draw_curves()
+                    self._draw_curves(self._records())
             return
         self._close_board()
+        records = self._records()
         try:
-            self._draw_curves()
-        except OSError as own:
+            self._draw_curves(records)
+        except Exception as own:  # whatever it is: the numbers are safe
             self.logger.warning(f"no curves: {own}")
 
     def write(self, record: dict[str, Any], state: TrainingState) -> None:
@@ -103,6 +105,8 @@ class Recorder:
 
     def _records(self) -> list[dict[str, Any]]:
         """All records; ValueError if they are not those that were written."""
+        if self.folder is None:
+            return []
         metrics = MetricsFile(self.folder / "metrics.jsonl")
         records = metrics.read()
         if self._lines not in (None, len(records)):
@@ -112,8 +116,7 @@ class Recorder:
             )
         return records
 
-    def _draw_curves(self) -> None:
-        records = [] if self.folder is None else self._records()
+    def _draw_curves(self, records: list[dict[str, Any]]) -> None:
         if records:
             draw_curves(records, self.folder / "curves.png")
 

@@ -81,7 +81,8 @@ def _reported_folder(output: Path) -> str:
 
     The files do not tell: a finished run that is resumed writes no checkpoint.
     """
-    folders = re.findall(r"^run folder (.+); device ", output.read_text(errors="replace"), re.M)
+    printed = output.read_text(encoding="utf-8", errors="replace")
+    folders = re.findall(r"^run folder (.+); device ", printed, re.M)
     return Path(folders[-1]).name
 
 
@@ -102,7 +103,7 @@ def _call(command: list, folder: Path, threads: int, limit: TimeLimit) -> str | 
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
     stopped = False
-    with (folder / OUTPUT).open("a") as output:
+    with (folder / OUTPUT).open("a", encoding="utf-8") as output:
         program = subprocess.Popen(
             [sys.executable, *map(str, command)], env=environment, stdout=output,
             stderr=subprocess.PIPE, text=True, errors="replace",

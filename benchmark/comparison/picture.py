@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib import colormaps
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from util.figure import count_along, drawing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Entry = dict[str, Any]
 
@@ -18,22 +17,19 @@ Entry = dict[str, Any]
 def picture(entries: Sequence[Entry], heading: dict[str, Any]) -> bytes:
     """PNG with four panels; rows without a complete run are left out."""
     entries = [entry for entry in entries if entry["runs"]]
-    colours = {e["name"]: colormaps["tab10"](i % 10) for i, e in enumerate(entries)}
-    figure = Figure(figsize=(13, 9), layout="constrained")
-    FigureCanvasAgg(figure)
-    (accuracy, cost), (steps, reliable) = figure.subplots(2, 2)
-    _accuracies(accuracy, entries, colours)
-    _costs(cost, entries, colours)
-    _series(steps, entries, colours, "steps", 1)
-    steps.set(xlabel="time steps taken", ylabel="test top-1 (%)", title="stopped early")
-    branched = [entry for entry in entries if len(entry["mean"]["heads"]) > 1]
-    _series(reliable, branched, colours, "reliable", 0)
-    reliable.set(xlabel="epoch", ylabel="share of training samples (%)",
-                 title="samples that a head gets right")  # fmt: skip
-    figure.suptitle(heading["title"].replace("_", " "))
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return buffer.getvalue()
+    colours = {entry["name"]: f"C{number % 10}" for number, entry in enumerate(entries)}
+    content = io.BytesIO()
+    with drawing(content, 13, 9, heading["title"].replace("_", " "), dpi=100) as figure:
+        (accuracy, cost), (steps, reliable) = figure.subplots(2, 2)
+        _accuracies(accuracy, entries, colours)
+        _costs(cost, entries, colours)
+        _series(steps, entries, colours, "steps", 1)
+        steps.set(xlabel="time steps taken", ylabel="test top-1 (%)", title="stopped early")
+        branched = [entry for entry in entries if len(entry["mean"]["heads"]) > 1]
+        _series(reliable, branched, colours, "reliable", 0)
+        reliable.set(xlabel="epoch", ylabel="share of training samples (%)",
+                     title="samples that a head gets right")  # fmt: skip
+    return content.getvalue()
 
 
 def _accuracies(axes: Axes, entries: Sequence[Entry], colours: dict) -> None:
@@ -71,7 +67,7 @@ def _series(axes: Axes, entries: Sequence[Entry], colours: dict, key: str, first
         axes.fill_between(x, low, high, color=colours[entry["name"]], alpha=0.12, linewidth=0)
     longest = max((len(entry["mean"][key]) for entry in entries), default=1)
     axes.set_xlim(first - 0.5, first + longest - 0.5)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    count_along(axes.xaxis)
     axes.grid(alpha=0.3)
     if entries:
         axes.legend(fontsize=9)

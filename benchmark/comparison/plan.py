@@ -58,7 +58,7 @@ def read_plan(path: Path) -> Plan:
     if not path.is_file():
         raise FileNotFoundError(f"there is no plan {path}: name a TOML file")
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         kind = kind_of_file(path) or "no text"
         raise ValueError(f"{path} is {kind}: expected a TOML file with the runs") from error

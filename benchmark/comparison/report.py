@@ -10,6 +10,7 @@ from typing import Any
 from benchmark.comparison.picture import picture
 from benchmark.comparison.summary import CHOICES
 from util.atomic_file import write_atomically
+from util.text import as_utf8
 
 Entry = dict[str, Any]
 
@@ -84,11 +85,8 @@ def write_results(
 ) -> list[Path]:
     """Write results.md, results.json and results.png."""
     record = {**heading, "seeds": list(seeds), "rows": list(entries)}
-    files = {
-        "results.md": markdown(entries, heading, seeds).encode(),
-        "results.json": (json.dumps(record, indent=1) + "\n").encode(),
-        "results.png": picture(entries, heading),
-    }
-    for name, content in files.items():
-        write_atomically(output / name, content)
-    return [output / name for name in files]
+    paths = [output / name for name in ("results.md", "results.json", "results.png")]
+    write_atomically(paths[0], as_utf8(markdown(entries, heading, seeds)))
+    write_atomically(paths[1], as_utf8(json.dumps(record, indent=1) + "\n"))
+    write_atomically(paths[2], picture(entries, heading))
+    return paths

@@ -28,7 +28,7 @@ def run_result(folder: Path) -> dict[str, Any]:
     samples, by epoch; seconds: of the training part of an epoch, median; peak_mebibytes: of the
     process (of the device, if that is a GPU).
     """
-    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    records = [json.loads(x) for x in (folder / "metrics.jsonl").read_bytes().splitlines()]
     evaluation = json.loads((folder / "evaluate" / "evaluate.json").read_bytes())
     top1 = [record["test"]["top1"] for record in records]
     validation = [record["validation"]["top1"] for record in records if "validation" in record]

@@ -62,7 +62,7 @@ def fill_disk(work: Path, unbroken: Unbroken, kibibytes: int) -> Finding:
     with memory_disk(full, kibibytes):
         code = start(partial(micro_run.main, unbroken.command(full)), output).wait()
         shutil.copytree(full, elsewhere)
-    text = output.read_text()
+    text = output.read_text(encoding="utf-8")
     if code == 0:
         return f"a disk of {kibibytes} KiB did not fill up: choose a smaller one"
     if code not in (1, 2) or "Traceback" in text or "No space left" not in text.splitlines()[-1]:

@@ -67,7 +67,7 @@ class Child(NamedTuple):
 
     def text(self) -> str:
         """What was printed so far."""
-        return self.output.read_text() if self.output.exists() else ""
+        return self.output.read_text(encoding="utf-8") if self.output.exists() else ""
 
 
 def start(task: Callable[[], Any], output: Path) -> Child:

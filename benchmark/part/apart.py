@@ -58,7 +58,7 @@ def perform(
 
 def last_error(log: Path) -> str:
     """The last line of a log that names an error; some errors explain themselves behind it."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     errors = [line for line in lines if re.match(r"[\w.]+: ", line)]
     return "".join(f": {line}" for line in errors[-1:])
 
@@ -86,7 +86,7 @@ def run_part(
 ) -> None:
     """What the process of a part does."""
     os.setsid()  # so that it can be ended with all that it has started
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     keep(find(setting), result, device=setting.device)

@@ -47,5 +47,5 @@ def write_files(setting: Setting, rows: list[Cost]) -> None:
         return
     conditions = {**machine(setting.device), "arch": setting.size.arch}
     files = cost_files(rows, conditions, "python benchmark/gpu.py --only growth")
-    for name, content in files.items():
+    for name, content in files:
         write_atomically(setting.folder / name, content)

@@ -82,7 +82,8 @@ class Runs:
         process.join()
         if process.exitcode == expected:
             return Line(f"run {name}: ended with exit code {expected}, as it should")
-        words = (self.folder / name / "output.txt").read_text(errors="replace").splitlines()[-5:]
+        output = self.folder / name / "output.txt"
+        words = output.read_text(encoding="utf-8", errors="replace").splitlines()[-5:]
         return Line(
             f"run {name}: exit code {process.exitcode}, expected {expected}: {' / '.join(words)}",
             ok=False,
@@ -109,7 +110,7 @@ class Runs:
         lines = [
             line
             for file in (self.folder / name).glob("*/metrics.jsonl")
-            for line in file.read_text().splitlines()
+            for line in file.read_text(encoding="utf-8").splitlines()
         ]
         records = [json.loads(line) for line in lines]
         return [list(flattened({k: v for k, v in r.items() if k != "timing"})) for r in records]
@@ -117,7 +118,7 @@ class Runs:
 
 def train(arguments: list[str], output: Path) -> None:
     """What a process of a run does; its words go to a file."""
-    with output.open("a") as file:
+    with output.open("a", encoding="utf-8") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     on_cpu = arguments[arguments.index("--device") + 1] == "cpu"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from experiment.dvs.event_data import EventData
-from util.atomic_file import write_atomically
+from util.figure import drawing
+from util.text import printable
 
 GAP = 2  # pixels between frames
 FULL_COLOR = 99.5  # percentile of a sample's counts that is drawn in full colour
@@ -26,19 +24,15 @@ def draw_event_frames(data: EventData, path: str | Path) -> None:
     rows = [colored(data.test[labels.index(label)][0].numpy()) for label in drawn]
     mosaic = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
     size = data.image_size + GAP
-    figure = Figure(figsize=(1.2 + data.T, 0.8 + len(drawn)), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.imshow(mosaic, interpolation="nearest")
-    axes.set_xticks(size * np.arange(data.T) + size / 2, [str(t + 1) for t in range(data.T)])
-    names = [data.class_names[label] for label in drawn]
-    axes.set_yticks(size * np.arange(len(drawn)) + size / 2, names)
-    axes.set(xlabel="time step", title=f"{data.name}: ON events red, OFF events blue")
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    content = io.BytesIO()
-    figure.savefig(content, dpi=110, format="png")
-    write_atomically(path, content.getbuffer())
+    names = [printable(data.class_names[label]) for label in drawn]
+    with drawing(Path(path), 1.2 + data.T, 0.8 + len(drawn)) as figure:
+        axes = figure.subplots()
+        axes.imshow(mosaic, interpolation="nearest")
+        axes.set_xticks(size * np.arange(data.T) + size / 2, [str(t + 1) for t in range(data.T)])
+        axes.set_yticks(size * np.arange(len(drawn)) + size / 2, names)
+        axes.set(xlabel="time step", title=f"{data.name}: ON events red, OFF events blue")
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0)
 
 
 def colored(frames: np.ndarray) -> np.ndarray:

@@ -45,6 +45,7 @@ from experiment.failure import leave, one_sentence_errors, sentence_of
 from experiment.flag_parser import FlagParser, expanded_path, number
 from experiment.options import add_cache_flag
 from experiment.packages import refuse_missing
+from util.figure import import_matplotlib
 from util.loader import AugmentedDataset
 from util.new_folder import folder_problem
 from util.sampler import mixed_seed
@@ -87,6 +88,7 @@ def load_event_data(
         raise ValueError(f"T = {T}: expected at least 1 frame")
     drawn = split == STRATIFIED or validation_fraction is not None
     refuse_missing("spikingjelly", *(["sklearn"] if drawn else []))
+    import_matplotlib()  # spikingjelly does
     frames = prepare(
         name,
         source_folder(name, Path(data_path).expanduser()),

@@ -9,6 +9,7 @@ from typing import Any
 from experiment.trained.checkpoint import Trained, experiment_of
 from experiment.trained.table import format_table
 from util.atomic_file import write_atomically
+from util.text import as_utf8
 
 RECIPE = ("method", "seed", "train_batch_size", "accum", "sync_bn", "num_epoch", "optim", "lr",
           "wd", "scheduler", "alp", "beta", "teacher", "detach_reset", "split", "shuffle_frames",
@@ -70,7 +71,7 @@ def write_card(result: dict[str, Any], trained: Trained, path: Path) -> None:
         "## Limits",
         "\n".join(f"- {limit}" for limit in limits(trained)),
     ]  # fmt: skip
-    write_atomically(path, ("\n\n".join(sections) + "\n").encode())
+    write_atomically(path, as_utf8("\n\n".join(sections) + "\n"))
 
 
 def describe_input(description: dict[str, Any], steps: int) -> str:

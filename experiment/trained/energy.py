@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -30,11 +30,14 @@ from experiment.trained.command import (
     sample_count,
 )
 from experiment.trained.operations import E_AC, E_MAC, Operations, count_operations, mean_operations
-from experiment.trained.picture import BLUE, GRAY, RED, make_figure, save_figure
 from experiment.trained.table import format_table
 from model.fold import fold
 from util.distributed import Group
+from util.figure import BLUE, GRAY, RED, drawing
 from util.record import write_json
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 IMAGES = 64  # averaged over, if there are so many
 NOT_COUNTED = (
@@ -72,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         result = report(operations, trained, images)
         make_room(folder)
         write_json(folder / "energy.json", result)
-        draw_energy(operations, trained.title, images, folder / "energy.png")
         print(describe(operations, images))
+        draw_energy(operations, trained.title, images, folder / "energy.png")
         print(f"written: {folder / 'energy.json'}, {folder / 'energy.png'}")
     return result
 
@@ -159,36 +162,38 @@ def mean_rate(rates: dict[str, float]) -> float:
 
 def draw_energy(operations: Operations, title: str, images: int, path: Path) -> None:
     """Bars of energy and firing rate per layer; the file appears whole."""
-    layers = operations.layers
-    figure = make_figure(
-        12, 1.8 + 0.3 * max(len(layers), 6),
+    title = (
         f"{title}: {operations.energy / 1e6:.3f} µJ per image with spikes, "
-        f"{operations.ann_energy / 1e6:.3f} µJ without",
-    )  # fmt: skip
-    energy, rate = figure.subplots(1, 2, width_ratios=(2, 1))
-    rows = [*layers, None]
+        f"{operations.ann_energy / 1e6:.3f} µJ without"
+    )
+    with drawing(path, 12, 1.8 + 0.3 * max(len(operations.layers), 6), title) as figure:
+        energy, rate = figure.subplots(1, 2, width_ratios=(2, 1))
+        _draw_energies(energy, operations)
+        energy.set_title(f"{E_MAC} pJ per MAC, {E_AC} pJ per AC (45 nm), {images} images")
+        rates = operations.firing_rates
+        rate.barh(range(len(rates)), list(rates.values()), color=RED)
+        rate.set_yticks(range(len(rates)), list(rates))
+        rate.invert_yaxis()
+        rate.set(xlabel="spikes per neuron and time step", ylabel="spiking layer",
+                 title="firing rate")  # fmt: skip
+        rate.grid(axis="x", alpha=0.3)
+
+
+def _draw_energies(panel: Axes, operations: Operations) -> None:
+    rows = [(layer.name, layer.energy, layer.ann_energy) for layer in operations.layers]
+    rows.append(("neurons, sums, pooling", E_AC * operations.other_acs,
+                 E_AC * operations.ann_other_acs))  # fmt: skip
+    names, spiking, dense = zip(*rows, strict=True)
     places = range(len(rows))
-    spiking = [E_AC * operations.other_acs if layer is None else layer.energy for layer in rows]
-    dense = [E_AC * operations.ann_other_acs if layer is None else layer.ann_energy
-             for layer in rows]  # fmt: skip
-    energy.barh([y - 0.2 for y in places], [e / 1e3 for e in spiking], 0.4, color=BLUE,
-                label="spiking network")  # fmt: skip
-    energy.barh([y + 0.2 for y in places], [e / 1e3 for e in dense], 0.4, color=GRAY,
-                label="same network without spikes")  # fmt: skip
-    names = ["neurons, sums, pooling" if layer is None else layer.name for layer in rows]
-    energy.set_yticks(places, names)
-    energy.invert_yaxis()
-    energy.set(xlabel="energy per image (nJ)", ylabel="layer",
-               title=f"{E_MAC} pJ per MAC, {E_AC} pJ per AC (45 nm), {images} images")  # fmt: skip
-    energy.legend()
-    energy.grid(axis="x", alpha=0.3)
-    rates = operations.firing_rates
-    rate.barh(range(len(rates)), list(rates.values()), color=RED)
-    rate.set_yticks(range(len(rates)), list(rates))
-    rate.invert_yaxis()
-    rate.set(xlabel="spikes per neuron and time step", ylabel="spiking layer", title="firing rate")
-    rate.grid(axis="x", alpha=0.3)
-    save_figure(figure, path)
+    panel.barh([y - 0.2 for y in places], [e / 1e3 for e in spiking], 0.4, color=BLUE,
+               label="spiking network")  # fmt: skip
+    panel.barh([y + 0.2 for y in places], [e / 1e3 for e in dense], 0.4, color=GRAY,
+               label="same network without spikes")  # fmt: skip
+    panel.set_yticks(places, names)
+    panel.invert_yaxis()
+    panel.set(xlabel="energy per image (nJ)", ylabel="layer")
+    panel.legend()
+    panel.grid(axis="x", alpha=0.3)
 
 
 if __name__ == "__main__":

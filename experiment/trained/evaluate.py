@@ -70,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         if group.is_first:
             make_room(folder)
             write_json(folder / "evaluate.json", result)
-            draw_scores(result, trained.title, folder / "evaluate.png")
             print(describe(result))
+            draw_scores(result, trained.title, folder / "evaluate.png")
             print(f"written: {folder / 'evaluate.json'}, {folder / 'evaluate.png'}")
     return result
 

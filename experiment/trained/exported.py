@@ -68,9 +68,10 @@ def read_weights(path: Path) -> Exported:
     if kind not in (None, Kind.SAFETENSORS):
         raise ValueError(f"{path} is {kind}: expected the model.safetensors of an export")
     try:
-        with safe_open(path, framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            metadata = file.metadata() or {}
+        # By its number, since safetensors takes no path that is no UTF-8.
+        with open(path, "rb") as file, safe_open(f"/dev/fd/{file.fileno()}", "pt") as content:
+            tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+            metadata = content.metadata() or {}
     except SafetensorError as error:
         raise ValueError(
             f"{path} is damaged or no safetensors file ({error}): export again"
@@ -118,4 +119,5 @@ def read_program(path: Path) -> torch.export.ExportedProgram:
     """The program in a file of `write_program`."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given buffer is not writable")  # torch's own
-        return torch.export.load(path)
+        with open(path, "rb") as file:  # it takes no path that is no UTF-8
+            return torch.export.load(file)

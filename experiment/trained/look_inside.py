@@ -124,6 +124,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         cosines = gradient_agreement(trained, *next(loaded(batch, batch_size=count)))
 
         make_room(folder, PRODUCTS)
+        result = report(layers, traces, cosines, trained)
+        write_json(folder / "look_inside.json", result)
+        print(describe(layers, cosines, images, count))
         title = f"{trained.title}, test image {args.image} ({trained.data.class_names[label]})"
         draw_potentials(traces, trained.net.neuron.threshold, title, folder / "potentials.png")
         if trained.net.branches:
@@ -134,12 +137,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         draw_gradient_agreement(cosines, title, folder / "gradient_agreement.png")
         if trained.records:
             draw_curves(trained.records, folder / "training.png")
-        result = report(layers, traces, cosines, trained)
-        write_json(folder / "look_inside.json", result)
         pictures = products_in(folder, PICTURES)
         with left_out_if_missing(lambda why: print(f"no TensorBoard events: {why}")):
             write_events(folder, pictures, layers, cosines, trained.records, step=trained.epochs)
-        print(describe(layers, cosines, images, count))
         print("written: " + ", ".join(map(str, products_in(folder, PRODUCTS))))
     return result
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from experiment.trained.picture import BLUE, GRAY, GREEN, RED, make_figure, save_figure
+from util.figure import BLUE, GRAY, GREEN, RED, count_along, drawing
+from util.text import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MOST_NAMED = 20  # classes whose names and counts fit into the confusion matrix
 FEW = 10  # images, of which an accuracy says little
@@ -19,15 +20,13 @@ FEW = 10  # images, of which an accuracy says little
 
 def draw_scores(result: dict[str, Any], title: str, path: Path) -> None:
     """Four panels of `scores.summarise`'s result; the file appears whole."""
-    figure = make_figure(
-        12, 9.5, f"{title}: {result['top1']:.2f} % of {result['samples']:,} test images"
-    )
-    panels = figure.subplots(2, 2)
-    _steps(panels[0, 0], result)
-    _early_exit(panels[0, 1], result)
-    _confusion(figure, panels[1, 0], result)
-    _calibration(panels[1, 1], result)
-    save_figure(figure, path)
+    title = f"{title}: {result['top1']:.2f} % of {result['samples']:,} test images"
+    with drawing(path, 12, 9.5, title) as figure:
+        panels = figure.subplots(2, 2)
+        _steps(panels[0, 0], result)
+        _early_exit(panels[0, 1], result)
+        _confusion(figure, panels[1, 0], result)
+        _calibration(panels[1, 1], result)
 
 
 def _steps(panel: Axes, result: dict[str, Any]) -> None:
@@ -40,7 +39,7 @@ def _steps(panel: Axes, result: dict[str, Any]) -> None:
                       label=f"branch {i + 1}, all steps")  # fmt: skip
     panel.set(title="accuracy after t time steps", xlabel="time steps taken t",
               ylabel="top-1 accuracy (%)")  # fmt: skip
-    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    count_along(panel.xaxis)
     panel.grid(alpha=0.3)
     panel.legend()
 
@@ -68,7 +67,7 @@ def _confusion(figure: Figure, panel: Axes, result: dict[str, Any]) -> None:
     image = panel.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(image, ax=panel, label="share of the true class (%)")
     panel.set(title="confusion matrix (counts)", xlabel="predicted class", ylabel="true class")
-    names = result["classes"]
+    names = [printable(name) for name in result["classes"]]
     if len(names) > MOST_NAMED:
         panel.set_title("confusion matrix")
         return
@@ -85,7 +84,7 @@ def _calibration(panel: Axes, result: dict[str, Any]) -> None:
     calibration = result["calibration"]
     bins = [b for b in calibration["bins"] if b["samples"]]
     width = 100 / calibration["number_of_bins"]
-    colors = [to_rgba(BLUE, 0.6 if b["samples"] >= FEW else 0.2) for b in bins]
+    colors = [(BLUE, 0.6 if b["samples"] >= FEW else 0.2) for b in bins]
     panel.bar([100 * b["from"] for b in bins], [b["accuracy"] for b in bins], width, align="edge",
               color=colors, edgecolor="white",
               label=f"accuracy (pale: under {FEW} images)")  # fmt: skip

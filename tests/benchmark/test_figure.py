@@ -21,7 +21,7 @@ def measured(path: Path) -> Path:
     ]
     machine = {"processor": "some processor"}
     path.parent.mkdir(exist_ok=True)
-    files = cost_files(rows, {**machine, "arch": "resnet18"}, "command")
+    files = dict(cost_files(rows, {**machine, "arch": "resnet18"}, "command"))
     path.write_bytes(files["cost.json"])
     return path
 

@@ -4,11 +4,11 @@ import errno
 import json
 import os
 
+import matplotlib.figure
 import matplotlib.image
 import pytest
 from matplotlib.figure import Figure
 
-from experiment import curves
 from experiment.curves import draw_curves, main
 
 
@@ -35,7 +35,7 @@ def figures(monkeypatch):
             super().__init__(*args, **options)
             made.append(self)
 
-    monkeypatch.setattr(curves, "Figure", Remembered)
+    monkeypatch.setattr(matplotlib.figure, "Figure", Remembered)
     return made
 
 

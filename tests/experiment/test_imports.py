@@ -105,7 +105,7 @@ after = (
 )
 assert before == after
 assert not torch.cuda.is_initialized()
-print([name for name in ("spikingjelly", "matplotlib.pyplot") if name in sys.modules])
+print([name for name in ("spikingjelly", "matplotlib") if name in sys.modules])
 """
 
 

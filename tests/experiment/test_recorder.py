@@ -94,6 +94,16 @@ def test_without_tensorboard_a_run_says_so_once_and_goes_on(tmp_path, monkeypatc
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.jsonl", "curves.png"}
 
 
+def test_a_folder_that_tensorboard_cannot_name_has_no_events(tmp_path, caplog):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    with Recorder(folder, LOGGER) as recorder:
+        recorder.write(record_of(0, 40.0), state_with_best())
+    (warning,) = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    assert "which is no UTF-8; without them, metrics.jsonl has" in warning
+    assert {path.name for path in folder.iterdir()} == {"metrics.jsonl", "curves.png"}
+
+
 @pytest.fixture
 def drawn(monkeypatch):
     """The number of records of every picture that is drawn."""
@@ -127,12 +137,13 @@ def test_curves_are_drawn_once_when_training_ends_or_fails(tmp_path, drawn, erro
     assert (tmp_path / "curves.png").exists() is (pictures != [])
 
 
+@pytest.mark.parametrize("failure", [OSError, ImportError, ValueError])
 @pytest.mark.parametrize("error", [ArithmeticError("of the run"), None])
 def test_curves_that_cannot_be_drawn_never_hide_how_a_run_ended(
-    error, tmp_path, monkeypatch, caplog
+    error, failure, tmp_path, monkeypatch, caplog
 ):
     def fail(records, path):
-        raise OSError("of the picture")
+        raise failure("of the picture")
 
     monkeypatch.setattr(recording, "draw_curves", fail)
     expected = nullcontext() if error is None else pytest.raises(ArithmeticError, match="the run")

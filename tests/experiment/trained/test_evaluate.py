@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from experiment.evaluation import evaluate as evaluate_in_training
+from experiment.trained import energy, look_inside
+from experiment.trained import evaluate as evaluation
 from experiment.trained.checkpoint import load_trained
 from experiment.trained.evaluate import evaluate, main
 from model import build_model
@@ -70,6 +72,26 @@ def test_the_command_writes_table_json_and_picture(checkpoint, tmp_path, capsys)
     printed = capsys.readouterr().out
     assert f"| spiking network | {result['top1']:>9.2f} |" in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluate.json", "evaluate.png"]
+
+
+@pytest.mark.parametrize(("command", "draw", "shown"), [
+    (evaluation, "draw_scores", "| spiking network |"),
+    (energy, "draw_energy", "µJ"),
+    (look_inside, "draw_potentials", "| stem "),
+])  # fmt: skip
+def test_a_picture_that_fails_never_costs_the_numbers(
+    command, draw, shown, checkpoint, tmp_path, monkeypatch, capsys
+):
+    def fail(*arguments):
+        raise OSError(28, "No space left on device", "picture.png")
+
+    monkeypatch.setattr(command, draw, fail)
+    with pytest.raises(SystemExit):
+        command.main([str(checkpoint), "--out", str(tmp_path), "--images", "4", "--device", "cpu"])
+    printed = capsys.readouterr()
+    assert shown in printed.out
+    assert printed.err == "error: picture.png: No space left on device\n"
+    assert [path.suffix for path in tmp_path.iterdir()] == [".json"]
 
 
 @pytest.mark.parametrize("arguments, sentence", [

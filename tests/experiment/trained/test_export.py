@@ -1,6 +1,8 @@
 """The export command: every file read back by independent readers gives the network."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 
@@ -70,6 +72,13 @@ def test_weights_read_back_are_the_network_and_describe_its_input(run):
     assert torch.equal(exported.net(x), fold(load_trained(path, CPU).net)(x))
     assert exported.description == result["description"]
     assert exported.description["class_names"] == list("0123456789")
+
+
+def test_files_are_read_from_a_folder_that_is_no_utf_8(run, tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    shutil.copytree(run[1], folder)
+    assert read_weights(folder / "model.safetensors").description == run[2]["description"]
+    assert isinstance(read_program(folder / "program.pt2"), torch.export.ExportedProgram)
 
 
 def test_the_program_runs_where_only_torch_is_installed(run, tmp_path):

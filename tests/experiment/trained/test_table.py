@@ -10,3 +10,8 @@ def test_columns_are_aligned_and_ruled():
         "| branch 1 |      9.50 |\n"
         "| own      |    100.00 |"
     )
+
+
+def test_any_text_stays_in_its_cell():
+    table = format_table(("class", "images"), [("a|b\nc", "3")])
+    assert table.splitlines()[2] == "| a\\|b c |      3 |"

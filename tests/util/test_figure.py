@@ -1,0 +1,114 @@
+"""Pictures show text as it is, look alike everywhere and leave others who use matplotlib alone.
+
+What depends on how matplotlib is first imported runs in a process of its own.
+"""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+from util.figure import count_along, drawing
+
+ROOT = Path(__file__).parents[2]
+ODD = ["a$^$b", "US$_bill", "$", "x_1^2", "\\frac{1}", "\\$", "日本", "caf\udce9"]
+DRAW = """
+import io, json, os, sys
+BEFORE
+from util.figure import drawing
+content = io.BytesIO()
+with drawing(content, 2, 2, "a$^$b") as figure:
+    figure.subplots().plot([1, 2])
+import matplotlib
+settings = {name: repr(matplotlib.rcParams[name]) for name in ("font.size", "text.parse_math")}
+backend = dict.__getitem__(matplotlib.rcParams, "backend")
+backend = backend if isinstance(backend, str) else None
+print(json.dumps([content.getvalue().hex(), backend, settings, os.environ.get("MPLBACKEND")]))
+print("pyplot" if "matplotlib.pyplot" in sys.modules else "no pyplot")
+"""
+
+
+def picture(title, names=("a", "b")):
+    content = io.BytesIO()
+    with drawing(content, 3, 3, title) as figure:
+        panel = figure.subplots()
+        panel.set_yticks(range(len(names)), names)
+        panel.plot([1, 2], label=names[0])
+        panel.legend()
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("text", ODD[:-1])
+def test_text_is_no_formula_and_missing_letters_are_no_news(text):
+    with warnings.catch_warnings(action="error"):
+        assert picture(text, [text, "b"]).startswith(b"\x89PNG")
+
+
+def test_a_title_may_hold_what_is_no_letter():
+    assert picture(ODD[-1]) == picture("caf\\udce9")
+
+
+def test_a_formula_is_one_where_it_is_asked_for():
+    def formula(mathematics):
+        content = io.BytesIO()
+        with drawing(content, 2, 2, mathematics=mathematics) as figure:
+            figure.text(0.5, 0.5, "$z_1$")
+        return content.getvalue()
+
+    assert formula(True) != formula(False)
+
+
+def in_a_process(before="", **environment):
+    """(PNG, backend, settings, MPLBACKEND) after a picture was drawn; pyplot never is imported."""
+    kept = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    result = subprocess.run(
+        [sys.executable, "-c", DRAW.replace("BEFORE", before)], capture_output=True, text=True,
+        cwd=ROOT, env=kept | environment, timeout=120,
+    )  # fmt: skip
+    assert result.stderr == ""
+    found, pyplot = result.stdout.splitlines()
+    assert pyplot == "no pyplot"
+    return json.loads(found)
+
+
+def test_who_else_uses_matplotlib_is_left_alone():
+    """Nor does it matter for our picture what they have set."""
+    inline = "module://matplotlib_inline.backend_inline"  # of a notebook, not installed here
+    changed = (
+        'import matplotlib; matplotlib.rcParams.update({"font.size": 33, "text.usetex": True})'
+    )
+    plain = in_a_process()
+    assert plain[1:] == [None, {"font.size": "10.0", "text.parse_math": "True"}, None]
+    assert in_a_process(MPLBACKEND=inline) == [*plain[:3], inline]
+    assert in_a_process(MPLBACKEND="svg") == [plain[0], "svg", plain[2], "svg"]
+    settings = {"font.size": "33.0", "text.parse_math": "True"}
+    assert in_a_process(changed, MPLBACKEND="svg") == [plain[0], "svg", settings, "svg"]
+
+
+def test_threads_draw_one_at_a_time():
+    before = dict(matplotlib.rcParams)
+    expected = [picture(f"title {number}") for number in range(6)]
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(picture, [f"title {number}" for number in range(6)])) == expected
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_an_error_of_whoever_draws_leaves_no_file(tmp_path):
+    with pytest.raises(ZeroDivisionError), drawing(tmp_path / "a.png", 2, 2):
+        _ = 1 / 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_whole_numbers_alone_are_labelled():
+    with drawing(io.BytesIO(), 4, 4) as figure:
+        panel = figure.subplots()
+        panel.plot([1, 2], [0, 1])
+        count_along(panel.xaxis)
+        assert all(place == int(place) for place in panel.get_xticks())
