@@ -20,12 +20,19 @@ def settle_cache_folder() -> None:
 
     To be called before torchvision is imported.
     """
+    has_place = os.path.expanduser("~") != "~"  # else torch makes a folder that is named so
     try:
         if COMPILED in os.environ:
             Path(os.environ[COMPILED]).mkdir(parents=True, exist_ok=True)
         else:
             getpass.getuser()
     except (KeyError, OSError):  # from Python 3.13 on OSError for both
-        folder = Path(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")
-        os.environ[COMPILED] = str(folder)
-        os.environ.setdefault(OPERATORS, str(folder / "extensions"))
+        has_place = False
+        os.environ[COMPILED] = str(_own_folder())
+    if not has_place:
+        os.environ.setdefault(OPERATORS, str(_own_folder() / "extensions"))
+
+
+def _own_folder() -> Path:
+    """Named after the user's number, which everyone has."""
+    return Path(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
+LONGEST = 40
 GREEN, RED, BLUE, GRAY = "#2a7f4f", "#c0392b", "#2c6fbb", "#888888"
 
 _ONE_AT_A_TIME = threading.RLock()  # settings and warnings are those of the whole process
@@ -86,6 +87,12 @@ def drawing(
         write_atomically(target, content.getbuffer())
     else:
         target.write(content.getbuffer())
+
+
+def label_of(name: str) -> str:
+    """A name as a picture has room for it: at most LONGEST letters."""
+    text = printable(name)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
 def count_along(axis: Axis) -> None:

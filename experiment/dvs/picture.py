@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from experiment.dvs.event_data import EventData
-from util.figure import drawing
-from util.text import printable
+from util.figure import drawing, label_of
 
 GAP = 2  # pixels between frames
 FULL_COLOR = 99.5  # percentile of a sample's counts that is drawn in full colour
@@ -24,7 +23,7 @@ def draw_event_frames(data: EventData, path: str | Path) -> None:
     rows = [colored(data.test[labels.index(label)][0].numpy()) for label in drawn]
     mosaic = np.concatenate([np.concatenate(list(row), axis=1) for row in rows])
     size = data.image_size + GAP
-    names = [printable(data.class_names[label]) for label in drawn]
+    names = [label_of(data.class_names[label]) for label in drawn]
     with drawing(Path(path), 1.2 + data.T, 0.8 + len(drawn)) as figure:
         axes = figure.subplots()
         axes.imshow(mosaic, interpolation="nearest")

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from util.figure import BLUE, GRAY, GREEN, RED, count_along, drawing
-from util.text import printable
+from util.figure import BLUE, GRAY, GREEN, RED, count_along, drawing, label_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,7 +66,7 @@ def _confusion(figure: Figure, panel: Axes, result: dict[str, Any]) -> None:
     image = panel.imshow(shares, cmap="Blues", vmin=0, vmax=100)
     figure.colorbar(image, ax=panel, label="share of the true class (%)")
     panel.set(title="confusion matrix (counts)", xlabel="predicted class", ylabel="true class")
-    names = [printable(name) for name in result["classes"]]
+    names = [label_of(name) for name in result["classes"]]
     if len(names) > MOST_NAMED:
         panel.set_title("confusion matrix")
         return

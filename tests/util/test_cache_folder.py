@@ -2,6 +2,7 @@
 
 import os
 import pwd
+from pathlib import Path
 
 import pytest
 
@@ -42,6 +43,14 @@ def test_a_user_without_a_name_gets_folders_by_number(no_entry, tmp_path):
     folder = tmp_path / f"torchinductor_{os.getuid()}"
     assert os.environ[COMPILED] == str(folder)
     assert os.environ[OPERATORS] == str(folder / "extensions")
+
+
+def test_a_user_without_a_home_gets_no_folder_of_that_name(no_entry, monkeypatch, tmp_path):
+    monkeypatch.setenv("USER", "somebody")
+    monkeypatch.delenv("HOME", raising=False)
+    settle_cache_folder()
+    assert COMPILED not in os.environ
+    assert Path(os.environ[OPERATORS]).is_relative_to(tmp_path)
 
 
 def test_a_folder_that_cannot_be_made_is_replaced(monkeypatch, tmp_path):

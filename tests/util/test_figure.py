@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from util.figure import count_along, drawing
+from util.figure import count_along, drawing, label_of
 
 ROOT = Path(__file__).parents[2]
 ODD = ["a$^$b", "US$_bill", "$", "x_1^2", "\\frac{1}", "\\$", "日本", "caf\udce9"]
@@ -49,6 +49,12 @@ def picture(title, names=("a", "b")):
 def test_text_is_no_formula_and_missing_letters_are_no_news(text):
     with warnings.catch_warnings(action="error"):
         assert picture(text, [text, "b"]).startswith(b"\x89PNG")
+
+
+def test_a_long_name_leaves_room_for_the_picture():
+    assert label_of("x" * 250) == "x" * 39 + "…" and label_of(ODD[-1]) == "caf\\udce9"
+    with warnings.catch_warnings(action="error"):
+        picture("title", [label_of("x" * 250), "b"])
 
 
 def test_a_title_may_hold_what_is_no_letter():
