@@ -176,7 +176,8 @@ def add_training_flags(group: Any) -> None:
         "a GPU's convolutions read fp32 numbers rounded to TF32 (10 bits of mantissa), as is "
         "default in PyTorch and was in the published code; all else stays fp32")  # fmt: skip
     add_switch(group, "compile", False,
-        "neurons and norms through torch.compile; on a CPU it needs a C++ compiler")  # fmt: skip
+        "neurons and norms through torch.compile; on a CPU it needs a C++ compiler; where it fails "
+        "they run uncompiled, and a line says why")  # fmt: skip
     add_switch(group, "cuda_graph", False,
         "on a GPU, record forward and backward once as a CUDA graph and replay it; a pass's memory "
         "stays reserved for it")  # fmt: skip
