@@ -32,15 +32,17 @@ def tell(process: int, number: signal.Signals) -> None:
     subprocess.run(["kill", f"-{number.value}", str(process)], check=True)
 
 
-@pytest.mark.parametrize("number", STOP_SIGNALS)
-def test_the_first_signal_sets_a_request(number):
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138), (signal.SIGHUP, 129)],
+)
+def test_the_first_signal_sets_a_request(number, code):
     with StopRequest() as stop:
         assert stop.requested is None
         assert stop.exit_code == 0
         signal.raise_signal(number)
         assert stop.requested == number.name
-        codes = {"SIGINT": 130, "SIGUSR1": 138, "SIGTERM": 143, "SIGHUP": 129}
-        assert stop.exit_code == codes[number.name]
+        assert stop.exit_code == code
 
 
 @pytest.mark.parametrize("second", STOP_SIGNALS)
