@@ -42,3 +42,27 @@ def test_as_a_module_and_refused(tmp_path):
     assert (asked.returncode, err) == (0, "")
     assert "--checkpoint_every STEPS" in out
     assert list(tmp_path.iterdir()) == []
+
+
+TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)  # of a process that begins a session
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def test_a_closed_terminal_is_answered_by_saving(tmp_path):
+    """What is printed after the SIGHUP finds nobody."""
+    terminal = Terminal()
+    argv = [*SMALL, "--dataset", "Digits", "--num_epoch", "1000", "--num_workers", "2"]
+    ends = {"stdin": terminal.end, "stdout": terminal.end, "stderr": terminal.end}
+    process = start("-c", TERMINAL, MAIN, *argv, cwd=tmp_path, start_new_session=True, **ends)
+    terminal.read_until("epoch 0;")
+    terminal.close()
+    try:
+        assert process.wait(timeout=120) == 129
+    finally:
+        process.kill()
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert (folder / "last.pt").exists()
+    assert "stopped by SIGHUP" in (folder / "train.log").read_text().splitlines()[-1]

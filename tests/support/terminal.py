@@ -5,7 +5,10 @@ import pty
 
 
 class Terminal:
-    """`end` is the program's file descriptor; `text` closes it and returns what was written."""
+    """`end` is the program's file descriptor.
+
+    Either `text` closes it and returns what was written, or it is read in part and closed.
+    """
 
     def __init__(self) -> None:
         self._ours, self.end = pty.openpty()
@@ -21,3 +24,14 @@ class Terminal:
         finally:
             os.close(self._ours)
         return written.decode()
+
+    def read_until(self, words: str) -> None:
+        """Return when a program, whose end this closes for the test, has written `words`."""
+        os.close(self.end)
+        written = b""
+        while words.encode() not in written:
+            written += os.read(self._ours, 65536)
+
+    def close(self) -> None:
+        """Hang up: a program that the terminal controls gets SIGHUP."""
+        os.close(self._ours)
