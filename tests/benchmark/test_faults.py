@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmark import faults
-from benchmark.fault import kill, process
+from benchmark.fault import kill, loading, process
 from benchmark.fault.damage import does_harm, malicious_files, malicious_objects
 from benchmark.faults import Row, tally
 
@@ -108,3 +108,20 @@ def test_what_a_trial_chooses_hangs_on_the_seed_the_kind_and_its_number_alone():
     drawn = [faults.generator(*place).random() for place in places]
     assert len(set(drawn)) == len(places)
     assert drawn == [faults.generator(*place).random() for place in places]
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "held"),
+    [
+        (1, "epoch 0\nerror: 3.jpg cannot be read\n", True),
+        (2, "error: 3.jpg cannot be read\n", False),
+        (1, "error: something else\n", False),
+        (1, "error: 3.jpg cannot be read\nTraceback (most recent call last):\n", False),
+        (process.ENDLESS, "error: 3.jpg cannot be read\n", False),
+    ],
+)
+def test_a_program_has_to_end_with_its_code_and_a_sentence_alone(code, text, held, monkeypatch):
+    monkeypatch.setattr(Ended, "__init__", lambda child: setattr(child, "code", code))
+    monkeypatch.setattr(Ended, "text", lambda child: text)
+    finding = loading.sentence_missing(Ended(), "error: 3.jpg cannot be read", (1,))
+    assert (finding is None) == held
