@@ -1,6 +1,6 @@
 """Break runs in every way that is known to lose work, and count how often nothing was lost.
 
-    python benchmark/faults.py             the whole campaign, about a quarter of an hour on one core
+    python benchmark/faults.py             the whole campaign, a quarter of an hour on one core
     python benchmark/faults.py --quick     a part of it, a minute or two
 
 Prints a table promise / tried / held; exit code 1 if a promise was broken. A network of 2 channels
