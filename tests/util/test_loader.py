@@ -16,6 +16,13 @@ from util.sampler import EpochSampler, EvaluationSampler
 from util.signals import STOP_SIGNALS
 
 
+@pytest.fixture(autouse=True)
+def no_worker_outlives_its_test():
+    """One may still be referred to by an error that the test has caught."""
+    yield
+    end_workers()
+
+
 def source(length: int = 37) -> TensorDataset:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(256, (length, 3, 16, 16), generator=generator).to(torch.uint8)
