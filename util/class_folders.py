@@ -1,79 +1,98 @@
 """The image files below a folder of class folders, and what is wrong where there are none.
 
-ROOT/CLASS/*.JPEG, or deeper below CLASS
+ROOT/CLASS/*.JPEG, or deeper below CLASS; folders may be links
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from torchvision.datasets import ImageFolder
 
-from util.entry import is_data
+from util.entry import folders_below, is_data
 from util.picture import SUFFIXES
 
 
-class ClassFolders(ImageFolder):
-    """The pictures of each class folder; what systems leave beside data is no class nor picture."""
+class Pictures(NamedTuple):
+    """Those of one folder; place: the folder, relative to the root; label: of its class."""
 
-    def __init__(self, root: Path):
-        inside = len(os.path.join(root, ""))
-
-        def is_sample(path: str) -> bool:
-            return path.lower().endswith(SUFFIXES) and is_data(path[inside:])
-
-        super().__init__(root, is_valid_file=is_sample, allow_empty=True)
-        self.names = [path[inside:] for path, _ in self.samples]
-
-    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
-        entries = [entry for entry in os.scandir(directory) if is_data(entry.name)]
-        names = sorted(entry.name for entry in entries if entry.is_dir())
-        if not names:
-            raise FileNotFoundError(
-                f"{directory} has no class folders ({len(entries)} files and no folders): expected "
-                f"{directory}/CLASS/*.JPEG; sort the images into a folder for each class"
-            )
-        return names, {name: label for label, name in enumerate(names)}
+    label: int
+    place: str
+    names: list[str]
 
 
 def find_in_class_folders(root: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Paths relative to `root`, in bytes, their labels, and the classes: the folders' names.
 
+    Order: by class, folder and name, as torchvision's ImageFolder has it.
     Raises: FileNotFoundError where there are no class folders, or one has no images; ValueError
-    where there is one class alone, or where the class folders lie deeper.
+    where there is one class alone, where the class folders lie deeper, or where a link leads to a
+    folder that is there already; OSError for a folder that cannot be read.
     """
-    folder = ClassFolders(root)
-    labels = np.array(folder.targets, dtype=int)
-    empty = [folder.classes[k] for k in sorted({*range(len(folder.classes))} - {*folder.targets})]
+    classes = find_classes(root)
+    found = sorted(find_pictures(root, classes))
+    empty = sorted({*range(len(classes))} - {pictures.label for pictures in found})
     if empty:
         raise FileNotFoundError(
-            f"{root} has {len(folder.classes)} class folders, without any image in {named(empty)} "
-            f"(looked for {', '.join(SUFFIXES)}): add some, or delete the folder in train and val"
+            f"{root} has {len(classes)} class folders, without any image in "
+            f"{named([classes[label] for label in empty])} (looked for {', '.join(SUFFIXES)}): add "
+            "some, or delete the folder in train and val"
         )
-    refuse_too_deep(root, folder)
-    return np.array([os.fsencode(name) for name in folder.names]), labels, tuple(folder.classes)
+    refuse_too_deep(root, classes, found)
+    paths = [os.fsencode(os.path.join(place, name)) for _, place, names in found for name in names]
+    labels = np.repeat([p.label for p in found], [len(p.names) for p in found])
+    return np.array(paths), labels, tuple(classes)
 
 
-def refuse_too_deep(root: Path, folder: ClassFolders) -> None:
+def find_classes(root: Path) -> list[str]:
+    """The names of the folders in `root`, sorted."""
+    entries = [entry for entry in os.scandir(root) if is_data(entry.name)]
+    lost = sorted(e.name for e in entries if e.is_symlink() and not os.path.exists(e.path))
+    if lost:
+        raise FileNotFoundError(f"{root} has links to what is not there, {named(lost)}: bring it "
+                                "back, or remove the links in train and val")  # fmt: skip
+    names = sorted(entry.name for entry in entries if entry.is_dir())
+    if not names:
+        raise FileNotFoundError(
+            f"{root} has no class folders ({len(entries)} files and no folders): expected "
+            f"{root}/CLASS/*.JPEG; sort the images into a folder for each class"
+        )
+    return names
+
+
+def find_pictures(root: Path, classes: Sequence[str]) -> Iterator[Pictures]:
+    """Of every folder below the class folders that has some."""
+    labels = {name: label for label, name in enumerate(classes)}
+    for folder in folders_below(root):
+        if folder.is_met_again:
+            raise ValueError(f"{folder.path} is a link to {folder.first}, whose images would be "
+                             "there twice: remove the link")  # fmt: skip
+        place = folder.path[len(os.path.join(root, "")) :]
+        names = [name for name in folder.files if name.lower().endswith(SUFFIXES)]
+        if place and names:
+            yield Pictures(labels[place.partition(os.sep)[0]], place, names)
+
+
+def refuse_too_deep(root: Path, classes: Sequence[str], found: Sequence[Pictures]) -> None:
     """ValueError for one class, or several that hold the same folders and no image beside them."""
-    inside = [set() for _ in folder.classes]  # the entries of each class
-    for name, label in zip(folder.names, folder.targets, strict=True):
-        inside[label].add(os.path.dirname(name).partition(os.sep)[2].partition(os.sep)[0])
+    inside = [set() for _ in classes]  # the entries of each class
+    for label, place, _ in found:
+        inside[label].add(place.partition(os.sep)[2].partition(os.sep)[0])
     shared = sorted(set.intersection(*inside))
     if len(shared) > 1 and "" not in set.union(*inside):
         raise ValueError(
-            f"{root} holds {named(folder.classes)}, and the folders inside are {named(shared)}: "
+            f"{root} holds {named(classes)}, and the folders inside are {named(shared)}: "
             f"one level too deep; expected the folders of the classes directly in {root}"
         )
-    if len(folder.classes) == 1:
+    if len(classes) == 1:
         deeper = [name for name in shared if name]
         inner = f" in the folder {named(deeper)}" if deeper else ""
         raise ValueError(
-            f"{root} has one class folder, {named(folder.classes)}, with {len(folder)} images"
-            f"{inner}: expected at least two classes"
+            f"{root} has one class folder, {named(classes)}, with "
+            f"{sum(len(p.names) for p in found)} images{inner}: expected at least two classes"
         )
 
 

@@ -34,7 +34,7 @@ from experiment.trained.input_events import EVENT_SUFFIXES, read_events
 from experiment.trained.input_image import read_image
 from model.fold import fold
 from model.folded import Stream
-from util.entry import is_data
+from util.entry import folders_below
 from util.file_kind import Kind, kind_of_file
 from util.picture import SUFFIXES as IMAGE_SUFFIXES
 from util.picture import UNREADABLE as UNREADABLE_PICTURE
@@ -132,16 +132,18 @@ def wanted_suffixes(network: Exported) -> tuple[str, ...]:
 def find_files(inputs: Sequence[Path], suffixes: Sequence[str]) -> Iterator[Path]:
     """The files named, and those with a known suffix below the folders named, in order.
 
-    Raises: ValueError for a folder without any.
+    Links are followed; one that leads nowhere is a file that cannot be read.
+    Raises: ValueError for a folder without any, OSError for one that cannot be read.
     """
     for path in inputs:
         if not path.is_dir():
             yield path
             continue
+        files = (Path(f.path, name) for f in folders_below(path) for name in f.files)
         found = [
             p
-            for p in sorted(path.rglob("*"))
-            if p.suffix.lower() in suffixes and is_data(p.relative_to(path)) and p.is_file()
+            for p in sorted(files)
+            if p.suffix.lower() in suffixes and (p.is_file() or p.is_symlink())
         ]
         if not found:
             raise ValueError(f"folder {path} has no files of the kinds {', '.join(suffixes)}")

@@ -1,6 +1,9 @@
 """What counts as a class and a sample, and which trees are no set of classes."""
 
+import os
+
 import pytest
+from torchvision.datasets import ImageFolder
 
 from util.class_folders import find_in_class_folders
 
@@ -24,6 +27,32 @@ def test_what_systems_leave_beside_data_is_neither_class_nor_sample(tmp_path):
     assert classes == ("cat", "dog")
     assert names.tolist() == [b"cat/A.Png", b"cat/b.JPEG", b"cat/deep/er/c.gif", b"dog/1.tiff"]
     assert labels.tolist() == [0, 0, 0, 1]
+
+
+def test_the_order_is_that_of_torchvision(tmp_path):
+    root = make(tmp_path / "root", "b/2.jpg", "b/10.jpg", "b/a/z.jpg", "b/a-/y.jpg", "b/a/b/x.jpg",
+                "B/1.jpg", "b-/1.jpg")  # fmt: skip
+    (root / "a").symlink_to(make(tmp_path / "far", "1.jpg"))
+    names, labels, classes = find_in_class_folders(root)
+    theirs = ImageFolder(root)
+    assert list(classes) == theirs.classes
+    found = [str(root / os.fsdecode(name)) for name in names]
+    assert list(zip(found, labels.tolist(), strict=True)) == theirs.samples
+
+
+@pytest.mark.parametrize(
+    ("link", "target", "said"),
+    [
+        ("cat/up", "..", "cat/up is a link to .*, whose images would be there twice"),
+        ("cat/kitten", "../dog", "dog is a link to .*/cat/kitten, whose"),
+        ("emu", "gone", "links to what is not there, 'emu'"),
+    ],
+)
+def test_links_never_add_images_twice_nor_lose_a_class(tmp_path, link, target, said):
+    make(tmp_path, "cat/1.jpg", "dog/1.jpg")
+    (tmp_path / link).symlink_to(target)
+    with pytest.raises((ValueError, FileNotFoundError), match=said):
+        find_in_class_folders(tmp_path)
 
 
 @pytest.mark.parametrize(

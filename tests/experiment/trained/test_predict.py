@@ -169,6 +169,11 @@ def test_folders_are_searched_in_order(tmp_path):
         (tmp_path / name).touch()
     found = list(find_files([tmp_path], (".png", ".jpg")))
     assert [str(path.relative_to(tmp_path)) for path in found] == ["a.png", "b/1.jpg", "b/2.PNG"]
+    (tmp_path / "b" / "up").symlink_to("..")
+    (tmp_path / "c").symlink_to("b", target_is_directory=True)
+    (tmp_path / "d.png").symlink_to("gone")
+    assert list(find_files([tmp_path], (".png", ".jpg"))) == [*found, tmp_path / "d.png"]
+    assert list(find_files([tmp_path / "c"], (".jpg",))) == [tmp_path / "c" / "1.jpg"]
     with pytest.raises(ValueError, match=r"has no files of the kinds \.npz"):
         list(find_files([tmp_path], (".npz",)))
 
