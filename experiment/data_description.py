@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from experiment.flag_parser import shortened
 from util.data import ImageData
 from util.imagenet import RESIZE_RATIO
 
@@ -79,7 +80,7 @@ def resized_side(data: str, image_size: int) -> int:
 def description_in(checkpoint: dict[str | int, Any]) -> DataDescription | None:
     """What a checkpoint says about its data; None in those of earlier versions.
 
-    Raises: ValueError for an entry that says too little.
+    Raises: ValueError for an entry that says too little, or what it cannot be.
     """
     entry = checkpoint.get("data")
     if entry is None:
@@ -87,15 +88,36 @@ def description_in(checkpoint: dict[str | int, Any]) -> DataDescription | None:
     try:
         values = {name: entry[name] for name in DataDescription._fields if name in entry}
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return DataDescription(**values)
-    except TypeError as error:
-        raise ValueError(f"its description of the data is incomplete ({error})") from error
+        description = DataDescription(**values)
+        sound = is_sound(description)
+    except TypeError:  # of something missing, or no list where there should be one
+        sound = False
+    if not sound:
+        raise ValueError("its description of the data is incomplete or damaged: name another one")
+    return description
 
 
-def refuse_other_classes(saved: DataDescription | None, found: DataDescription) -> None:
+def is_sound(data: DataDescription) -> bool:
+    """Whether the values can be those of data. Raises: TypeError where they are no lists."""
+    numbers = (data.training_samples, data.test_samples, data.channels, data.image_size,
+               data.resize)  # fmt: skip
+    prepared = data.kind == "events" or len(data.mean) == len(data.std) == data.channels
+    return (
+        isinstance(data.class_names, tuple)
+        and all(isinstance(text, str) for text in (data.name, *data.class_names))
+        and all(type(number) is int and number > 0 for number in numbers)
+        and data.kind in ("images", "events")
+        and prepared
+    )
+
+
+def refuse_other_classes(
+    saved: DataDescription | None, found: DataDescription, *, way_out: str = ""
+) -> None:
     """ValueError that names both lists if a network does not know the classes of these data.
 
     saved: what its file says; a file that says nothing is taken to know them.
+    way_out: what else can be done than to name other data.
     """
     if saved is None or saved.class_names == found.class_names:
         return
@@ -107,16 +129,17 @@ def refuse_other_classes(saved: DataDescription | None, found: DataDescription) 
     raise ValueError(
         f"it was trained on {len(known)} classes ({listed(known)}) and the data have {len(there)} "
         f"({listed(there)}); class {first} is {named(known, first)} to it and "
-        f"{named(there, first)} in the data: name the data that it was trained on with --data_path"
+        f"{named(there, first)} in the data: name the data that it was trained on with "
+        f"--data_path{way_out}"
     )
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first names, in one line."""
+    """The first names, in quotes."""
     more = ", ..." if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
+    return ", ".join(map(shortened, names[:LISTED])) + more
 
 
 def named(names: Sequence[str], number: int) -> str:
     """The name of a class in quotes."""
-    return repr(names[number]) if number < len(names) else "missing"
+    return shortened(names[number]) if number < len(names) else "missing"

@@ -82,8 +82,8 @@ def add_run_flags(group: Any, datasets: Sequence[str]) -> None:
         "such as a published model_weights.pth, gives the initial weights of a new run; default: "
         "a new run")  # fmt: skip
     add_switch(group, "changed_data", False,
-        "go on with --resume though the number of training samples is another by now; an epoch in "
-        "progress begins anew")  # fmt: skip
+        "go on with --resume though the number of training samples is another by now, an epoch in "
+        "progress begins anew; or take initial weights of a network of other classes")  # fmt: skip
     add("--evaluate", metavar="FILE", type=expanded_path, default=None,
         help="print the accuracy of every head of this checkpoint and exit; "
         "default: train")  # fmt: skip

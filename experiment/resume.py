@@ -69,15 +69,21 @@ def choose_start(
     log_path: Path,
     identity: dict[str, Any],
     data: DataDescription,
+    *,
+    changed_data: bool = False,
 ) -> Start:
-    """What `--resume` asks for; a file outside a run folder fills `net` with initial weights."""
+    """What `--resume` asks for; a file outside a run folder fills `net` with initial weights.
+
+    changed_data: whether they may be those of a network of other classes.
+    """
     if resume is None:
         return Start(None)
     if not isinstance(resume, Path):  # "auto"
         return Start(matching_run(log_path, identity))
     if run_identity(resume.parent) is not None:
         return Start(resume.parent, resume)
-    load_weights(net, resume, identity, data)
+    way_out = ", or, if as many, begin with its weights all the same with --changed_data"
+    load_weights(net, resume, identity, None if changed_data else data, way_out=way_out)
     return Start(None)
 
 
@@ -152,14 +158,20 @@ def adapt_to_data(
 
 
 def load_weights(
-    net: RateModel, path: Path, identity: dict[str, Any], data: DataDescription
+    net: RateModel,
+    path: Path,
+    identity: dict[str, Any],
+    data: DataDescription | None,
+    *,
+    way_out: str = "",
 ) -> None:
     """Weights of one of our checkpoints or of a published file into `net`.
 
     A network without branches takes those of one with branches; nothing else may be missing.
+    data, way_out: as of `compatible_weights`.
     Raises: CheckpointError that names what does not fit.
     """
-    weights = compatible_weights(path, identity, data)
+    weights = compatible_weights(path, identity, data, way_out=way_out)
     wanted = net.state_dict()
     if not net.branches:
         weights = {k: v for k, v in weights.items() if not k.startswith("branches.")}
@@ -179,10 +191,11 @@ def load_weights(
 
 
 def compatible_weights(
-    path: Path, identity: dict[str, Any], data: DataDescription
+    path: Path, identity: dict[str, Any], data: DataDescription | None, *, way_out: str = ""
 ) -> dict[str, Tensor]:
     """The weights in a file.
 
+    data: what they are for; None: for whatever classes. way_out: what else can be done about it.
     Raises: CheckpointError if the file says that they belong to another network or data set, or to
     other classes. What a file does not say is taken to be as asked for: those of the published code
     say nothing.
@@ -200,7 +213,8 @@ def compatible_weights(
     saved, wanted = ({name: values.get(name) for name in names} for values in (saved, identity))
     try:
         refuse_other_arguments(saved, wanted)
-        refuse_other_classes(description_in(content), data)
+        if data is not None:
+            refuse_other_classes(description_in(content), data, way_out=way_out)
     except ValueError as error:
         raise CheckpointError(f"checkpoint {path} does not fit: {error}") from error
     return weights

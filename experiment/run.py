@@ -47,7 +47,7 @@ class Request:
     arguments: every flag with its value, for config.json.
     identity: those of them that decide what is computed; a run is resumed with the same only.
     resume: a checkpoint, "auto" or None; changed_data: whether the number of training samples may
-    be another than the checkpoint's.
+    be another than the checkpoint's, and the classes others than those of initial weights.
     """
 
     arguments: dict[str, Any]
@@ -172,7 +172,14 @@ def train(
     identity, description = request.identity, describe_data(data)
     state = TrainingState(net, recipe, identity, description)
     start = group.from_first(
-        lambda: choose_start(request.resume, net, request.log_path, identity, description)
+        lambda: choose_start(
+            request.resume,
+            net,
+            request.log_path,
+            identity,
+            description,
+            changed_data=request.changed_data,
+        )
     )
     with StopRequest() as stop:
         folder = start.folder or new_folder(request.log_path, request.run_name, group)

@@ -93,7 +93,8 @@ class TrainingState:
             )
         refuse_other_arguments(state["arguments"], self.arguments)
         if self.data is not None:
-            refuse_other_classes(description_in(state), self.data)
+            way_out = ", or begin a new run without --resume"
+            refuse_other_classes(description_in(state), self.data, way_out=way_out)
         try:
             self.net.load_state_dict(state["model"])
         except RuntimeError as error:  # the same arguments build another network by now

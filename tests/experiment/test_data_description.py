@@ -33,9 +33,21 @@ def test_one_that_is_incomplete_is_refused(entry):
         description_in({"data": entry})
 
 
+@pytest.mark.parametrize("change", [
+    {"class_names": [1, 2]}, {"class_names": None}, {"class_names": "ab"}, {"mean": None},
+    {"std": [0.1, 0.2]}, {"kind": "sounds"}, {"training_samples": "many"}, {"image_size": -1},
+    {"channels": 1.5},
+])  # fmt: skip
+def test_values_that_cannot_be_are_refused(change):
+    sound = describe_data(digits()).plain()
+    assert description_in({"data": sound | {"later": 1}}).plain() == sound
+    with pytest.raises(ValueError, match="description of the data is incomplete or damaged"):
+        description_in({"data": sound | change})
+
+
 @pytest.mark.parametrize(("known", "there", "parts"), [
-    ("cat dog", "ant cat", ["2 classes (cat, dog)", "2 (ant, cat)", "class 0 is 'cat'"]),
-    ("cat dog", "cat", ["have 1 (cat)", "class 1 is 'dog' to it and missing in"]),
+    ("cat dog", "ant cat", ["2 classes ('cat', 'dog')", "2 ('ant', 'cat')", "class 0 is 'cat'"]),
+    ("cat dog", "cat", ["have 1 ('cat')", "class 1 is 'dog' to it and missing in"]),
     ("cat", "cat dog", ["class 1 is missing to it and 'dog' in"]),
     ("dog cat", "cat dog", ["class 0 is 'dog'"]),
 ])  # fmt: skip
@@ -54,6 +66,10 @@ def test_of_a_thousand_classes_ten_and_the_first_that_differs_are_named():
     other = described._replace(class_names=(*described.class_names[:900], "zebra"))
     with pytest.raises(ValueError) as refusal:
         refuse_other_classes(described, other)
-    assert "1000 classes (noise 0, " in str(refusal.value)
+    assert "1000 classes ('noise 0', " in str(refusal.value)
     assert "class 900 is 'noise 900' to it and 'zebra' in the data" in str(refusal.value)
+    assert len(str(refusal.value)) < 600
+    long = described._replace(class_names=("x" * 255, "y" * 255))
+    with pytest.raises(ValueError) as refusal:
+        refuse_other_classes(long, long._replace(class_names=("z" * 255,)))
     assert len(str(refusal.value)) < 600

@@ -224,8 +224,16 @@ def test_data_of_other_classes_are_refused(flag, place, copied, monkeypatch):
     change_data(monkeypatch, class_names=(*known[:3], "zebra", *known[4:]))
     code, text = ending(command(copied.parent, flag, str(path)))
     assert code == 2
-    assert f"{path} does not fit: it was trained on 10 classes ({', '.join(known)})" in text
+    assert f"{path} does not fit: it was trained on 10 classes ({str(known)[1:-1]})" in text
     assert f"class 3 is {known[3]!r} to it and 'zebra' in the data" in text
+    if flag == "--evaluate":
+        assert text.strip().endswith("trained on with --data_path")
+    elif place == "last.pt":
+        assert "begin a new run without --resume" in text
+    else:
+        assert "begin with its weights all the same with --changed_data" in text
+        code, text = ending(command(copied.parent, flag, str(path), "--changed_data"))
+        assert code == 0 and "initial weights of a new run" in text
 
 
 def test_another_number_of_training_samples_is_refused_unless_allowed(copied, monkeypatch):

@@ -88,7 +88,7 @@ def test_data_of_other_classes_are_refused(tmp_path):
     save_checkpoint({**load_checkpoint(path), "data": data | {"class_names": names}}, path)
     with pytest.raises(CheckpointError) as refusal:
         load_trained(path, CPU)
-    assert f"checkpoint {path} does not fit: it was trained on 10 classes (zero, 1, " in str(
+    assert f"checkpoint {path} does not fit: it was trained on 10 classes ('zero', '1', " in str(
         refusal.value
     )
     assert "class 0 is 'zero' to it and '0' in the data" in str(refusal.value)
