@@ -115,8 +115,10 @@ def home_path(text: str) -> Path:
         raise argparse.ArgumentTypeError(f"expected a path, got {text!r} (an unset variable?)")
     try:
         return Path(text).expanduser()
-    except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{error} of {text!r}: write the path in full") from None
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} begins with a home folder that is not known: write the path in full"
+        ) from None
 
 
 def expanded_path(text: str) -> Path:

@@ -14,7 +14,7 @@ from torchvision.datasets import CIFAR10, CIFAR100, MNIST, FashionMNIST
 from torchvision.datasets.utils import check_integrity
 
 from util.data_path import refuse_folder_near, refuse_no_folder
-from util.fetch import FAILURES, fetch, refuse_read_only
+from util.fetch import FAILURES, fetch
 from util.idx import read_idx
 
 CIFAR_CLASSES = {"CIFAR10": CIFAR10, "CIFAR100": CIFAR100}
@@ -90,7 +90,6 @@ def _obtain_cifar(dataset_class: type[CIFAR10], places: list[Path], *, download:
     try:
         fetch(dataset_class, places[-1], result=result, archive=archive)
     except FAILURES as error:
-        refuse_read_only(name, places[-1], error)
         raise _missing(name, places[0], expected, advice, error) from error
     return places[-1]
 
@@ -167,7 +166,6 @@ def _locate_mnist_family(
     try:
         fetch(dataset_class, cache, result=f"{name}/raw")
     except FAILURES as error:
-        refuse_read_only(name, cache, error)
         raise _missing(name, folder, expected, advice, error) from error
     return cache / name / "raw"
 

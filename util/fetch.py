@@ -4,7 +4,6 @@ torchvision downloads, checks md5 sums and unpacks in a temporary folder beside 
 only what is complete is renamed into place.
 """
 
-import errno
 import http.client
 import shutil
 import tarfile
@@ -16,6 +15,8 @@ from pathlib import Path
 
 from torchvision.datasets import VisionDataset
 
+from util.new_folder import folder_problem
+
 # Every way in which a download, or the unpacking of what arrived, is known to fail.
 FAILURES = (
     OSError,  # no network, no space, no permission; includes urllib's URLError
@@ -25,7 +26,6 @@ FAILURES = (
     EOFError,
     zlib.error,
 )
-READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def fetch(
@@ -35,8 +35,14 @@ def fetch(
 
     `archive`, where given, is used in place of a download of the same name. When the download
     fails nothing is left behind and one of FAILURES is raised. Several processes may fetch at
-    the same time; the first to finish wins.
+    the same time; the first to finish wins. ValueError if nothing can be written into `folder`.
     """
+    problem = folder_problem(folder)
+    if problem is not None:
+        raise ValueError(
+            f"{dataset_class.__name__} would be downloaded or unpacked into {folder}, but "
+            f"{problem}: name another folder with --cache_path"
+        )
     with _staging_folder(folder) as staging:
         if archive is not None:
             (staging / archive.name).symlink_to(archive.resolve())
@@ -47,15 +53,6 @@ def fetch(
         except OSError:
             if not (folder / result).is_dir():
                 raise
-
-
-def refuse_read_only(name: str, folder: Path, error: BaseException) -> None:
-    """ValueError about `folder`, in which `name` was to be put, if it cannot be written to."""
-    if isinstance(error, OSError) and error.errno in READ_ONLY:
-        raise ValueError(
-            f"{name} would be downloaded or unpacked into {folder}, which cannot be written to "
-            f"({error.strerror}): name another folder with --cache_path"
-        ) from error
 
 
 @contextmanager

@@ -19,6 +19,7 @@ def test_every_bad_image_is_listed_with_its_reason(tmp_path, capsys, reader, wor
     said = capsys.readouterr()
     assert said.out == "12 training and 6 test images are readable\n"
     assert "no effect of --log_path, --dummy: --check_data only reads images" in said.err
+    assert "--dummy reads no files" not in said.err
 
     torn, text = folder / "train" / "class_00" / "3.JPEG", folder / "val" / "class_02" / "1.JPEG"
     torn.write_bytes(torn.read_bytes()[:-99])

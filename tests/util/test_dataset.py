@@ -1,6 +1,7 @@
 """util.dataset: files in the true formats, read by the code that reads the real ones."""
 
 import errno
+import tempfile
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10, CIFAR100, MNIST, FashionMNIST
 
 from tests.support.data_files import write_cifar, write_idx, write_mnist_family
-from util import dataset, fetch
+from util import dataset
 from util.dataset import labelled, make_fake_data, read_cifar, read_digits, read_mnist_family
 
 NOWHERE = "http://127.0.0.1:1/nobody-listens/"
@@ -124,13 +125,18 @@ def test_the_files_of_another_family_are_not_taken(tmp_path, offline):
 
 
 @pytest.mark.parametrize("name", ["CIFAR10", "MNIST"])
-def test_a_read_only_folder_names_what_goes_there_and_the_flag(tmp_path, monkeypatch, name):
-    def refuse(prefix, dir):
+def test_a_folder_that_takes_nothing_names_what_goes_there_and_the_flag(
+    tmp_path, monkeypatch, name
+):
+    def refuse(*, dir):
         raise OSError(errno.EROFS, "Read-only file system", str(dir))
 
-    monkeypatch.setattr(fetch.tempfile, "mkdtemp", refuse)
     read = read_cifar if name == "CIFAR10" else read_mnist_family
-    with pytest.raises(ValueError, match=f"{name} would be .* into {tmp_path}.*--cache_path"):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"into .*/file, but .*/file is a file: .*--cache"):
+        read(name, tmp_path, cache=tmp_path / "file", download=True)
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(ValueError, match=f"{name} would be .* into {tmp_path}.*Read-only.*--cache"):
         read(name, tmp_path, download=True)
 
 

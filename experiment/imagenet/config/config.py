@@ -55,7 +55,7 @@ def get_parser() -> FlagParser:
             "--imagenet_aug applies the flags",
         ),
         Idle(
-            lambda args: args.dummy is not None,
+            lambda args: args.dummy is not None and not args.check_data,
             ("data_path", "reader", "imagenet_aug", "auto_aug", "cutout", "val_fraction"),
             "--dummy reads no files",
         ),
