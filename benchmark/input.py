@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -117,13 +118,14 @@ def rate_of_loader(images: Dataset, workers: int, *, seconds: float) -> float:
     loader = make_loader(
         images, batch_size=BATCH, sampler=RandomKeys(len(images)), num_workers=workers, device="cpu"
     )
-    batches = iter(loader)
-    for _ in range(2 * workers):  # what the workers fetched ahead while they started
-        next(batches)
-    count, begun = 0, time.perf_counter()
-    while time.perf_counter() - begun < seconds:
-        count += len(next(batches)[1])
-    return count / (time.perf_counter() - begun)
+    with closing(loader):
+        batches = iter(loader)
+        for _ in range(2 * workers):  # what the workers fetched ahead while they started
+            next(batches)
+        count, begun = 0, time.perf_counter()
+        while time.perf_counter() - begun < seconds:
+            count += len(next(batches)[1])
+        return count / (time.perf_counter() - begun)
 
 
 class RandomKeys(Sampler[tuple[int, int]]):

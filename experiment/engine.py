@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from experiment.evaluation import evaluate
 from experiment.failure import Stopped
@@ -28,7 +28,7 @@ from experiment.training_state import TrainingState
 from model import RateModel
 from model.distillation import SelfDistillationLoss
 from util.distributed import Group, share_of_batch
-from util.loader import make_loader
+from util.loader import SteadyLoader, make_loader
 from util.misc import top_k_correct
 from util.sampler import EpochSampler
 from util.signals import StopRequest
@@ -79,26 +79,29 @@ def fit(
             group.wait_for_all()  # when one leaves, torchrun ends those that still save
             raise Stopped(stop, state.place)
 
-    while state.epoch < recipe.num_epoch:
-        sampler.set_epoch(state.epoch, start=min(state.batch * batch_size, sampler.shard_length))
-        progress.fill_(state.epoch / recipe.num_epoch)
-        watch = Stopwatch(group)
-        bar = StepBar(f"epoch {state.epoch}", steps, state.batch, show=group.is_first)
-        with closing(bar), bad_samples_named(data, sampler, state, batch_size, group):
-            for images in train_one_epoch(
-                state, watch.timed(loader), run, data.to_input, group, recipe.accum
-            ):
-                watch.count(images)
-                bar.advance()
-                leave_if_asked()
-                if recipe.checkpoint_every and state.batch % recipe.checkpoint_every == 0:
-                    recorder.save(state, group)
-        evaluations = evaluate_splits(state.net, data, recipe, group, leave_if_asked)
-        refuse_non_finite_evaluation(evaluations, state.place)
-        finish_epoch(state, evaluations, watch.report(), recorder, group)
+    with closing(loader):
+        while state.epoch < recipe.num_epoch:
+            sampler.set_epoch(
+                state.epoch, start=min(state.batch * batch_size, sampler.shard_length)
+            )
+            progress.fill_(state.epoch / recipe.num_epoch)
+            watch = Stopwatch(group)
+            bar = StepBar(f"epoch {state.epoch}", steps, state.batch, show=group.is_first)
+            with closing(bar), bad_samples_named(data, sampler, state, batch_size, group):
+                for images in train_one_epoch(
+                    state, watch.timed(loader), run, data.to_input, group, recipe.accum
+                ):
+                    watch.count(images)
+                    bar.advance()
+                    leave_if_asked()
+                    if recipe.checkpoint_every and state.batch % recipe.checkpoint_every == 0:
+                        recorder.save(state, group)
+            evaluations = evaluate_splits(state.net, data, recipe, group, leave_if_asked)
+            refuse_non_finite_evaluation(evaluations, state.place)
+            finish_epoch(state, evaluations, watch.report(), recorder, group)
 
 
-def training_loader(data: Data, recipe: Recipe, group: Group) -> tuple[DataLoader, EpochSampler]:
+def training_loader(data: Data, recipe: Recipe, group: Group) -> tuple[SteadyLoader, EpochSampler]:
     """This process's batches of an epoch, each a part of a step, in the order of the sampler."""
     sampler = EpochSampler(
         len(data.train), seed=recipe.seed, shuffle=True, rank=group.rank,

@@ -6,13 +6,13 @@ Shapes: B batch, K classes, N heads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from experiment.finite import SampleCheck
 from model import RateModel
@@ -46,13 +46,13 @@ def evaluate(
     group.copy_buffers(net)  # each process has running statistics of its own share of the batches
     share = -(-batch_size // group.world_size)
     sampler = EvaluationSampler(len(dataset), rank=group.rank, world_size=group.world_size)
-    loader: DataLoader = make_loader(
+    loader = make_loader(
         dataset, batch_size=share, sampler=sampler, num_workers=num_workers, device=group.device
     )
     batches_of_all = -(-(len(dataset) // group.world_size) // share)
     sums = nothing_counted(net, group.device)
     samples = SampleCheck(name, sampler.indices, group)
-    with observed_firing_rates(net) as firing_rates:
+    with closing(loader), observed_firing_rates(net) as firing_rates:
         for number, (images, labels) in enumerate(loader, 1):
             labels = labels.to(group.device, non_blocking=True)
             inputs = to_input(images.to(group.device, non_blocking=True))

@@ -158,10 +158,17 @@ def sentence_of(
             "fewer --num_workers"
         )
     if "Original Traceback" in message:  # raised in a process that loads data
-        return message.strip().splitlines()[-1].partition(": ")[2]
+        message = message_in_traceback(message)
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return " ".join(message.split())
+
+
+def message_in_traceback(text: str) -> str:
+    """The message of the error that a traceback ends with, or the error's name if it has none."""
+    after_last_call = text.rstrip().rpartition('\n  File "')[2]
+    error = re.search(r"\n(\w[\w.]*)(?:: (.*))?\Z", after_last_call, re.DOTALL)
+    return text if error is None else error[2] or error[1]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

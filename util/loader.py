@@ -5,13 +5,11 @@ float and normalised on the device (util.data.ImageData.to_input), which quarter
 copied there.
 """
 
-import atexit
 import os
 import sys
 from collections.abc import Callable, Iterator
 from multiprocessing.queues import Queue
 from typing import Any
-from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -50,19 +48,23 @@ class AugmentedDataset(Dataset):
             return self.transform(image), label
 
 
-_running: WeakSet = WeakSet()  # iterators whose workers may be alive
-
-
 class SteadyLoader(DataLoader):
-    """A DataLoader whose workers are `WorkerBatches`."""
+    """A DataLoader whose workers are `WorkerBatches`, and live until it is closed.
+
+    Close it (`contextlib.closing`) on every way out: an error would keep them alive.
+    """
 
     def _get_iterator(self) -> Iterator:
         return WorkerBatches(self) if self.num_workers > 0 else super()._get_iterator()
 
+    def close(self) -> None:
+        """End the workers, each after the batch that it has begun."""
+        if self._iterator is not None:
+            self._iterator._shutdown_workers()
+
 
 class WorkerBatches(_MultiProcessingDataLoaderIter):
-    """Batches from workers that answer signals from their first moment on, and that never keep the
-    program from ending: not even after an error that still refers to them."""
+    """Batches from workers that answer signals from their first moment on, and that end."""
 
     _complete = False
 
@@ -77,21 +79,12 @@ class WorkerBatches(_MultiProcessingDataLoaderIter):
                 f"the processes that load data cannot be started: {error.strerror}"
             ) from error
         self._complete = True
-        _running.add(self)
-        # What is registered last is called first: before torch's own, which waits five seconds for
-        # each worker that fills pinned memory.
-        atexit.unregister(end_workers)
-        atexit.register(end_workers)
 
     def _shutdown_workers(self) -> None:
         if self._complete:
             super()._shutdown_workers()
-
-
-def end_workers() -> None:
-    """End all workers of this process."""
-    for batches in list(_running):
-        batches._shutdown_workers()
+            for worker in self._workers:
+                worker.kill()  # one that stands still heeds nothing else
 
 
 def prepare_worker(worker: int) -> None:
@@ -117,7 +110,7 @@ def make_loader(
     sampler: Sampler,
     num_workers: int,
     device: torch.device | str,
-) -> DataLoader:
+) -> SteadyLoader:
     """Batches of `dataset` in the order of `sampler`; the last one may be smaller.
 
     Pinned memory when `device` is CUDA; workers, where there are any, live on between epochs.

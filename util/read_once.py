@@ -1,6 +1,7 @@
 """Everything of a data set once, in several processes, to check or to convert it."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -18,11 +19,8 @@ def read_once(dataset: Dataset, *, num_workers: int) -> Iterator[Any]:
         dataset,
         batch_size=None,
         num_workers=num_workers,
+        persistent_workers=num_workers > 0,
         worker_init_fn=prepare_worker,
     )
-    items = iter(loader)
-    try:
-        yield from items
-    finally:
-        if num_workers > 0:
-            items._shutdown_workers()
+    with closing(loader):
+        yield from loader

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -150,13 +149,14 @@ def batches_of(
     """
     sampler = EvaluationSampler(len(dataset), rank=group.rank, world_size=group.world_size)
     share = -(-batch_size // group.world_size)
-    loader: Any = make_loader(
+    loader = make_loader(
         dataset, batch_size=share, sampler=sampler, num_workers=num_workers, device=group.device
     )
     samples = SampleCheck(f"the test set of {data.name}", sampler.indices, group)
-    for images, labels in loader:
-        labels = torch.as_tensor(labels).to(group.device, non_blocking=True)
-        x = data.to_input(images.to(group.device, non_blocking=True))
-        samples.note(x)
-        yield x, labels
+    with closing(loader):
+        for images, labels in loader:
+            labels = torch.as_tensor(labels).to(group.device, non_blocking=True)
+            x = data.to_input(images.to(group.device, non_blocking=True))
+            samples.note(x)
+            yield x, labels
     samples.refuse()

@@ -3,22 +3,26 @@
 import copy
 import logging
 import math
+import multiprocessing
 import os
 import signal
 
 import pytest
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from experiment.engine import fit, train_one_epoch
+from experiment.evaluation import evaluate
 from experiment.failure import NonFiniteError, Stopped
 from experiment.gradient_pass import gradient_pass
 from experiment.recorder import Recorder
+from experiment.trained.command import batches_of as batches_of_data
 from model import METHODS
 from model.distillation import SelfDistillationLoss
 from tests.support.micro_training import (
     ONE_PROCESS,
+    MicroData,
     micro_data,
     micro_images,
     micro_network,
@@ -190,3 +194,33 @@ def test_an_evaluation_that_is_not_finite_stops_the_run(monkeypatch):
     with pytest.raises(NonFiniteError, match="loss on the test set is inf"):
         fit_until(state, recipe, recorder=recorder)
     assert recorder.saved == []
+
+
+@pytest.mark.parametrize("command", ["training", "evaluation", "trained"])
+def test_an_error_that_is_caught_leaves_no_process_that_loads_data(command):
+    """In a notebook nothing ends them but we."""
+
+    class Mistaken(MicroData):
+        def to_input(self, batch):
+            begun.extend(multiprocessing.active_children())
+            raise TypeError("a mistake")
+
+    before, begun = multiprocessing.active_children(), []
+    data = Mistaken(micro_data().train, micro_data().train)
+    keys = Subset(data.train, [(0, index) for index in range(9)])
+    options = {"batch_size": 2, "num_workers": 2, "group": ONE_PROCESS}
+    recorder = Recorder(None, logging.getLogger("mistaken"))
+    with pytest.raises(TypeError) as error:
+        if command == "training":
+            recipe = micro_recipe(num_workers=2)
+            fit(
+                micro_state(), data, recipe, group=ONE_PROCESS, recorder=recorder,
+                stop=StopRequest(),
+            )  # fmt: skip
+        elif command == "evaluation":
+            evaluate(micro_network(), keys, data.to_input, amp="none", **options)
+        else:
+            list(batches_of_data(keys, data, **options))
+    assert len(begun) == len(before) + 2
+    assert multiprocessing.active_children() == before
+    assert error.value.__traceback__ is not None

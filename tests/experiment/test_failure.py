@@ -109,18 +109,29 @@ def test_the_message_of_a_real_failed_allocation_is_recognised(capsys):
 
 
 class Broken(Dataset):
+    def __init__(self, message):
+        self.message = message
+
     def __len__(self):
         return 3
 
     def __getitem__(self, index):
-        raise ValueError(f"frame {index}.npz is damaged: delete it")
+        raise ValueError(self.message)
 
 
-def test_errors_of_loading_processes_lose_their_traceback(capsys):
+@pytest.mark.parametrize(
+    ("message", "sentence"),
+    [
+        ("frame 0.npz is damaged: delete it", "frame 0.npz is damaged: delete it"),
+        ("2 damaged:\n  a.npz\nb.npz", "2 damaged: a.npz b.npz"),
+        ("", "ValueError"),
+    ],
+)
+def test_errors_of_loading_processes_lose_their_traceback(capsys, message, sentence):
     with pytest.raises(ValueError) as failure:
-        list(DataLoader(Broken(), num_workers=1))
+        list(DataLoader(Broken(message), num_workers=1))
     assert "Traceback" in str(failure.value)
-    assert end_of(capsys, failure.value)[1] == "error: frame 0.npz is damaged: delete it\n"
+    assert end_of(capsys, failure.value)[1] == f"error: {sentence}\n"
 
 
 def test_a_killed_loading_process_is_explained(capsys):

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+from contextlib import closing
 from multiprocessing.process import BaseProcess
 
 import pytest
@@ -10,17 +11,11 @@ import torch
 from torch.utils.data import Dataset, Subset, TensorDataset
 from torch.utils.data._utils import signal_handling
 
+from tests.support.processes import wait_for
 from util.data import training_transform
-from util.loader import AugmentedDataset, end_workers, make_loader
+from util.loader import AugmentedDataset, make_loader
 from util.sampler import EpochSampler, EvaluationSampler
 from util.signals import STOP_SIGNALS
-
-
-@pytest.fixture(autouse=True)
-def no_worker_outlives_its_test():
-    """One may still be referred to by an error that the test has caught."""
-    yield
-    end_workers()
 
 
 def source(length: int = 37) -> TensorDataset:
@@ -161,18 +156,30 @@ def test_workers_leave_signals_to_the_main_process():
             HeldSignals(), batch_size=1, sampler=EvaluationSampler(1), num_workers=num_workers,
             device="cpu",
         )  # fmt: skip
-        assert [held.item() for held in next(iter(loader))] == [num_workers] * len(STOP_SIGNALS)
+        with closing(loader):
+            held = next(iter(loader))
+        assert [int(number) for number in held] == [num_workers] * len(STOP_SIGNALS)
 
 
-def test_workers_end_although_an_error_still_refers_to_them():
+class Standing(Dataset):
+    """Items of which one stops its process, which no SIGTERM ends then."""
+
+    def __getitem__(self, index: int) -> int:
+        if index == 1:
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return index
+
+
+def test_no_worker_outlives_its_loader_whatever_it_does_and_whoever_refers_to_it():
+    before = multiprocessing.active_children()
     loader = make_loader(
-        Numbers(), batch_size=1, sampler=EvaluationSampler(9), num_workers=2, device="cpu"
+        Standing(), batch_size=1, sampler=EvaluationSampler(9), num_workers=2, device="cpu"
     )
-    batches = iter(loader)
-    next(batches)
-    workers = multiprocessing.active_children()
-    end_workers()
-    assert len(workers) >= 2 and not any(worker.is_alive() for worker in workers)
+    with closing(loader):
+        batches = iter(loader)
+        assert next(batches) == 0
+        assert len(multiprocessing.active_children()) == len(before) + 2
+    wait_for(lambda: multiprocessing.active_children() == before, 60)
     assert batches is not None
 
 
@@ -192,7 +199,7 @@ def test_a_batch_that_cannot_be_sent_is_an_error_and_not_waited_for():
         Unsendable(), batch_size=1, sampler=EvaluationSampler(3), num_workers=1, device="cpu"
     )
     loader.collate_fn = Unsendable.as_batch
-    with pytest.raises(Exception, match="while a batch was sent") as failure:
+    with closing(loader), pytest.raises(Exception, match="while a batch was sent") as failure:
         next(iter(loader))
     assert "pickle" in str(failure.value)
 
