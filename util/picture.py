@@ -26,6 +26,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 UNREADABLE = (OSError, ValueError, SyntaxError, TypeError, Image.DecompressionBombError)
 
 BACKGROUND = "white"
+# By what Pillow multiplies gray of 2 and 4 bits, but not the transparent gray of a PNG.
+GRAY_STEPS = {"L;2": 85, "L;4": 17}
 # How a picture is turned that was stored with an orientation; 1, the other one, is upright.
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -44,6 +46,8 @@ def read_picture(path: str | Path) -> Image.Image:
     Raises: one of UNREADABLE.
     """
     with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
+        if image.format == "PNG" and isinstance(image.info.get("transparency"), int):
+            image.info["transparency"] *= GRAY_STEPS.get(image.tile[0].args, 1)
         image.load()  # which turns a TIFF, and takes its orientation away
         pixels = opaque(with_8_bits(image))
         turn = TURNS.get(orientation(image))

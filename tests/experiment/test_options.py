@@ -30,6 +30,16 @@ def flags():
     return [action for action in get_parser().flags().values() if action.dest != "help"]
 
 
+def test_runs_of_earlier_versions_are_those_of_the_same_flags():
+    """What decides numbers; another flag here would keep every earlier run from being resumed."""
+    identity = make_request(get_parser().parse_args([])).identity
+    assert " ".join(sorted(identity)) == (
+        "T accum alp amp arch auto_aug beta branch_pool compile cutout dataset decay detach_reset "
+        "gpu_aug lr method num_epoch optim scheduler seed sparse stem sync_bn teacher tf32 thresh "
+        "train_batch_size v_reset val_fraction wd width"
+    )
+
+
 @pytest.mark.parametrize("dataset", ["CIFAR10", "CIFAR100"])
 def test_the_published_commands_are_the_defaults(dataset, capsys):
     args = get_parser().parse_args(shlex.split(PUBLISHED.format(dataset=dataset)))

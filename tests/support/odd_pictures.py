@@ -36,10 +36,15 @@ def saved(pixels: np.ndarray | Image.Image, kind: str, **options) -> bytes:
 
 
 def png(pixels: np.ndarray, bits: int, colour: int, *chunks: tuple[bytes, bytes]) -> bytes:
-    """What Pillow does not write: 16 bits of colour, and any chunks before the pixels."""
+    """What Pillow does not write: 16, 4 or 2 bits, and any chunks before the pixels."""
     height, width = pixels.shape[:2]
     kind = ">u2" if bits == 16 else "u1"
-    rows = b"".join(b"\0" + row.astype(kind).tobytes() for row in pixels)
+    if bits < 8:
+        digits = pixels[..., None] >> np.arange(bits)[::-1] & 1
+        packed = np.packbits(digits.reshape(height, -1), axis=1)
+    else:
+        packed = pixels.astype(kind)
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
     header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
     parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -158,6 +163,13 @@ PICTURES: dict[str, tuple[bytes, np.ndarray]] = {
         png(GRAY, 8, 0, (b"tRNS", struct.pack(">H", GRAY[0, 0]))),
         rgb_of(np.where(GRAY[0, 0] == GRAY, 255, GRAY).astype(np.uint8)),
     ),
+    **{
+        f"gray{bits}_transparent.png": (
+            png(GRAY >> 8 - bits, bits, 0, (b"tRNS", struct.pack(">H", 1))),
+            rgb_of(np.where(GRAY >> 8 - bits == 1, 255, (GRAY >> 8 - bits) * step)),
+        )
+        for bits, step in ((2, 85), (4, 17))
+    },
     "rgb_transparent.png": (
         png(RGB, 8, 2, (b"tRNS", struct.pack(">3H", *RGB[0, 0]))),
         np.where((RGB[0, 0] == RGB).all(-1, keepdims=True), 255, RGB).astype(np.uint8),

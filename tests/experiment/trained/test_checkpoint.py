@@ -50,9 +50,10 @@ def test_records_are_those_that_the_checkpoint_has_seen(tmp_path):
 
 def test_data_path_is_that_of_config_json_unless_another_is_given(tmp_path):
     path = make_checkpoint(tmp_path)
-    config = {"arguments": {"data_path": "there", "dataset": "Digits"}}
+    config = {"arguments": {"data_path": "there", "cache_path": "cache", "dataset": "Digits"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    assert str(load_trained(path, CPU).arguments["data_path"]) == "there"
+    arguments = load_trained(path, CPU).arguments
+    assert [str(arguments[name]) for name in ("data_path", "cache_path")] == ["there", "cache"]
     other = load_trained(path, CPU, data_path=tmp_path / "here")
     assert other.arguments["data_path"] == tmp_path / "here"
 
