@@ -1,8 +1,8 @@
-"""Where torch keeps what it compiles, also for users whom the system does not know.
+"""Where torch keeps what it compiles, on machines that have no usual place for it.
 
-The first import of torch's compiler, which torchvision causes, makes that folder and names it after
-the user. It fails where the user has no name, as in a container that runs under a number, and where
-the folder cannot be made: then no program that uses torchvision starts.
+The first import of torch's compiler, which torchvision causes, makes a folder below that of
+temporary files and names it after the user. Where the user has no name, as in a container that runs
+under a number, or nothing can be written there, no program that uses torchvision would start.
 """
 
 from __future__ import annotations
@@ -10,29 +10,28 @@ from __future__ import annotations
 import getpass
 import os
 import tempfile
-from pathlib import Path
 
 COMPILED, OPERATORS = "TORCHINDUCTOR_CACHE_DIR", "TORCH_EXTENSIONS_DIR"
+IN_MEMORY = "/dev/shm"
 
 
 def settle_cache_folder() -> None:
-    """Name a folder for torch in its environment variables, if it would find none.
+    """Put into the environment what torch would look for in vain.
 
     To be called before torchvision is imported.
     """
-    has_place = os.path.expanduser("~") != "~"  # else torch makes a folder that is named so
     try:
-        if COMPILED in os.environ:
-            Path(os.environ[COMPILED]).mkdir(parents=True, exist_ok=True)
-        else:
-            getpass.getuser()
-    except (KeyError, OSError):  # from Python 3.13 on OSError for both
-        has_place = False
-        os.environ[COMPILED] = str(_own_folder())
-    if not has_place:
-        os.environ.setdefault(OPERATORS, str(_own_folder() / "extensions"))
-
-
-def _own_folder() -> Path:
-    """Named after the user's number, which everyone has."""
-    return Path(tempfile.gettempdir(), f"torchinductor_{os.getuid()}")
+        getpass.getuser()
+    except (KeyError, OSError):  # from Python 3.13 on OSError
+        os.environ["USER"] = str(os.getuid())
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:  # every disk is full, or may only be read
+        os.environ["TMPDIR"] = IN_MEMORY
+    try:
+        os.makedirs(os.environ[COMPILED], exist_ok=True)
+    except (KeyError, OSError):
+        os.environ.pop(COMPILED, None)  # torch has one of its own
+    if os.path.expanduser("~") == "~":  # no home: torch would make a folder that is named so
+        own = f"torch_extensions_{os.getuid()}"
+        os.environ.setdefault(OPERATORS, os.path.join(tempfile.gettempdir(), own))

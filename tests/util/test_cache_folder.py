@@ -1,14 +1,15 @@
 """torch finds a folder for what it compiles, whoever runs it; a folder that works is left alone."""
 
+import getpass
 import os
 import pwd
-from pathlib import Path
+import tempfile
 
 import pytest
 
-from util.cache_folder import COMPILED, OPERATORS, settle_cache_folder
+from util.cache_folder import COMPILED, IN_MEMORY, OPERATORS, settle_cache_folder
 
-NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME", COMPILED, OPERATORS)
+NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME", "TMPDIR", COMPILED, OPERATORS)
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +18,7 @@ def environment(monkeypatch, tmp_path):
     for name in NAMES:
         monkeypatch.setenv(name, "")  # so that what is set here is undone
         monkeypatch.delenv(name)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 @pytest.fixture
@@ -30,31 +31,40 @@ def no_entry(monkeypatch):
 
 def test_where_torch_finds_one_nothing_changes(monkeypatch, tmp_path):
     monkeypatch.setenv("USER", "somebody")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    before = dict(os.environ)
     settle_cache_folder()
-    assert COMPILED not in os.environ
+    assert dict(os.environ) == before
     monkeypatch.setenv(COMPILED, str(tmp_path / "own" / "folder"))
     settle_cache_folder()
-    assert os.environ[COMPILED] == str(tmp_path / "own" / "folder")
-    assert OPERATORS not in os.environ
+    assert dict(os.environ) == {**before, COMPILED: str(tmp_path / "own" / "folder")}
 
 
-def test_a_user_without_a_name_gets_folders_by_number(no_entry, tmp_path):
+def test_a_user_without_a_name_is_called_by_number(no_entry):
+    """By everything that asks for the name, not for this folder alone."""
     settle_cache_folder()
-    folder = tmp_path / f"torchinductor_{os.getuid()}"
-    assert os.environ[COMPILED] == str(folder)
-    assert os.environ[OPERATORS] == str(folder / "extensions")
+    assert getpass.getuser() == str(os.getuid())
 
 
 def test_a_user_without_a_home_gets_no_folder_of_that_name(no_entry, monkeypatch, tmp_path):
-    monkeypatch.setenv("USER", "somebody")
     monkeypatch.delenv("HOME", raising=False)
     settle_cache_folder()
-    assert COMPILED not in os.environ
-    assert Path(os.environ[OPERATORS]).is_relative_to(tmp_path)
+    assert os.environ[OPERATORS] == str(tmp_path / f"torch_extensions_{os.getuid()}")
 
 
-def test_a_folder_that_cannot_be_made_is_replaced(monkeypatch, tmp_path):
+@pytest.mark.parametrize("name", ["", "file/cache"])
+def test_a_folder_that_cannot_be_made_is_not_asked_for(name, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
-    monkeypatch.setenv(COMPILED, str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv(COMPILED, name and str(tmp_path / name))
     settle_cache_folder()
-    assert os.environ[COMPILED] == str(tmp_path / f"torchinductor_{os.getuid()}")
+    assert COMPILED not in os.environ
+
+
+def test_without_room_for_temporary_files_they_go_to_memory(monkeypatch, tmp_path):
+    def fail():
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(tempfile, "gettempdir", fail)
+    settle_cache_folder()
+    assert os.environ["TMPDIR"] == IN_MEMORY
