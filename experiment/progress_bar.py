@@ -16,7 +16,8 @@ class StepBar:
 
     def __init__(self, title: str, total: int, done: int = 0, *, show: bool = True):
         self._bar = None
-        make_bar = bar_class() if show and sys.stderr.isatty() and total > 0 else None
+        is_terminal = getattr(sys.stderr, "isatty", bool)()  # a notebook's stream may lack it
+        make_bar = bar_class() if show and is_terminal and total > 0 else None
         if make_bar is not None:
             suffix = "%(index)d/%(max)d steps, %(eta_td)s left"
             # A hidden cursor would stay hidden after a kill.

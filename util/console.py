@@ -25,16 +25,20 @@ class SteadyFile(io.FileIO):
     failure: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        """How many bytes were written; what cannot be written counts too."""
+        """The number of bytes, all of which are written where that is possible."""
+        rest = memoryview(data)
         try:
-            while (written := super().write(data)) is None:  # a full pipe that does not wait itself
-                select.select([], [self], [])
-            return written
+            while rest:
+                written = super().write(rest)
+                if written is None:  # a full pipe that does not wait itself
+                    select.select([], [self], [])
+                else:
+                    rest = rest[written:]
         except OSError as error:
             if self.failure is None:
                 self.failure = error
                 self._say(error)
-            return len(data)
+        return len(data)
 
     def _say(self, error: OSError) -> None:
         if self.fileno() == 1:
@@ -49,18 +53,18 @@ def make_steady() -> None:
     in their place, such as a notebook's cell, is left alone. A second call changes nothing.
     """
     _occupy_closed_descriptors()
-    if sys.stdout is sys.__stdout__:
-        sys.stdout = _steady(sys.stdout, 1)
-    if sys.stderr is sys.__stderr__:
-        sys.stderr = _steady(sys.stderr, 2)
+    sys.stdout = _steady(sys.stdout, sys.__stdout__, 1)
+    sys.stderr = _steady(sys.stderr, sys.__stderr__, 2)
 
 
 def lost_output() -> OSError | None:
     """Why not all of standard output was written, unless its reader did not want it all."""
-    sys.stdout.flush()
     buffer = getattr(sys.stdout, "buffer", None)
-    failure = getattr(getattr(buffer, "raw", buffer), "failure", None)
-    return None if failure is None or failure.errno == errno.EPIPE else failure
+    file = getattr(buffer, "raw", buffer)
+    if not isinstance(file, SteadyFile):
+        return None
+    sys.stdout.flush()
+    return None if file.failure is None or file.failure.errno == errno.EPIPE else file.failure
 
 
 def _occupy_closed_descriptors() -> None:
@@ -70,10 +74,12 @@ def _occupy_closed_descriptors() -> None:
     os.close(descriptor)
 
 
-def _steady(stream: TextIO | None, descriptor: int) -> TextIO:
-    """A stream like this one, which is the process's own; None is one closed from the beginning."""
+def _steady(stream: TextIO | None, own: TextIO | None, descriptor: int) -> TextIO:
+    """A stream like this one if it is the process's own; None is one that is closed."""
     if stream is None:
         return open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")
+    if stream is not own or not isinstance(stream, io.TextIOWrapper):
+        return stream
     with suppress(OSError):
         stream.flush()
     raw = SteadyFile(descriptor, "w", closefd=False)

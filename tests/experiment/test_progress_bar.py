@@ -50,6 +50,12 @@ def test_nothing_is_shown_elsewhere(monkeypatch, capsys):
     assert on_terminal(monkeypatch, use) == "end\r\n"
 
 
+def test_a_stream_that_cannot_say_what_it_is_shows_nothing(monkeypatch):
+    """As of some notebooks and loggers, which write and nothing else."""
+    monkeypatch.setattr(sys, "stderr", object())
+    assert not StepBar("epoch 0", 3).is_drawn
+
+
 def test_without_the_package_there_is_no_bar(monkeypatch):
     monkeypatch.setitem(sys.modules, "progress.bar", None)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from util.console import SteadyFile, make_steady
+from util.console import SteadyFile, lost_output, make_steady
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -71,21 +71,40 @@ def test_a_file_opened_later_is_not_taken_for_a_closed_stream(tmp_path):
     assert (tmp_path / "file").read_bytes() == b""
 
 
-def test_a_full_pipe_that_does_not_wait_gets_everything():
+@pytest.mark.parametrize("buffered", [True, False])
+def test_a_full_pipe_that_does_not_wait_gets_everything(buffered):
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     text = b"x" * 10**6
     with subprocess.Popen(["wc", "-c"], stdin=reading, stdout=subprocess.PIPE) as count:
         os.close(reading)
-        with io.BufferedWriter(SteadyFile(writing, "w")) as stream:
-            stream.write(text)
+        file = SteadyFile(writing, "w")
+        with io.BufferedWriter(file) if buffered else file as stream:
+            assert stream.write(text) == len(text)
         assert int(count.stdout.read()) == len(text)
 
 
-def test_streams_of_others_are_left_alone(monkeypatch):
-    """As in a notebook, or here."""
-    streams = io.StringIO(), io.StringIO()
-    monkeypatch.setattr(sys, "stdout", streams[0])
-    monkeypatch.setattr(sys, "stderr", streams[1])
+class Cell:
+    """All that a stream of others has for certain."""
+
+    def write(self, text):
+        raise AssertionError
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_streams_of_others_are_left_alone(own, monkeypatch):
+    """As in a notebook, or here; some hosts replace the process's own, too."""
+    streams = Cell(), io.StringIO()
+    for name, stream in zip(("stdout", "stderr"), streams, strict=True):
+        monkeypatch.setattr(sys, name, stream)
+        if own:
+            monkeypatch.setattr(sys, f"__{name}__", stream)
     make_steady()
     assert (sys.stdout, sys.stderr) == streams
+    assert lost_output() is None
+
+
+def test_a_stream_that_a_host_has_taken_away_is_replaced(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    make_steady()
+    assert print("caf\udce9") is None and not sys.stdout.isatty()
