@@ -90,8 +90,8 @@ def drawing(
 
 
 def label_of(name: str) -> str:
-    """A name as a picture has room for it: at most LONGEST letters."""
-    text = printable(name)
+    """A name as a picture has room for it: one line of at most LONGEST letters."""
+    text = " ".join(printable(name).split())
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 

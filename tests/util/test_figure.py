@@ -57,6 +57,10 @@ def test_a_long_name_leaves_room_for_the_picture():
         picture("title", [label_of("x" * 250), "b"])
 
 
+def test_a_name_of_several_lines_is_labelled_in_one():
+    assert label_of("a\n b\tc\r") == "a b c"
+
+
 def test_a_title_may_hold_what_is_no_letter():
     assert picture(ODD[-1]) == picture("caf\\udce9")
 
