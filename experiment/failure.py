@@ -31,6 +31,8 @@ from util.signals import StopRequest
 USER_ERRORS = (ValueError, OSError, RuntimeError, MemoryError, ImportError)
 
 SHARED_MEMORY = Path("/dev/shm")
+# Why no process that loads data can be started where that is full, not there or read-only.
+NO_SHARED_MEMORY = "No space|No such file|Read-only|Permission denied"
 
 # What these sentences say of a training; commands that train nothing have their own words.
 LESS_MEMORY = "try smaller ones, a smaller --width or --T, or --amp bf16"
@@ -146,7 +148,7 @@ def sentence_of(
         return missing_package(error)
     if re.search("Too many open files|ancdata", message):
         return too_many_open_files()
-    if re.search("</torch_|Bus error|cannot be started: No space", message):
+    if re.search(f"</torch_|Bus error|cannot be started: ({NO_SHARED_MEMORY})", message):
         return no_shared_memory()
     if isinstance(error, RuntimeError):
         # Torch says so when the system kills a process that loads data.

@@ -74,9 +74,10 @@ class WorkerBatches(_MultiProcessingDataLoaderIter):
                 super().__init__(loader)
         except OSError as error:
             for worker in getattr(self, "_workers", ()):
-                worker.terminate()
+                worker.kill()
             raise OSError(
-                f"the processes that load data cannot be started: {error.strerror}"
+                f"the processes that load data cannot be started: {error.strerror}; try fewer "
+                "--num_workers, or 0"
             ) from error
         self._complete = True
 

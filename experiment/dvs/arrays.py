@@ -51,7 +51,7 @@ def refuse_all_but_whole(values: np.ndarray) -> None:
     if values.dtype.kind not in "if":
         raise ValueError(f"values of type {values.dtype}, expected numbers")
     low, high = values.min(), values.max()
-    if not 0 <= low <= high < np.inf:  # nor if one is NaN
+    if not 0 <= low <= high <= np.finfo(np.float32).max:  # nor if one is NaN
         raise ValueError(f"values from {low} to {high}, expected whole numbers from 0 up")
     if values.dtype.kind == "f" and (values != np.trunc(values)).any():
         raise ValueError("fractions, expected whole numbers")

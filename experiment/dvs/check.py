@@ -13,7 +13,7 @@ def problem_of(part: EventFrames, index: int) -> str | None:
     """What is wrong with a sample; None where nothing is."""
     try:
         part.read(index)
-    except (*DAMAGE, OSError) as error:
+    except (*DAMAGE, MemoryError, OSError) as error:
         return f"{part.path(index)}: {error}"
     return None
 

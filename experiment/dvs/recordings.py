@@ -9,6 +9,7 @@ A group (a class) is looked for, in this order, as
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -20,9 +21,12 @@ from experiment.dvs.arrays import checked_events, open_arrays
 from experiment.dvs.events import BYTES_PER_EVENT, Events, decode_aedat
 from util.entry import is_data
 
-# What reading a damaged archive, or a .npz file, is known to raise (RuntimeError: it is encrypted),
-# beside the OSError of a disk that fails.
-DAMAGE = (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+# What reading a damaged archive, or a .npz file, is known to raise (RuntimeError: encrypted or
+# compressed in another way), beside the OSError of a disk that fails.
+DAMAGE = (
+    ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error,
+    tokenize.TokenError,
+)  # fmt: skip
 
 
 class Recording(NamedTuple):
@@ -39,9 +43,11 @@ def find_group(folder: Path, group: str) -> Path | None:
 
     Raises: ValueError for event arrays that spikingjelly did not finish.
     """
-    for archive in (folder / "download" / f"{group}.zip", folder / f"{group}.zip"):
-        if archive.is_file():
-            return archive
+    for parent in ("download", "."):
+        for suffix in (".zip", ".ZIP"):
+            archive = folder / parent / f"{group}{suffix}"
+            if archive.is_file():
+                return archive
     for parent, suffix in (("extract", ".aedat"), (".", ".aedat"), ("events_np", ".npz")):
         place = folder / parent / group
         if files_in(place, suffix):

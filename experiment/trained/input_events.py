@@ -5,8 +5,6 @@ Shapes: T time steps, H x W pixels of the sensor.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,13 +18,11 @@ from experiment.dvs.augment import resize
 from experiment.dvs.events import SIDE, Events, decode_aedat
 from experiment.dvs.frames import checked_counts
 from experiment.dvs.integrate import integrate
+from experiment.dvs.recordings import DAMAGE
 from util.picture import SUFFIXES as IMAGE_SUFFIXES
 
 EVENT_SUFFIXES = (".aedat", ".npz")
 RECORDINGS = (*EVENT_SUFFIXES, ".npy", ".aedat4")  # are read, or refused with the reason
-
-# What numpy and our own readers raise for files that are missing, damaged or of another kind.
-UNREADABLE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 WANTED = (
     "expected a recording of an event camera: AEDAT 2.0 (.aedat), or a .npz file with event arrays "
@@ -44,7 +40,8 @@ def read_events(
 
     `description["sensor_size"]` is (H, W) of the sensor that the network was trained on; without
     it, as in exports of earlier versions, any square frames are taken, and events of 128 x 128.
-    `report` is given a line if events were left out. Raises: one of UNREADABLE.
+    `report` is given a line if events were left out. Raises: ValueError for a file that is damaged
+    or of another kind, OSError.
     """
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
@@ -52,10 +49,13 @@ def read_events(
     if suffix == ".npy":
         raise ValueError(f"a single array (.npy): {WANTED}")
     sensor_size = tuple(description.get("sensor_size", ())) or None
-    if suffix == ".npz":
-        counts = _counts_of_arrays(path, steps, sensor_size)
-    else:
-        counts = _counts_of_recording(path, steps, sensor_size, report)
+    try:
+        if suffix == ".npz":
+            counts = _counts_of_arrays(path, steps, sensor_size)
+        else:
+            counts = _counts_of_recording(path, steps, sensor_size, report)
+    except (*DAMAGE, MemoryError) as error:
+        raise ValueError(str(error) or type(error).__name__) from error
     return resize(counts, description["image_size"])
 
 

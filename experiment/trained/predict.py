@@ -26,21 +26,17 @@ if __package__ in (None, ""):  # started as a file: make the project's packages 
 from experiment.data_description import describe_data
 from experiment.failure import refuse_lost_output
 from experiment.flag_parser import FlagParser, expanded_path, home_path, number, warn_about
-from experiment.trained import input_events
 from experiment.trained.checkpoint import read_saved
 from experiment.trained.command import command, refuse_many
 from experiment.trained.exported import Exported, describe_network, read_weights
-from experiment.trained.input_events import EVENT_SUFFIXES, read_events
+from experiment.trained.input_events import EVENT_SUFFIXES, RECORDINGS, read_events
 from experiment.trained.input_image import read_image
 from model.fold import fold
 from model.folded import Stream
 from util.entry import folders_below
 from util.file_kind import Kind, kind_of_file
 from util.picture import SUFFIXES as IMAGE_SUFFIXES
-from util.picture import UNREADABLE as UNREADABLE_PICTURE
-from util.picture import reason_of
-
-UNREADABLE = (*input_events.UNREADABLE, *UNREADABLE_PICTURE)
+from util.picture import UNREADABLE, reason_of
 
 
 class Prediction(NamedTuple):
@@ -165,7 +161,7 @@ def predict(
     """
     net, description = network
     if description["kind"] == "images":
-        if path.suffix.lower() in input_events.RECORDINGS:
+        if path.suffix.lower() in RECORDINGS:
             raise ValueError("a recording of events, but the network was trained on images: "
                              "expected a picture, such as a .png or .jpg file")  # fmt: skip
         frames = read_image(path, description, net.in_channels).expand(net.T, -1, -1, -1)

@@ -153,8 +153,10 @@ SENT = "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback 
          "--num_workers 0"),
         (RuntimeError("DataLoader worker (pid 71) is killed by signal: Bus error. It is possible "
                       "that dataloader's workers are out of shared memory. "), "/dev/shm"),
-        (OSError("the processes that load data cannot be started: No space left on device"),
-         "/dev/shm"),
+        *((OSError(f"the processes that load data cannot be started: {os.strerror(number)}; try"),
+           "/dev/shm") for number in (errno.ENOSPC, errno.ENOENT, errno.EROFS, errno.EACCES)),
+        (OSError(f"the processes that load data cannot be started: {os.strerror(errno.EAGAIN)}"),
+         "cannot be started: Resource temporarily"),
         (RuntimeError("received 0 items of ancdata"), "ulimit -n"),
         (RuntimeError("Too many open files. Communication with the workers is no longer"
                       " possible."), "ulimit -n"),

@@ -27,6 +27,7 @@ def test_no_events_are_events():
         ({"p": np.array([-1, 1, 1])}, "array p: values from -1 to 1"),
         ({"p": np.array([1, 2, 2])}, r"array p: values up to 2, expected 0 \(OFF\) and 1 \(ON\)"),
         ({"x": np.array([0, np.nan, 1])}, "array x: values from nan"),
+        ({"x": np.array([0, 1e300, 1])}, r"array x: values from 0.0 to 1e\+300"),
         ({"y": np.array([0, 0.5, 1])}, "array y: fractions"),
         ({"y": np.array(["a", "b", "c"])}, "array y: values of type <U1"),
         ({"x": np.array([1, 2])}, "one value per event each"),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -268,20 +269,24 @@ def test_it_checks_frames_that_are_there_and_names_all_bad_ones(tmp_path, capsys
     (frames / "cat/cifar10_cat_4.npz").write_bytes(content[:-50])
     np.savez(frames / "dog/cifar10_dog_0.npz", frames=np.full((3, 2, 128, 128), np.nan))
     np.savez(frames / "dog/cifar10_dog_1.npz", frames=np.ones((3, 2, 34, 34)))
+    boundless = b"{'descr': '|u1', 'fortran_order': False, 'shape': (9, 99999999, 99999999), }\n"
+    with zipfile.ZipFile(frames / "dog/cifar10_dog_2.npz", "w") as archive:
+        archive.writestr("frames.npy", b"\x93NUMPY\1\0" + bytes([len(boundless), 0]) + boundless)
     capsys.readouterr()
     for num_workers in ("0", "2"):
         with pytest.raises(SystemExit) as end:
             main([*flags, "--num_workers", num_workers])
         assert end.value.code == 2
-        lines = capsys.readouterr().err.splitlines()[-4:]
-        assert lines[0].startswith("error: 3 files of frames are damaged; delete them and start")
+        lines = capsys.readouterr().err.splitlines()[-5:]
+        assert lines[0].startswith("error: 4 files of frames are damaged; delete them and start")
         for line, (name, reason) in zip(
-            sorted(lines[1:]), [("cat_4", "not a zip"), ("dog_0", "nan"), ("dog_1", "34 x 34")],
+            sorted(lines[1:]),
+            [("cat_4", "not a zip"), ("dog_0", "nan"), ("dog_1", "34 x 34"), ("dog_2", "allocate")],
             strict=True,
         ):  # fmt: skip
             assert f"cifar10_{name}.npz: " in line and reason in line
-    for name in ("cat/cifar10_cat_4.npz", "dog/cifar10_dog_0.npz", "dog/cifar10_dog_1.npz"):
-        (frames / name).unlink()
+    for name in ("cat/cifar10_cat_4", *(f"dog/cifar10_dog_{number}" for number in range(3))):
+        (frames / f"{name}.npz").unlink()
     main(flags)
     assert (frames / "cat/cifar10_cat_4.npz").read_bytes() == content
 

@@ -48,6 +48,8 @@ def test_an_archive_is_preferred_to_what_was_unpacked_from_it(tmp_path):
     write_archives(tmp_path / "download", EVENTS)
     assert find_group(tmp_path, "cat") == tmp_path / "download" / "cat.zip"
     assert find_group(tmp_path, "dog") is None
+    capital = (tmp_path / "download" / "cat.zip").rename(tmp_path / "cat.ZIP")
+    assert find_group(tmp_path, "cat") == capital
 
 
 def test_event_arrays_that_spikingjelly_did_not_finish_are_not_taken(tmp_path):

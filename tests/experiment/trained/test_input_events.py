@@ -1,11 +1,13 @@
 """Recordings to classify come out as training samples do; what cannot be read is refused."""
 
+import zipfile
+
 import numpy as np
 import pytest
 import torch
 
 from experiment.dvs.events import Events, encode_aedat
-from experiment.trained.input_events import UNREADABLE, read_events
+from experiment.trained.input_events import read_events
 
 PLAIN = {"image_size": 5}
 
@@ -19,7 +21,7 @@ def test_files_that_only_look_like_frames_are_refused_and_can_be_skipped(tmp_pat
     ):
         with path.open("wb") as file:
             np.savez(file, **content) if isinstance(content, dict) else np.save(file, content)
-        with pytest.raises(UNREADABLE, match=message):
+        with pytest.raises(ValueError, match=message):
             read_events(path, PLAIN, 3)
 
 
@@ -27,7 +29,7 @@ def test_a_recording_with_fewer_events_than_frames_is_refused(tmp_path):
     events = Events(*(np.arange(2) for _ in range(4)))
     (tmp_path / "x.aedat").write_bytes(encode_aedat(events))
     assert read_events(tmp_path / "x.aedat", PLAIN, 2).shape == (2, 2, 5, 5)
-    with pytest.raises(UNREADABLE, match="2 events, fewer than the 3 frames"):
+    with pytest.raises(ValueError, match="2 events, fewer than the 3 frames"):
         read_events(tmp_path / "x.aedat", PLAIN, 3)
 
 
@@ -95,7 +97,31 @@ def test_what_does_not_fit_the_network_is_named(tmp_path):
         ),
         ("picture.PNG", PLAIN, "a picture, but the network was trained on events: expected a reco"),
     ):
-        with pytest.raises(UNREADABLE, match=message):
+        with pytest.raises(ValueError, match=message):
             read_events(tmp_path / name, description, 3)
     assert read_events(tmp_path / "frames.npz", known(34, 34), 3).shape == (3, 2, 5, 5)
     assert read_events(tmp_path / "frames.npz", PLAIN, 3).shape == (3, 2, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("position", "value", "reason"),
+    [(6, 99, "zip file version"), (8, 1, "encrypted"), (10, 99, "compression method")],
+)
+def test_an_archive_of_another_program_is_a_reason_to_skip_it(tmp_path, position, value, reason):
+    path = tmp_path / "x.npz"
+    np.savez(path, frames=np.ones((3, 2, 4, 4)))
+    content = bytearray(path.read_bytes())
+    for signature, begin in ((b"PK\3\4", 4), (b"PK\1\2", 6)):  # here and in the directory
+        content[content.index(signature) + begin + position - 6] = value
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=reason):
+        read_events(path, PLAIN, 3)
+
+
+@pytest.mark.parametrize("shape", ["(3, 2, 4", "(9, 99999999, 99999999), }"])
+def test_a_torn_header_and_one_that_promises_too_much_are_reasons_to_skip_a_file(tmp_path, shape):
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}\n".encode()
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("frames.npy", b"\x93NUMPY\1\0" + bytes([len(header), 0]) + header)
+    with pytest.raises(ValueError):
+        read_events(tmp_path / "x.npz", PLAIN, 3)
