@@ -77,12 +77,16 @@ def find_pictures(root: Path, classes: Sequence[str]) -> Iterator[Pictures]:
 
 
 def refuse_too_deep(root: Path, classes: Sequence[str], found: Sequence[Pictures]) -> None:
-    """ValueError for one class, or several that hold the same folders and no image beside them."""
+    """ValueError for one class, or several that look like parts of a data set.
+
+    Those hold the same folders, more of them than there are parts, and no image beside them; cat/
+    and dog/ with left/ and right/ in each are classes.
+    """
     inside = [set() for _ in classes]  # the entries of each class
     for label, place, _ in found:
         inside[label].add(place.partition(os.sep)[2].partition(os.sep)[0])
     shared = sorted(set.intersection(*inside))
-    if len(shared) > 1 and "" not in set.union(*inside):
+    if len(shared) > len(classes) and "" not in set.union(*inside):
         raise ValueError(
             f"{root} holds {named(classes)}, and the folders inside are {named(shared)}: "
             f"one level too deep; expected the folders of the classes directly in {root}"

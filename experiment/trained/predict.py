@@ -13,8 +13,7 @@ normalisation come with the network. (Checkpoints of earlier versions have none,
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,11 +28,10 @@ from experiment.flag_parser import FlagParser, expanded_path, home_path, number,
 from experiment.trained.checkpoint import read_saved
 from experiment.trained.command import command, refuse_many
 from experiment.trained.exported import Exported, describe_network, read_weights
-from experiment.trained.input_events import EVENT_SUFFIXES, RECORDINGS, read_events
-from experiment.trained.input_image import read_image
+from experiment.trained.input_events import EVENT_SUFFIXES
+from experiment.trained.input_file import find_files, read_input, wanted_suffixes
 from model.fold import fold
 from model.folded import Stream
-from util.entry import folders_below
 from util.file_kind import Kind, kind_of_file
 from util.picture import SUFFIXES as IMAGE_SUFFIXES
 from util.picture import UNREADABLE, reason_of
@@ -120,37 +118,6 @@ def load_network(path: Path, device: torch.device, *, data_path: Path | None = N
     return network
 
 
-def wanted_suffixes(network: Exported) -> tuple[str, ...]:
-    """The kinds of files that the network can read: images are normalised, events are not."""
-    return IMAGE_SUFFIXES if network.description["kind"] == "images" else EVENT_SUFFIXES
-
-
-def find_files(inputs: Sequence[Path], suffixes: Sequence[str]) -> Iterator[Path]:
-    """The files named, and those with a known suffix below the folders named, in order.
-
-    Links are followed; one that leads nowhere is a file that cannot be read.
-    Raises: ValueError for a folder without any, OSError for one that cannot be read.
-    """
-    for path in inputs:
-        if not path.is_dir():
-            yield path
-            continue
-        files = (Path(f.path, name) for f in folders_below(path) for name in f.files)
-        found = [
-            p
-            for p in sorted(files)
-            if p.suffix.lower() in suffixes and (p.is_file() or p.is_symlink())
-        ]
-        if not found:
-            raise ValueError(f"folder {path} has no files of the kinds {', '.join(suffixes)}")
-        yield from found
-
-
-def report_about(path: Path, line: str) -> None:
-    """Say on stderr what the answer does not."""
-    print(f"{path}: {line}", file=sys.stderr)
-
-
 @torch.no_grad()
 def predict(
     network: Exported, path: Path, *, confidence: float, device: torch.device
@@ -160,13 +127,7 @@ def predict(
     Raises: one of UNREADABLE if the file cannot be read.
     """
     net, description = network
-    if description["kind"] == "images":
-        if path.suffix.lower() in RECORDINGS:
-            raise ValueError("a recording of events, but the network was trained on images: "
-                             "expected a picture, such as a .png or .jpg file")  # fmt: skip
-        frames = read_image(path, description, net.in_channels).expand(net.T, -1, -1, -1)
-    else:
-        frames = read_events(path, description, net.T, partial(report_about, path))
+    frames = read_input(path, network)
     stream = Stream(net)
     for frame in frames.to(device):
         probabilities = stream.step(frame[None]).double().softmax(-1)[0]

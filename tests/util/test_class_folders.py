@@ -65,8 +65,8 @@ def test_links_never_add_images_twice_nor_lose_a_class(tmp_path, link, target, s
         (["a/", "b/", "c/", "d/x.txt", "e/1.jpg"], "image in 'a', 'b', 'c' and 1 more"),
         (["images/cat/1.jpg", "images/dog/1.jpg"],
          "holds 'images', and the folders inside are 'cat', 'dog': one level too deep"),
-        (["one/cat/1.jpg", "one/dog/1.jpg", "two/cat/1.jpg", "two/dog/1.jpg"],
-         "holds 'one', 'two', and the folders inside are 'cat', 'dog': one level too deep"),
+        ([f"{part}/{name}/1.jpg" for part in ("one", "two") for name in ("cat", "dog", "emu")],
+         "holds 'one', 'two', and the folders inside are 'cat', 'dog', 'emu': one level too deep"),
         (["cat/1.jpg", "cat/2.jpg"], "one class folder, 'cat', with 2 images: expected at least"),
         (["x/images/cat/1.jpg"], "one class folder, 'x', with 1 images in the folder 'images'"),
     ],
@@ -82,9 +82,11 @@ def test_a_tree_that_is_no_set_of_classes_says_what_it_is(tmp_path, names, said)
     [
         ["n01/images/1.jpg", "n02/images/1.jpg"],  # as Tiny ImageNet
         ["pet/cat/1.jpg", "pet/dog/1.jpg", "bird/owl/1.jpg", "bird/tit/1.jpg"],
-        ["one/cat/1.jpg", "one/dog/1.jpg", "one/0.jpg", "two/cat/1.jpg", "two/dog/1.jpg"],
+        ["cat/left/1.jpg", "cat/right/1.jpg", "dog/left/1.jpg", "dog/right/1.jpg"],
+        ["one/a/1.jpg", "one/b/1.jpg", "one/c/1.jpg", "one/0.jpg",
+         "two/a/1.jpg", "two/b/1.jpg", "two/c/1.jpg"],
     ],
-)
+)  # fmt: skip
 def test_images_may_lie_deeper_in_their_class(tmp_path, names):
     found, _, classes = find_in_class_folders(make(tmp_path, *names))
     assert len(found) == len(names) and len(classes) == 2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from experiment.trained.input_image import read_image
+from experiment.trained.input_file import read_image
 from tests.support.odd_pictures import PICTURES, REFUSED
 from util.image_folder import READERS, to_uint8
 from util.picture import UNREADABLE, reason_of

@@ -11,7 +11,8 @@ from experiment.cifar import main as cifar
 from experiment.dvs.events import Events, encode_aedat
 from experiment.trained.checkpoint import load_trained
 from experiment.trained.exported import Exported, describe_network, read_weights, write_weights
-from experiment.trained.predict import find_files, load_network, main, predict, wanted_suffixes
+from experiment.trained.input_file import wanted_suffixes
+from experiment.trained.predict import load_network, main, predict
 from model import build_model
 from model.fold import fold
 from tests.support.trained_run import make_checkpoint, stir
@@ -160,22 +161,6 @@ def test_event_recordings_are_classified_like_their_frames(tmp_path, capsys):
     np.savez(tmp_path / "bad.npz", frames=counts[:3])
     with pytest.raises(ValueError, match="expected 4 of 2 channels"):
         predict(network, tmp_path / "bad.npz", confidence=1.0, device=CPU)
-
-
-def test_folders_are_searched_in_order(tmp_path):
-    left_by_systems = ("._a.png", "b/.thumbs/2.png", "__MACOSX/b/2.PNG", "@eaDir/a.png")
-    for name in ("b/2.PNG", "b/1.jpg", "a.png", "b/notes.txt", *left_by_systems):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    found = list(find_files([tmp_path], (".png", ".jpg")))
-    assert [str(path.relative_to(tmp_path)) for path in found] == ["a.png", "b/1.jpg", "b/2.PNG"]
-    (tmp_path / "b" / "up").symlink_to("..")
-    (tmp_path / "c").symlink_to("b", target_is_directory=True)
-    (tmp_path / "d.png").symlink_to("gone")
-    assert list(find_files([tmp_path], (".png", ".jpg"))) == [*found, tmp_path / "d.png"]
-    assert list(find_files([tmp_path / "c"], (".jpg",))) == [tmp_path / "c" / "1.jpg"]
-    with pytest.raises(ValueError, match=r"has no files of the kinds \.npz"):
-        list(find_files([tmp_path], (".npz",)))
 
 
 def test_a_wrong_network_file_ends_with_a_sentence_and_code_2(pictures, tmp_path, capsys):
