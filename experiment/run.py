@@ -205,7 +205,7 @@ def train(
                     on_start(folder, data)
                 work = partial(train_in, group=group, logger=logger, stop=stop)
                 stop.shielding(partial(work, folder, recipe, data, state))
-            result = group.from_first(lambda: final_metrics(folder, state))
+                result = group.from_first(lambda: final_metrics(folder, state))
             logger.info(describe_result(result))
             return result
 

@@ -41,8 +41,17 @@ def begin_folder(folder: Path, arguments: dict[str, Any], state: TrainingState) 
 
 
 def final_metrics(folder: Path, state: TrainingState) -> dict[str, Any]:
-    """What a finished run reached, from the records of its epochs."""
-    records = MetricsFile(folder / "metrics.jsonl").read()
+    """What a finished run reached, from the records of its epochs.
+
+    Raises: ValueError if they are gone.
+    """
+    metrics = MetricsFile(folder / "metrics.jsonl")
+    records = metrics.read()
+    if len(records) != state.lines:
+        raise ValueError(
+            f"{metrics.path} holds {len(records)} of {state.lines} records: it was deleted or "
+            "changed when the training had ended"
+        )
     last, best = records[-1], records[state.best["epoch"]]
     return {
         "folder": str(folder),

@@ -3,6 +3,8 @@
 import ctypes
 import json
 import os
+import re
+import shutil
 import signal
 import tempfile
 import threading
@@ -14,6 +16,7 @@ import torch
 
 from benchmark.fault import micro_run
 from experiment import engine
+from experiment import run as run_module
 from experiment.run import check_smallest_batch
 from model import build_model
 from tests.support.micro_training import (
@@ -345,6 +348,17 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint(monkeypatch, tmp_path, 
     assert "last.pt: No space left on device" in capsys.readouterr().err
     (folder,) = tmp_path.iterdir()
     assert load_checkpoint(folder / "last.pt")["batch"] == 2
+
+
+def test_a_folder_that_goes_when_the_training_has_ended_is_named(monkeypatch, tmp_path, capsys):
+    def train_and_delete(folder, *more, **options):
+        train_in(folder, *more, **options)
+        shutil.rmtree(folder)
+
+    train_in = run_module.train_in
+    monkeypatch.setattr(run_module, "train_in", train_and_delete)
+    sentence = refused(capsys, tmp_path, code=1)
+    assert re.search(r"seed60_\S+metrics.jsonl holds 0 of 1 records: it was deleted", sentence)
 
 
 def test_a_checkpoint_without_a_run_is_refused(tmp_path, capsys):
