@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.terminal import Terminal
 from util.console import SteadyFile, lost_output, make_steady
 
 ROOT = Path(__file__).parents[2]
@@ -64,11 +65,39 @@ def test_a_program_reaches_its_end(start, tmp_path):
 def test_a_file_opened_later_is_not_taken_for_a_closed_stream(tmp_path):
     program = (
         "from util.console import make_steady; make_steady(); import os, sys;"
-        "file = open(sys.argv[1], 'w'); os.write(0, b'0'); os.write(1, b'1'); os.write(2, b'2')"
+        "file = open(sys.argv[1], 'w'); os.write(0, b'0'); os.write(1, b'1'); os.write(2, b'2');"
+        "sys.exit(bool(os.system('echo from a child && echo from a child >&2')))"
     )
     command = f"'{sys.executable}' -c \"{program}\" '{tmp_path / 'file'}' <&- >&- 2>&-"
     assert subprocess.run(["bash", "-c", command], cwd=ROOT, timeout=120).returncode == 0
     assert (tmp_path / "file").read_bytes() == b""
+
+
+@pytest.mark.parametrize(("options", "on_terminal"), [([], True), (["-u"], False), ([], False)])
+def test_lines_come_when_and_in_the_order_that_they_would(options, on_terminal):
+    """At once on a terminal and with -u, else at the end at the latest."""
+    end = "os._exit(0)" if options or on_terminal else "sys.exit()"
+    program = (
+        "import os, sys; from util.console import make_steady;"
+        f"print('a'); make_steady(); print('b'); {end}"
+    )
+    command = [sys.executable, *options, "-c", program]
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    if on_terminal:
+        terminal = Terminal()
+        subprocess.run(command, cwd=ROOT, env=kept, stdout=terminal.end, check=True, timeout=120)
+        assert terminal.text() == "a\r\nb\r\n"
+    else:
+        shown = subprocess.check_output(command, cwd=ROOT, env=kept, timeout=120)
+        assert shown == b"a\nb\n"
+
+
+def test_a_stream_that_is_replaced_leaves_the_descriptor_open():
+    program = (
+        "import os, sys; from util.console import make_steady;"
+        "make_steady(); sys.stdout = sys.stderr = None; os.fstat(1); os.fstat(2)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=120).returncode == 0
 
 
 @pytest.mark.parametrize("buffered", [True, False])

@@ -10,6 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from experiment.trained.checkpoint import load_trained
 from experiment.trained.inside_picture import branch_maps
 from experiment.trained.look_inside import main
+from experiment.trained.tensorboard_log import write_events
 from tests.support.trained_run import make_checkpoint
 
 FEW = ("--images", "6", "--gradient_images", "4", "--device", "cpu")
@@ -46,6 +47,15 @@ def test_pictures_numbers_and_events_are_written(tmp_path, capsys):
         result["gradient_cosine"]["all"]
     )
     assert "silent: no spike on 6 test images" in capsys.readouterr().out
+
+
+def test_events_of_a_run_without_a_teacher_do_not_speak_of_one(tmp_path):
+    alone = record(0)
+    alone["train"]["total"] = alone["train"]["hard"]
+    write_events(tmp_path, [], [], {}, [alone], step=1)
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert events.Tags()["scalars"] == [f"training/test_top1/head_{head}" for head in (1, 2, 3, 4)]
 
 
 @torch.no_grad()
