@@ -26,7 +26,6 @@ import torch
 from torch import Tensor, nn
 
 from model.folded import FoldedNetwork, Neurons, observed
-from util.figure import import_matplotlib
 
 E_MAC, E_AC = 4.6, 0.9  # pJ per operation
 
@@ -81,7 +80,6 @@ class Operations(NamedTuple):
 @torch.no_grad()
 def count_operations(net: FoldedNetwork, x: Tensor) -> Operations:
     """Count on one batch; x (B, C, H, W) or (T, B, C, H, W)."""
-    import_matplotlib()  # spikingjelly does
     from spikingjelly.activation_based.op_counter import estimate_simple_energy
 
     names = [name for name, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
