@@ -15,7 +15,7 @@ if __package__ in (None, ""):  # started as a file: make the project's packages 
 
 from experiment.failure import one_sentence_errors
 from experiment.flag_parser import FlagParser, expanded_path
-from util.figure import drawing
+from util.figure import count_along, drawing
 from util.record import MetricsFile
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
         for panel, draw in zip(panels, drawn, strict=False):
             draw(panel, epochs, records)
             panel.set_xlabel("epoch")
+            count_along(panel.xaxis)
             panel.grid(alpha=0.3)
 
 

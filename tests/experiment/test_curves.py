@@ -55,6 +55,7 @@ def test_each_number_is_drawn(tmp_path, figures):
         assert panel.get_xlabel() == "epoch"
         assert panel.get_ylabel()
         assert list(panel.lines[0].get_xdata()) == [0, 1, 2, 3]
+        assert all(epoch == int(epoch) for epoch in panel.get_xticks())
     assert matplotlib.image.imread(tmp_path / "curves.png").shape[2] == 4
 
 
