@@ -110,6 +110,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=expanded_path, metavar="FOLDER", help="the run's folder")
     folder = parser.parse_args(argv).folder
     with one_sentence_errors({}, interrupted="stopped"):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"there is no folder {folder}: name that of a run")
         metrics = MetricsFile(folder / "metrics.jsonl")
         try:
             records = metrics.read()

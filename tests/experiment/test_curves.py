@@ -112,3 +112,10 @@ def test_a_folder_without_records_is_refused_in_one_sentence(tmp_path, capsys, c
     assert end.value.code == 2
     assert error.startswith(f"error: {tmp_path / 'metrics.jsonl'} ") and error.count("\n") == 1
     assert not (tmp_path / "curves.png").exists()
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "gone")])
+    sentence = f"error: there is no folder {tmp_path / 'gone'}: name that of a run\n"
+    assert capsys.readouterr().err == sentence

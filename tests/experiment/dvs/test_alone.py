@@ -1,10 +1,13 @@
 """experiment.dvs.alone: one process at a time, and nothing left behind."""
 
+import fcntl
 import multiprocessing
+import shutil
 import time
 
 import pytest
 
+from experiment.dvs import alone
 from experiment.dvs.alone import alone_in
 
 
@@ -15,6 +18,23 @@ def count_up(folder, rounds):
             number = int((folder / "number").read_text())
             time.sleep(0.002)
             (folder / "number").write_text(str(number + 1))
+
+
+@pytest.mark.parametrize("moment", ["opened", "looked at"])
+def test_a_lock_that_is_removed_meanwhile_is_made_anew(tmp_path, monkeypatch, moment):
+    def lose(*_):
+        monkeypatch.undo()
+        shutil.rmtree(tmp_path / "new")
+        return open(*_) if moment == "opened" else flock(*_)
+
+    flock = fcntl.flock
+    if moment == "opened":
+        monkeypatch.setattr(alone, "open", lose, raising=False)
+    else:
+        monkeypatch.setattr(fcntl, "flock", lose)
+    with alone_in(tmp_path / "new", lambda line: None):
+        assert (tmp_path / "new" / ".lock").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_processes_take_turns_although_the_lock_is_removed(tmp_path):
