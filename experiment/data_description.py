@@ -99,13 +99,13 @@ def description_in(checkpoint: dict[str | int, Any]) -> DataDescription | None:
 
 def is_sound(data: DataDescription) -> bool:
     """Whether the values can be those of data. Raises: TypeError where they are no lists."""
-    numbers = (data.training_samples, data.test_samples, data.channels, data.image_size,
-               data.resize)  # fmt: skip
+    counts = (data.training_samples, data.test_samples, data.channels)
+    sizes = (data.image_size, data.resize)
     prepared = data.kind == "events" or len(data.mean) == len(data.std) == data.channels
     return (
         isinstance(data.class_names, tuple)
         and all(isinstance(text, str) for text in (data.name, *data.class_names))
-        and all(type(number) is int and number > 0 for number in numbers)
+        and all(type(number) is int and number > 0 for number in (*counts, *sizes))
         and data.kind in ("images", "events")
         and prepared
     )

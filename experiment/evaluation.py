@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from experiment.finite import SampleCheck
+from experiment.finite import FiniteCheck
 from model import RateModel
 from util.distributed import Group
 from util.loader import make_loader
@@ -51,7 +51,7 @@ def evaluate(
     )
     batches_of_all = -(-(len(dataset) // group.world_size) // share)
     sums = nothing_counted(net, group.device)
-    samples = SampleCheck(name, sampler.indices, group)
+    samples = FiniteCheck(name, sampler.indices, group)
     with closing(loader), observed_firing_rates(net) as firing_rates:
         for number, (images, labels) in enumerate(loader, 1):
             labels = labels.to(group.device, non_blocking=True)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 NONE = 2**62  # above the number of every sample
 
 
-class SampleCheck:
+class FiniteCheck:
     """Which samples of `name` hold NaN or infinity, noted on the device while batches pass.
 
     indices: the numbers in the data set of the samples that this process sees, in their order.
@@ -72,7 +72,7 @@ def bad_samples_named(
         begin = state.batch * batch_size - sampler.start  # of this step in the sampler's order
         keys = list(islice(sampler, begin, begin + batch_size))
         numbers = [index for _, index in keys]
-        check = SampleCheck(f"the training set of {data.name}", numbers, group)
+        check = FiniteCheck(f"the training set of {data.name}", numbers, group)
         for key in keys:
             images, _ = default_collate([data.train[key]])
             check.note(data.to_input(images.to(group.device)))

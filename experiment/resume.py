@@ -141,9 +141,11 @@ def adapt_to_data(
         return
     found = state.data
     if saved.test_samples != found.test_samples:
-        logger.warning(f"the checkpoint was saved with {saved.test_samples:,} test samples, by now "
-                       f"there are {found.test_samples:,}: accuracies before and after it are not "
-                       "of the same images")  # fmt: skip
+        logger.warning(
+            f"the checkpoint was saved with {saved.test_samples:,} test samples, by now "
+            f"there are {found.test_samples:,}: accuracies before and after it are not "
+            "of the same images"
+        )
     if saved.training_samples == found.training_samples:
         return
     counts = (
@@ -151,8 +153,9 @@ def adapt_to_data(
         f"{found.training_samples:,}"
     )
     if not allowed:
-        raise ValueError(f"it was {counts}: bring the others back, or go on all the same with "
-                         "--changed_data")  # fmt: skip
+        raise ValueError(
+            f"it was {counts}: bring the others back, or go on all the same with --changed_data"
+        )
     state.begin_epoch_anew()
     logger.warning(f"--changed_data: the checkpoint was {counts}; epoch {state.epoch} begins anew")
 

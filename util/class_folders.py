@@ -52,8 +52,10 @@ def find_classes(root: Path) -> list[str]:
     entries = [entry for entry in os.scandir(root) if is_data(entry.name)]
     lost = sorted(e.name for e in entries if e.is_symlink() and not os.path.exists(e.path))
     if lost:
-        raise FileNotFoundError(f"{root} has links to what is not there, {named(lost)}: bring it "
-                                "back, or remove the links in train and val")  # fmt: skip
+        raise FileNotFoundError(
+            f"{root} has links to what is not there, {named(lost)}: bring it "
+            "back, or remove the links in train and val"
+        )
     names = sorted(entry.name for entry in entries if entry.is_dir())
     if not names:
         raise FileNotFoundError(
@@ -68,8 +70,10 @@ def find_pictures(root: Path, classes: Sequence[str]) -> Iterator[Pictures]:
     labels = {name: label for label, name in enumerate(classes)}
     for folder in folders_below(root):
         if folder.is_met_again:
-            raise ValueError(f"{folder.path} is a link to {folder.first}, whose images would be "
-                             "there twice: remove the link")  # fmt: skip
+            raise ValueError(
+                f"{folder.path} is a link to {folder.first}, whose images would be "
+                "there twice: remove the link"
+            )
         place = folder.path[len(os.path.join(root, "")) :]
         names = [name for name in folder.files if name.lower().endswith(SUFFIXES)]
         if place and names:

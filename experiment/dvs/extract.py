@@ -55,7 +55,7 @@ def extract_events(
 def find_archives(name: str, source: Source, folder: Path, cache: Path) -> dict[Path, str]:
     """The archives to unpack, in `folder` or `folder`/download, with their md5 sums.
 
-    None if the arrays are there. Raises: as `extract_events`, but no archive is read.
+    Empty if the arrays are there. Raises: as `extract_events`, but no archive is read.
     """
     for place in (folder, cache):
         refuse_unfinished(place / EVENTS)

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, Subset
 
 from experiment.engine import Data
 from experiment.failure import one_sentence_errors
-from experiment.finite import SampleCheck
+from experiment.finite import FiniteCheck
 from experiment.flag_parser import FlagParser, expanded_path, number
 from util.distributed import Group, process_group
 from util.loader import make_loader
@@ -102,8 +102,9 @@ def results_folder(out: Path | None, checkpoint: Path, name: str) -> Path:
     folder = checkpoint.parent / name
     problem = folder_problem(folder) if checkpoint.exists() else None
     if problem is not None:
-        raise ValueError(f"results cannot go beside the checkpoint ({problem}): name another "
-                         "folder with --out")  # fmt: skip
+        raise ValueError(
+            f"results cannot go beside the checkpoint ({problem}): name another folder with --out"
+        )
     return folder
 
 
@@ -152,7 +153,7 @@ def batches_of(
     loader = make_loader(
         dataset, batch_size=share, sampler=sampler, num_workers=num_workers, device=group.device
     )
-    samples = SampleCheck(f"the test set of {data.name}", sampler.indices, group)
+    samples = FiniteCheck(f"the test set of {data.name}", sampler.indices, group)
     with closing(loader):
         for images, labels in loader:
             labels = torch.as_tensor(labels).to(group.device, non_blocking=True)

@@ -60,8 +60,10 @@ def read_input(path: Path, network: Exported) -> Tensor:
     if description["kind"] != "images":
         return read_events(path, description, net.T, partial(_report_about, path))
     if path.suffix.lower() in RECORDINGS:
-        raise ValueError("a recording of events, but the network was trained on images: expected a "
-                         "picture, such as a .png or .jpg file")  # fmt: skip
+        raise ValueError(
+            "a recording of events, but the network was trained on images: expected a "
+            "picture, such as a .png or .jpg file"
+        )
     return read_image(path, description, net.in_channels).expand(net.T, -1, -1, -1)
 
 

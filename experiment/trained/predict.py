@@ -100,8 +100,10 @@ def load_network(path: Path, device: torch.device, *, data_path: Path | None = N
     """
     kind = kind_of_file(path)
     if kind not in (None, Kind.SAFETENSORS, Kind.TORCH):
-        raise ValueError(f"{path} is {kind}: expected a checkpoint of a run, such as best.pt, or "
-                         "the model.safetensors of an export")  # fmt: skip
+        raise ValueError(
+            f"{path} is {kind}: expected a checkpoint of a run, such as best.pt, or "
+            "the model.safetensors of an export"
+        )
     if kind is Kind.SAFETENSORS:
         torch.backends.cudnn.allow_tf32 = False  # exports are verified in float32
         network = read_weights(path)

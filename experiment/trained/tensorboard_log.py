@@ -42,9 +42,10 @@ def write_events(
             with Image.open(path) as picture:
                 pixels = np.asarray(picture.convert("RGB"))
             writer.add_image(path.stem, pixels, step, dataformats="HWC")
+        has_teacher = distils(records)
         for record in records:
             epoch = record["epoch"]
-            if distils(records):
+            if has_teacher:
                 writer.add_scalar("training/reliable", record["train"]["reliable"], epoch)
             for head, accuracy in enumerate(record["test"]["head_top1"], 1):
                 writer.add_scalar(f"training/test_top1/head_{head}", accuracy, epoch)

@@ -10,7 +10,7 @@ from torch.utils.data import TensorDataset
 
 from experiment.engine import fit
 from experiment.evaluation import evaluate
-from experiment.finite import SampleCheck
+from experiment.finite import FiniteCheck
 from experiment.recorder import Recorder
 from experiment.trained.command import batches_of
 from tests.support.micro_training import (
@@ -96,7 +96,7 @@ def test_commands_on_trained_networks_refuse_such_samples():
 def test_frames_are_told_apart_by_sample():
     frames = torch.zeros(2, 3, 2, 4, 4)  # T, B, C, H, W
     frames[1, 2, 0, 0, 0] = math.inf
-    check = SampleCheck("frames", [7, 8, 9], ONE_PROCESS)
+    check = FiniteCheck("frames", [7, 8, 9], ONE_PROCESS)
     check.note(frames)
     with pytest.raises(ValueError, match=r"1 sample holds .* frames \(number 9"):
         check.refuse()
@@ -104,7 +104,7 @@ def test_frames_are_told_apart_by_sample():
 
 def refused(group: Group) -> str:
     """Three processes, of which the second alone has a sample that is not finite."""
-    check = SampleCheck("data", range(group.rank, 9, 3), group)
+    check = FiniteCheck("data", range(group.rank, 9, 3), group)
     x = torch.zeros(3, 1, 2, 2)
     x[2] = math.nan if group.rank == 1 else 0
     check.note(x)
