@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmark.floor import ConvolutionFloor
+from benchmark.reference.recording import recording_on
+from benchmark.reference.two_stage import BLOCKS, TwoStageNet
 from experiment.cuda_graph import GraphedPass
 from model import Execution, RateModel, build_model
 from model.distillation import SelfDistillationLoss
 from model.rate_pair import RatePair
-from tests.support.recording import recording_on
-from tests.support.two_stage import BLOCKS, TwoStageNet
 
 ALP, BETA = 1.0, 0.3  # of the CIFAR recipe; they do not change the cost
 LEARNING_RATE = 1e-3  # small, so that firing rates stay what they are over the repeated steps

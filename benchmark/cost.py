@@ -20,7 +20,7 @@ from __future__ import annotations
 import multiprocessing
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from benchmark.cost_report import Cost, cost_files, markdown
 from benchmark.measure import machine, median, saved_bytes, stage_peaks, stage_seconds
 from experiment.flag_parser import expanded_path
 from model import METHODS, MODELS, Execution, build_model
+from model.activation import Activation
 from model.distillation import SelfDistillationLoss
 
 TIME_STEPS = (1, 2, 4, 6, 8, 10, 16, 32)
@@ -68,24 +69,29 @@ class MethodStep:
         """What a step does, in turn, as "forward", "backward" and "update"."""
         self.optimizer.zero_grad(set_to_none=True)
         loss: list[Tensor] = []
-        for arguments in self.net.training_passes(self.images):
-            yield "forward", lambda own=arguments: loss.append(self.loss(own))
+        for x in self.passes():
+            yield "forward", lambda own=x: loss.append(self.loss(own))
             yield "backward", lambda: loss.pop().backward()
         yield "update", self.optimizer.step
 
-    def loss(self, arguments: tuple) -> Tensor:
+    def passes(self) -> Iterable[Tensor | Activation]:
+        """What the network is given in a step, in turn: the batch, or online its time steps."""
+        own_pass = self.net.method.own_pass
+        return [self.images] if own_pass is None else own_pass.steps(self.net, self.images)
+
+    def loss(self, x: Tensor | Activation) -> Tensor:
         """The loss of one pass, with its graph."""
-        total = self.loss_function(self.net(*arguments), self.labels).total
-        return total / (self.net.T * self.net.passes)
+        passes = self.net.T if self.net.method.online else 1
+        return self.loss_function(self.net(x), self.labels).total / (self.net.T * passes)
 
     def kept_bytes(self) -> int:
         """Kept for backward when a forward pass ends, and the memory between passes."""
-        largest, between = 0, {}
-        for arguments in self.net.training_passes(self.images):
-            kept = saved_bytes(lambda own=arguments: self.loss(own), self.net.parameters())
+        largest, memory = 0, {}
+        for x in self.passes():
+            kept = saved_bytes(lambda own=x: self.loss(own), self.net.parameters())
             largest = max(largest, kept)
-            between = arguments[1] if len(arguments) > 1 else {}
-        return largest + sum(t.nbytes for past in between.values() for t in past if t is not None)
+            memory = x.memory if self.net.method.online else {}
+        return largest + sum(t.nbytes for past in memory.values() for t in past if t is not None)
 
 
 def costs_of(

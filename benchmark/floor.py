@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.convolution import Convolution, convolution_backward, subsample
@@ -52,7 +51,7 @@ class ConvolutionFloor:
         spikes = torch.rand(steps * batch, *shape, device=device) < 0.2
         rates = torch.rand(batch, *shape, device=device)
         train, rate = (self._channels_last(subsample(maps, strides)) for maps in (spikes, rates))
-        grad = torch.rand_like(F.conv2d(rate, *operation))
+        grad = torch.rand_like(operation(rate))
         return _Convolution(train, rate, grad, operation, needs_input=not is_stem)
 
     def _channels_last(self, maps: Tensor) -> Tensor:
@@ -62,11 +61,10 @@ class ConvolutionFloor:
     @torch.no_grad()
     def step(self) -> None:
         for c in self.convolutions:
-            F.conv2d(c.train, *c.operation)
+            c.operation(c.train)
         for c in reversed(self.convolutions):
-            weight, _, *geometry = c.operation
             needs = (c.needs_input, True, False)
-            convolution_backward(c.grad, c.rate, weight, geometry, needs)
+            convolution_backward(c.grad, c.rate, c.operation.weight, c.operation.geometry, needs)
 
     def multiply_adds(self) -> int:
         """Multiply-add operations of one step; half its floating-point operations."""

@@ -36,13 +36,12 @@ BUSIEST = 15  # operations or kernels that are named
 KINDS_OF_OPERATION = {
     "convolution": "convolutions",
     "batch_norm_update_stats": "batch statistics",
+    "spiking::fire_backward": "norms and neurons",  # before its prefix
     "spiking::fire": "neurons",
     "Compiled": "neurons",
     "graph_": "neurons",
     "_kernel": "neurons",
-    "spiking::norm_lif_backward": "norms and neurons",
     "batch_norm_backward": "norms and neurons",
-    "spiking::norm": "norms without neurons",
 }
 
 
@@ -79,7 +78,7 @@ def kind_of(event) -> str:
         return "optimizer"
     if BRANCH in names:
         return f"branches, forward: {convolution_of(event)}"
-    if any("_ConvNormGradientBackward" in name for name in names):
+    if any("_LayerGradientBackward" in name for name in names):
         return f"spiking layers, backward: {operation}"
     if any(BACKWARD in name for name in names):
         return f"branches, heads and loss, backward: {convolution_of(event)}"

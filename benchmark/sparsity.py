@@ -27,7 +27,8 @@ from benchmark.contestant import SEED, Workload
 from benchmark.floor import convolution_shapes
 from benchmark.measure import interleaved_seconds, machine, median
 from experiment.flag_parser import expanded_path, number
-from model import build_model, spike_convolution
+from model import build_model
+from model.kernel.sparse import spike_convolution
 from util.text import as_utf8
 
 ALL_SPIKES = ("resnet18", "resnet19")  # whose convolutions behind the stem all read spikes

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.recompute import unchanged_buffers
+from model.baseline.checkpointed import unchanged_buffers
 
 WARM_UP = 3  # runs before the recording, in which libraries choose their kernels
 Replay = Callable[[], None]

@@ -27,6 +27,7 @@ from experiment.stopwatch import Stopwatch
 from experiment.training_state import TrainingState
 from model import RateModel
 from model.distillation import SelfDistillationLoss
+from model.registry import teacher_named
 from util.distributed import Group, share_of_batch
 from util.loader import SteadyLoader, make_loader
 from util.misc import top_k_correct
@@ -116,8 +117,9 @@ def training_loader(data: Data, recipe: Recipe, group: Group) -> tuple[SteadyLoa
 
 def make_loss(recipe: Recipe, group: Group) -> SelfDistillationLoss:
     """The loss of a recipe, averaged over all processes."""
+    teacher = teacher_named(recipe.teacher)
     average = group.mean if group.world_size > 1 else None
-    return SelfDistillationLoss(recipe.alp, recipe.beta, teacher=recipe.teacher, average=average)
+    return SelfDistillationLoss(recipe.alp, recipe.beta, teacher=teacher, average=average)
 
 
 def finish_epoch(

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from experiment.finite import FiniteCheck
 from model import RateModel
+from model.activation import Activation
 from util.distributed import Group
 from util.loader import make_loader
 from util.misc import top_k_correct
@@ -109,8 +110,8 @@ def observed_firing_rates(net: RateModel) -> Iterator[dict[str, Tensor]]:
     rates: dict[str, Tensor] = {}
 
     def observe(name: str) -> Callable[..., None]:
-        def hook(module: torch.nn.Module, inputs: Any, spikes: Tensor) -> None:
-            rates[name] = spikes.mean(dtype=torch.float32)
+        def hook(module: torch.nn.Module, inputs: Any, spikes: Activation) -> None:
+            rates[name] = spikes.over_time().mean(dtype=torch.float32)
 
         return hook
 

@@ -1,23 +1,27 @@
 """Spiking networks, rate-based backpropagation and self-distillation.
 
-Read in this order:
+Read in this order, it is the paper:
 
-equations   functional
-method      rate_pair (an activation), rate_gradient (one pass, gradients at the rate), batch_norm,
-            teacher, distillation; method (all ways to train), through_time (BPTT), online (one time
-            step at a time), recompute
-networks    layer, branch, stage, input, abc_model, resnet, preact_resnet, ms_resnet, sew_resnet,
-            vgg, registry
-inference   folded, fold
-speed       kernel (which one runs), kernel_op, map_rows, kernel_cpu, kernel_cpu_eligibility,
-            kernel_compiled, kernel_triton, kernel_triton_backward; convolution, spike_convolution,
-            compiled_operator
+equations   functional (neuron, eligibility, batch norm on rates)
+method      activation (the verbs), rate_pair (the pair of spike train and rate, and how it passes
+            each layer), rate_gradient (its gradients), batch_norm, convolution; spike_train
+            (inference)
+networks    layer, branch, stage, abc_model (the forward pass), resnet, preact_resnet
+training    distillation (teacher and loss), method (all ways to train), registry (by name)
+
+Behind one-way doors, through which the files above pass at a few places alone:
+
+kernel/     the hot functions: reference, CPU, torch.compile, Triton, and the choice among them;
+            seen as `model.kernel`, never by its files
+baseline/   other ways to train (through time, checkpointed, online) and other teachers; seen by
+            method and registry
+zoo/        networks of the field that are not in the paper; seen by registry
+inference/  trained networks at work: batch norms folded, one time step at a time; not seen
 """
 
 from model.abc_model import RateModel
 from model.kernel import Execution
 from model.method import METHODS
-from model.registry import MODELS, STEMS, build_model
-from model.teacher import TEACHERS
+from model.registry import MODELS, STEMS, TEACHERS, build_model
 
 __all__ = ["METHODS", "MODELS", "STEMS", "TEACHERS", "Execution", "RateModel", "build_model"]

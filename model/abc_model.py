@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import partial
 from itertools import zip_longest
 
-import torch
 from torch import Tensor, nn
 
+from model.activation import Activation
 from model.functional import Neuron
-from model.input import check_images
 from model.kernel import Execution
-from model.layer import Activation, ConvNormLIF, LIFLayer, average_pool
+from model.layer import ConvNormLIF, LIFLayer, average_pool
 from model.method import METHODS
-from model.online import Memory, OnlineStep
-from model.rate_pair import RatePair
-from model.recompute import recomputed
-from model.still import Still
 
 
 class RateModel(nn.Module):
-    """A spiking network over T time steps, trained by one of `method.METHODS`.
+    """A spiking network, trained by one of `method.METHODS`.
 
     Subclasses build `stem`, `stages`, `classifier` and `branches` (one for each stage but the last,
     or none).
 
     pooled: side of the pooled map that the classifier reads.
 
-    Args, of every network (`registry.build_model` checks them): in_channels C; T time steps;
-    neuron, the LIF neurons' constants; method, a key of METHODS; execution, how it is computed.
+    Args, of every network (`registry.build_model` checks them): in_channels C; T, the time steps
+    where a call names no others; neuron, the LIF neurons' constants; method, a key of METHODS;
+    execution, how it is computed.
 
     Shapes: T time steps, B batch, C channels, H x W pixels, K classes, N heads.
     """
@@ -47,71 +44,46 @@ class RateModel(nn.Module):
         self.method = METHODS[method]
         self.execution = execution
 
-    def classify(self, x: Activation) -> Activation:
-        """The last stage's output (T*B, C, H, W) to logits (T*B, K)."""
-        return self.classifier(average_pool(x, self.pooled))
-
-    def forward(self, x: Tensor, memory: Memory | None = None) -> list[Tensor] | Tensor:
+    def forward(self, x: Tensor | Activation, *, T: int | None = None) -> list[Tensor] | Tensor:
         """Logits of a batch.
 
         Args: x (B, C, H, W), a static image shown at every time step, or (T, B, C, H, W), frames;
-        with a memory, x is what one time step of online training sees, see `training_passes`.
+        or an activation, such as the time steps that online training passes one by one. T: time
+        steps of this batch, any for an image, its own for frames; None is the network's.
         Returns: in train mode the list of N logits (B, K), the spiking network's own last; in eval
         mode the latter's mean over time (B, K).
-        Raises: ValueError if x has another shape or is not of floating-point numbers; for a memory
-        where the method is not online.
+        Raises: ValueError for another shape, dtype, C or T, and for a T beside an activation.
         """
         if not self.training:
-            return self.time_logits(x).mean(0)
-        if memory is not None:
-            if not self.method.online:
-                raise ValueError("a memory is for online methods (sltt, ottt): call net(x) alone")
-            return [self._step_logits(x, memory)]
-        return self.head_logits(x)
+            return self.time_logits(x, T=T).mean(0)
+        return self.head_logits(x, T=T)
 
-    def training_passes(self, x: Tensor) -> Iterator[tuple]:
-        """Arguments of each call of `forward` that a step of training consists of.
-
-        One call with the whole input; for an online method one per time step, whose losses are
-        averaged and whose backward passes follow one another, each before the next call.
-        """
-        if not self.method.online:
-            yield (x,)
-            return
-        check_images(x, self.in_channels, self.T)
-        memory: Memory = {}
-        for t in range(self.T):
-            yield (x if x.dim() == 4 else x[t]), memory
-
-    @property
-    def passes(self) -> int:
-        """How many `training_passes` there are."""
-        return self.T if self.method.online else 1
-
-    def head_logits(self, x: Tensor) -> list[Tensor]:
+    def head_logits(self, x: Tensor | Activation, *, T: int | None = None) -> list[Tensor]:
         """The list of N logits (B, K) in either mode, the spiking network's own last."""
-        if self.training and self.method.online:
-            steps = [self._step_logits(*arguments) for arguments in self.training_passes(x)]
-            return [torch.stack(steps).mean(0)]
-        heads, last = self._run(x, self.branches)
-        return [*heads, self._rate(self.classify(last))]
+        if self.training and self.method.online and isinstance(x, Tensor):
+            return self.method.own_pass(self, x, T)
+        heads, last = self._run(self._start(x, T), self.branches)
+        return [*heads, self.classify(last).rate]
 
-    def time_logits(self, x: Tensor) -> Tensor:
-        """Logits of every time step, (T, B, K), in eval mode; x as in `forward`."""
-        return self._logits_in_eval(x, ())[1]
+    def time_logits(self, x: Tensor, *, T: int | None = None) -> Tensor:
+        """Logits of every time step, (T, B, K), in eval mode; arguments as of `forward`.
 
-    def all_logits(self, x: Tensor) -> tuple[list[Tensor], Tensor]:
-        """In eval mode the branches' logits (B, K) and the network's own of all steps (T, B, K)."""
-        return self._logits_in_eval(x, self.branches)
+        Raises: ValueError as there, and in train mode.
+        """
+        return self.all_logits(x, T=T, branches=())[1]
 
-    def _logits_in_eval(
-        self, x: Tensor, branches: Iterable[nn.Module]
+    def all_logits(
+        self, x: Tensor, *, T: int | None = None, branches: Iterable[nn.Module] | None = None
     ) -> tuple[list[Tensor], Tensor]:
-        """Logits of the branches (B, K), and the network's own of every time step (T, B, K)."""
+        """In eval mode, logits (B, K) of branches (None: all) and the network's own, (T, B, K)."""
         if self.training:
             raise ValueError("logits of every time step belong to eval mode: call net.eval() first")
-        heads, last = self._run(x, branches)
-        return heads, self.classify(last).unflatten(0, (self.T, -1))
+        heads, last = self._run(self._start(x, T), self.branches if branches is None else branches)
+        return heads, self.classify(last).over_time()
+
+    def classify(self, x: Activation) -> Activation:
+        """The last stage's output (B, C, H, W) to logits (B, K), at every time step."""
+        return self.classifier(x.map(partial(average_pool, side=self.pooled)))
 
     def spiking_layers(self) -> Iterator[tuple[str, nn.Module]]:
         """(name, module) of every module whose output is a spike train, in forward order."""
@@ -119,47 +91,56 @@ class RateModel(nn.Module):
             if isinstance(module, LIFLayer | ConvNormLIF):
                 yield name, module
 
-    def _run(self, x: Tensor, branches: Iterable[nn.Module]) -> tuple[list[Tensor], Activation]:
-        """Logits (B, K) of the branches, and the last stage's output (T*B, C, H, W).
+    def steps_of(self, x: Tensor, T: int | None) -> int:
+        """Time steps of a batch x, which is checked; arguments as of `forward`."""
+        T = self.T if T is None else T
+        check_input(x, self.in_channels, T)
+        return T
+
+    def _start(self, x: Tensor | Activation, T: int | None) -> Activation:
+        """What carries a batch: the method's activation in training, a spike train otherwise."""
+        if not isinstance(x, Tensor):
+            if T is not None:
+                raise ValueError(f"an activation has its own time steps: leave T out, got {T}")
+            return x
+        kind = self.method.activation if self.training else self.method.evaluation
+        return kind.start(x, self.steps_of(x, T), self)
+
+    def _run(
+        self, activation: Activation, branches: Iterable[nn.Module]
+    ) -> tuple[list[Tensor], Activation]:
+        """Logits (B, K) of the branches, and the last stage's output (B, C, H, W).
 
         Block by block, so that no spike train outlives the block that reads it.
         """
         heads = []
-        activation = self._apply_block(self.stem, self._encode(x))
-        if isinstance(activation, Still):  # the stem has no neurons
-            activation = activation.repeated()
+        activation = self.stem(activation)
         for stage, branch in zip_longest(self.stages, branches):
             for block in stage:
-                activation = self._apply_block(block, activation)
-            if branch is not None:
-                heads.append(branch(self._rate(activation)))
+                activation = block(activation)
+            if branch is not None:  # its gradient reaches the stage through the rate
+                heads.append(branch(activation.rate))
         return heads, activation
 
-    def _apply_block(self, block: nn.Module, x: Activation) -> Activation:
-        """block(x), which keeps x alone if the method recomputes."""
-        if self.method.recomputes and self.training and torch.is_grad_enabled():
-            return recomputed(block, x)
-        return block(x)
 
-    def _step_logits(self, x: Tensor, memory: Memory) -> Tensor:
-        """Logits (B, K) of the next time step of online training for its input (B, C, H, W)."""
-        check_images(x, self.in_channels)
-        trace_decay = self.neuron.decay if self.method.traces else None
-        activation = self.stem(OnlineStep(x, None, memory, trace_decay))
-        for stage in self.stages:
-            activation = stage(activation)
-        return self.classify(activation).value
+def check_count(name: str, value: object) -> None:
+    """ValueError unless the value is a whole number >= 1."""
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
 
-    def _encode(self, x: Tensor) -> Activation:
-        """The pair of rate-based training; else a still image or the plain (T*B, C, H, W)."""
-        check_images(x, self.in_channels, self.T)
-        if self.training and self.method.by_rates:
-            train, rate = (x, x) if x.dim() == 4 else (x.flatten(0, 1), x.mean(0))
-            return RatePair(train, rate, execution=self.execution)
-        return Still(x, self.T) if x.dim() == 4 else x.flatten(0, 1)
 
-    def _rate(self, activation: Activation) -> Tensor:
-        """The time mean (B, ...) of an activation."""
-        if isinstance(activation, RatePair):
-            return activation.rate
-        return activation.unflatten(0, (self.T, -1)).mean(0)
+def check_input(x: Tensor, in_channels: int, T: int | None = None) -> None:
+    """ValueError unless x is a floating-point (B, C, H, W) or, with T, also (T, B, C, H, W)."""
+    expected = "images (B, C, H, W)" + ("" if T is None else " or frames (T, B, C, H, W)")
+    if x.dim() != 4 and (T is None or x.dim() != 5):
+        raise ValueError(f"expected {expected}, got shape {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise ValueError(f"expected {expected} of floating-point numbers, got {x.dtype}")
+    if x.shape[-3] != in_channels:
+        raise ValueError(f"expected {in_channels} input channels, got {x.shape[-3]}")
+    if T is not None:
+        check_count("T", T)
+    if x.dim() == 5 and len(x) != T:
+        raise ValueError(
+            f"expected frames of T = {T} time steps, got {len(x)}: say T={len(x)} for another T"
+        )

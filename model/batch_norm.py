@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from model import functional, kernel
-from model.functional import Average
+from model.kernel import Normalisation
 
 
 class Processes(Protocol):
@@ -60,9 +60,19 @@ def synchronise(net: nn.Module, processes: Processes) -> None:
                 setattr(module, name, SynchronisedBatchNorm2d(child, processes))
 
 
-def average_of(norm: nn.BatchNorm2d) -> Average | None:
-    """How its processes average a tensor; None for the batch norm of one process."""
-    return norm.processes.mean if isinstance(norm, SynchronisedBatchNorm2d) else None
+def normalisation(norm: nn.BatchNorm2d, maps: Tensor, repeats: int) -> Normalisation:
+    """Batch norm at work on maps (N, C, H, W) that each stand for `repeats` time steps.
+
+    In training with their statistics, else with the running ones. Raises: as
+    `statistics_in_training`.
+    """
+    if norm.training:
+        mean, variance = statistics_in_training(norm, maps, repeats)
+    else:
+        mean, variance = norm.running_mean, norm.running_var
+    inverse_std = torch.rsqrt(variance + norm.eps)
+    average = norm.processes.mean if isinstance(norm, SynchronisedBatchNorm2d) else None
+    return Normalisation(norm.weight, mean, inverse_std, norm.training, average)
 
 
 def normalise(norm: nn.BatchNorm2d, x: Tensor, repeats: int = 1) -> Tensor:
@@ -72,14 +82,12 @@ def normalise(norm: nn.BatchNorm2d, x: Tensor, repeats: int = 1) -> Tensor:
     """
     if not norm.training:
         return norm(x)
-    mean, variance = statistics_in_training(norm, x.detach(), repeats)
-    average = average_of(norm)
-    if average is None:
-        # Not by F.batch_norm, which would count the values without their repeats.
-        fast = torch.backends.cudnn.enabled
-        return torch.batch_norm(x, norm.weight, norm.bias, None, None, True, 0.0, norm.eps, fast)
-    inverse_std = torch.rsqrt(variance + norm.eps)
-    return _Normalise.apply(x, norm.weight, norm.bias, mean, inverse_std, average)
+    at_work = normalisation(norm, x.detach(), repeats)
+    if at_work.average is not None:
+        return _Normalise.apply(x, norm.weight, norm.bias, at_work)
+    # Not by F.batch_norm, which would count the values without their repeats.
+    fast = torch.backends.cudnn.enabled
+    return torch.batch_norm(x, norm.weight, norm.bias, None, None, True, 0.0, norm.eps, fast)
 
 
 def statistics_in_training(
@@ -103,6 +111,7 @@ def statistics_in_training(
             "batch norm needs more than one value per channel to train, got one: use a larger "
             "batch, a larger image or more time steps"
         )
+    # Once per step, from the spikes: the published rate pass leaves the running ones alone.
     norm.num_batches_tracked += 1
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
     unbiased = variance * (count / (count - 1))
@@ -124,20 +133,18 @@ class _Normalise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, x, gamma, beta, mean, inverse_std, average):
-        ctx.save_for_backward(x, gamma, mean, inverse_std)
-        ctx.average = average
-        scale = gamma * inverse_std
-        shift = beta - mean * scale
-        out = functional.affine(x[None], scale, shift)[0]
+    def forward(ctx, x, gamma, beta, norm):
+        ctx.save_for_backward(x, gamma, norm.mean, norm.inverse_std)
+        ctx.average = norm.average
+        out = norm.affine(x[None], beta).mapped()[0]
         # Compiled by torch 2.11, a conversion to the same dtype at the end costs the gradient.
         return out if out.dtype == x.dtype else out.to(x.dtype)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad):
-        x, gamma, mean, inverse_std = ctx.saved_tensors
+    def backward(ctx, grad):  # (B, C, H, W)
+        x, gamma, mean, inverse_std = ctx.saved_tensors  # (B, C, H, W), the others (C,)
         g_x, g_gamma, g_beta = functional.rate_batch_norm_backward(
-            grad.to(mean.dtype), x.to(mean.dtype), mean, inverse_std, gamma, ctx.average
+            grad.to(mean.dtype), x.to(mean.dtype), mean, inverse_std, gamma, average=ctx.average
         )
-        return g_x.to(x.dtype), g_gamma, g_beta, None, None, None
+        return g_x.to(x.dtype), g_gamma, g_beta, None

@@ -1,4 +1,4 @@
-"""Convolutions: as a module, and outside the graph, forward (dense or by spikes) and backward."""
+"""Convolutions: as a module, as a record outside the graph, and their backward."""
 
 from __future__ import annotations
 
@@ -8,23 +8,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import spike_convolution
+
+class Geometry(NamedTuple):
+    """How a 2-d convolution moves over a map, in the argument order of `F.conv2d`."""
+
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
 
 
 class Convolution(NamedTuple):
-    """Parameters of a 2-d convolution: weight (C, Ci/groups, k, k), bias (C,) or None, geometry."""
+    """A 2-d convolution: weight (C, Ci/groups, k, k), bias (C,) or None, geometry."""
 
     weight: Tensor
-    bias: Tensor | None
-    stride: tuple[int, int]
-    padding: tuple[int, int]
-    dilation: tuple[int, int]
-    groups: int
+    bias: Tensor | None = None
+    geometry: Geometry = Geometry()
 
     @classmethod
     def of(cls, conv: nn.Conv2d) -> Convolution:
         """That of a module, which pads with zeros."""
-        return cls(conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        geometry = Geometry(conv.stride, conv.padding, conv.dilation, conv.groups)
+        return cls(conv.weight, conv.bias, geometry)
+
+    def __call__(self, maps: Tensor) -> Tensor:
+        """(N, Ci, H, W) -> (N, C, H', W')."""
+        return F.conv2d(maps, self.weight, self.bias, *self.geometry)
 
     def unstrided(self) -> tuple[tuple[int, int], Convolution]:
         """(steps, convolution): on each steps-th pixel (`subsample`) it does what self does on all.
@@ -33,10 +42,11 @@ class Convolution(NamedTuple):
         writes out of bounds for fewer than 16 channels (torch 2.11, channels_last, two threads).
         Elsewhere taking the pixels first would be no more than a copy.
         """
-        is_pointwise = self.weight.shape[-2:] == (1, 1) and self.padding == (0, 0)
+        is_pointwise = self.weight.shape[-2:] == (1, 1) and self.geometry.padding == (0, 0)
         if not is_pointwise or self.weight.device.type != "cpu":
             return (1, 1), self
-        return self.stride, self._replace(stride=(1, 1))
+        every_pixel = self.geometry._replace(stride=(1, 1))
+        return self.geometry.stride, self._replace(geometry=every_pixel)
 
 
 class Conv2d(nn.Conv2d):
@@ -44,9 +54,7 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         steps, convolution = Convolution.of(self).unstrided()
-        if steps == (1, 1):
-            return super().forward(x)
-        return F.conv2d(subsample(x, steps), *convolution)
+        return super().forward(x) if steps == (1, 1) else convolution(subsample(x, steps))
 
 
 def subsample(maps: Tensor, steps: tuple[int, int]) -> Tensor:
@@ -54,31 +62,19 @@ def subsample(maps: Tensor, steps: tuple[int, int]) -> Tensor:
     return maps if steps == (1, 1) else maps[..., :: steps[0], :: steps[1]]
 
 
-def convolve(maps: Tensor, convolution: Convolution, *, are_spikes: bool = False) -> Tensor:
-    """The convolution of maps (N, Ci, H, W): numbers, or counts of spikes as bytes.
-
-    are_spikes: whether all are 0 or 1; silent inputs are then skipped where they can be.
-    Returns: (N, C, H', W').
-    """
-    if maps.is_floating_point():
-        return F.conv2d(maps, *convolution)
-    if are_spikes and spike_convolution.can_skip(maps, *convolution):
-        return spike_convolution.convolve(maps, *convolution[:4])
-    return F.conv2d(maps.to(convolution.weight.dtype), *convolution)
-
-
 def convolution_backward(
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    geometry: tuple[tuple[int, int], tuple[int, int], tuple[int, int], int],
-    needs: tuple[bool, bool, bool],
+    grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, needs: tuple[bool, bool, bool]
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """Gradients of a convolution with respect to (x, weight, bias), where needed.
 
-    Args: grad (N, C, H', W'), x (N, Ci, H, W); geometry: stride, padding, dilation, groups.
+    Args: grad (N, C, H', W'), x (N, Ci, H, W), in whose dtype they are computed, weight
+    (C, Ci/groups, k, k).
+    Returns: in the shapes of x, weight and bias; that of x in grad's dtype, the others in weight's.
     """
     stride, padding, dilation, groups = geometry
-    return torch.ops.aten.convolution_backward(
-        grad, x, weight, [weight.shape[0]], stride, padding, dilation, False, [0, 0], groups, needs
+    g, w = grad.to(x.dtype), weight.to(x.dtype)
+    gradients = torch.ops.aten.convolution_backward(
+        g, x, w, [len(weight)], stride, padding, dilation, False, [0, 0], groups, needs
     )
+    dtypes = grad.dtype, weight.dtype, weight.dtype
+    return tuple(None if g is None else g.to(d) for g, d in zip(gradients, dtypes, strict=True))

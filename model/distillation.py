@@ -1,12 +1,22 @@
-"""Reliability-decoupled self-distillation: what each sample's heads learn from their teacher.
+"""Reliability-decoupled self-distillation: the heads of a network teach each other.
 
-Shapes: N heads (the last is the spiking network's own), B batch, K classes.
+Every head learns from the label (hard) and from a teacher that is made of the heads (soft):
+
+    L = CE(z_N, y) + alp sum_{n<N} CE(z_n, y)
+      + beta sum_n tau^2 KL(softmax(teacher / tau) || softmax(z_n / tau))
+
+    teacher_b = mean of z_nb over { n : argmax z_nb = y_b };   KL: mean over the b that have one
+
+A sample that no head gets right has no teacher and learns from its label alone. The last head is
+the spiking network's own. It is a student like the others, and where it is right a teacher too.
+
+Shapes: N heads, B batch, K classes; z_n logits of head n, y label.
 Source: arXiv 2510.06254, section on reliability-decoupled distillation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,9 +24,60 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.functional import Average
-from model.teacher import TEACHERS, any_head_right, reliable_teacher
 
-__all__ = ["DistillationLoss", "SelfDistillationLoss", "reliable_teacher", "soft_loss"]
+Progress = float | Tensor  # a number, or a tensor without dimensions
+
+
+def right_heads(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N, B, K), (B,) -> (N, B) bool, whether a head's largest logit is the label's."""
+    return logits.detach().argmax(-1) == labels
+
+
+def weighted_mean(logits: Tensor, weight: Tensor) -> Tensor:
+    """(B, K), mean of the logits (N, B, K) over the heads with weight (N, B); 0 where all are 0.
+
+    Detached: a teacher is a target. A gradient would pull it towards its students, and the heads
+    that are right towards those that are wrong.
+    """
+    total = torch.einsum("nb,nbk->bk", weight, logits.detach())
+    sum_of_weights = weight.sum(0)  # (B,)
+    return total / sum_of_weights.where(sum_of_weights > 0, 1).unsqueeze(-1)
+
+
+def reliable_teacher(
+    logits: Tensor, labels: Tensor, progress: Progress = 1
+) -> tuple[Tensor, Tensor]:
+    """Mean logits of the heads whose largest logit is the label's, sample by sample.
+
+    Args: logits (N, B, K); labels (B,); progress: not looked at, see `Teacher`.
+    Returns: logits (B, K), 0 where no head is right; (B,) bool, whether one is.
+    """
+    right = right_heads(logits, labels)
+    return weighted_mean(logits, right.to(logits.dtype)), right.any(0)
+
+
+class Teacher(NamedTuple):
+    """Who teaches a sample, and how much the sample counts.
+
+    text: what it is, for a person.
+    teach: (logits (N, B, K), labels (B,), progress) -> (logits (B, K), weight (B,)), neither part
+        of a graph. progress: share of the training that is done, 0 to 1. weight: between 0 and 1,
+        or bool; 0 where there is nothing to teach.
+    temperature: tau of the soft terms; None is what the loss is given.
+    """
+
+    text: str
+    teach: Callable[[Tensor, Tensor, Progress], tuple[Tensor, Tensor]]
+    temperature: float | None = None
+
+
+RELIABLE = Teacher("mean of the heads that are right", reliable_teacher)
+
+
+def hard_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """(N, B, K), (B,) -> (N,), every head's cross-entropy, the mean of the samples'."""
+    each = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), reduction="none")
+    return each.view(len(logits), -1).mean(1)
 
 
 def soft_loss(
@@ -32,14 +93,20 @@ def soft_loss(
     processes that share a batch, whose mean result is then the batch's.
     Returns: (N,), one term per head; 0 if every weight is 0.
     """
+    # Both as logarithms (log_target): no probability is rounded to 0 before its logarithm is taken.
     student = F.log_softmax(logits / temperature, dim=-1)
     target = F.log_softmax(teacher / temperature, dim=-1).expand_as(student)
     divergence = F.kl_div(student, target, reduction="none", log_target=True).sum(-1)  # (N, B)
     weight = weight.to(divergence.dtype)
+    # Not the batch size: while few samples have a teacher, their terms would fade. And processes
+    # differ in how many have one, so that only with a common total their terms average to the
+    # batch's.
     total = weight.sum()
     if average is not None:
-        total = average(total)  # so that the processes' terms average to the batch's
-    weight = weight / total.where(total > 0, 1)
+        total = average(total)
+    weight = weight / total.where(total > 0, 1)  # early in training there may be no teacher at all
+    # tau^2: the gradient of a softened KL shrinks as 1/tau^2 (arXiv 1503.02531, section 2), and
+    # beta is to mean the same at every tau.
     return temperature**2 * (divergence * weight).sum(-1)
 
 
@@ -47,7 +114,7 @@ class DistillationLoss(NamedTuple):
     """total = hard + beta * soft, all scalars.
 
     hard: cross-entropies with their weights; soft: sum of the heads' KL terms; reliable: the
-    fraction of samples that a head gets right.
+    fraction of samples that a head gets right, whoever the teacher is.
     """
 
     total: Tensor
@@ -57,16 +124,16 @@ class DistillationLoss(NamedTuple):
 
 
 class SelfDistillationLoss:
-    """L = CE(z_N, y) + alp sum_{n<N} CE(z_n, y) + beta sum_n tau^2 KL(teacher || z_n).
+    """The loss above, of which the caller differentiates L/T (T time steps, as published).
 
     Args:
         alp: weight of the branches' cross-entropies.
         beta: weight of the soft terms.
         temperature: tau of the soft terms, where the teacher has none of its own.
-        teacher: a key of `teacher.TEACHERS`.
+        teacher: the paper's, or another row of `model.TEACHERS`.
         average: for several processes that share a batch evenly, the mean of a tensor over them:
             then the mean of their losses is the loss of the batch.
-    The caller divides by the number of time steps T (published convention).
+    Raises: ValueError for a number that is negative (temperature: or 0) or not finite.
     """
 
     def __init__(
@@ -75,34 +142,29 @@ class SelfDistillationLoss:
         beta: float,
         temperature: float = 3.0,
         *,
-        teacher: str = "reliable",
+        teacher: Teacher = RELIABLE,
         average: Average | None = None,
     ):
-        if teacher not in TEACHERS:
-            raise ValueError(f"unknown teacher {teacher!r}: choose one of {', '.join(TEACHERS)}")
         for name, value in (("alp", alp), ("beta", beta)):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} must be a finite number >= 0, got {value}")
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature must be a finite number > 0, got {temperature}")
         self.alp, self.beta, self.average = alp, beta, average
-        self.teach = TEACHERS[teacher].teach
-        self.temperature = TEACHERS[teacher].temperature or temperature
+        self.teach = teacher.teach
+        self.temperature = teacher.temperature or temperature
 
     def __call__(
-        self, heads: Sequence[Tensor], labels: Tensor, progress: float | Tensor = 1.0
+        self, heads: Sequence[Tensor], labels: Tensor, progress: Progress = 1.0
     ) -> DistillationLoss:
-        """heads: N logits (B, K), the spiking network's last; labels (B,).
+        """heads: N logits (B, K), the spiking network's last; labels (B,); progress: see `Teacher`.
 
-        progress: share of the training that is done, 0 to 1, which the soft teacher follows.
+        Heads may be fewer than a network has (N = 1 without branches): the sums follow them.
         """
-        logits = torch.stack(list(heads))
-        N, B, K = logits.shape
-        each = F.cross_entropy(
-            logits.reshape(N * B, K), labels.repeat(N), reduction="none"
-        ).view(N, B).mean(1)  # fmt: skip
+        logits = torch.stack(list(heads))  # (N, B, K)
+        each = hard_loss(logits, labels)  # (N,)
         hard = self.alp * each[:-1].sum() + each[-1]
-        teacher, weight = self.teach(logits, labels, progress)
+        teacher, weight = self.teach(logits, labels, progress)  # (B, K), (B,)
         soft = soft_loss(logits, teacher, weight, self.temperature, self.average).sum()
-        fraction = any_head_right(logits, labels).to(logits.dtype).mean()
-        return DistillationLoss(hard + self.beta * soft, hard, soft, fraction)
+        reliable = right_heads(logits, labels).any(0).to(logits.dtype).mean()
+        return DistillationLoss(hard + self.beta * soft, hard, soft, reliable)

@@ -14,7 +14,7 @@ sltt                spatial learning through time: u_{t-1} counts as a constant,
 ottt                online training through time: as sltt, but weights see presynaptic traces,
                         dL/dW = sum_t dL/dx_t abar_t^T,   abar_t = decay abar_{t-1} + a_t.
                     arXiv 2210.04195 (gradients summed over time, one update per batch).
-rate                gradients flow once, through firing rates (`rate_gradient`). arXiv 2410.11488.
+rate                gradients flow once, through firing rates (`rate_pair`). arXiv 2410.11488.
 esd                 as rate, with ANN branches and distillation between all heads.
                     arXiv 2510.06254.
 
@@ -24,33 +24,60 @@ method trains the same network: online, a batch norm sees the B maps of one time
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+from model.activation import BatchActivation
+from model.baseline.checkpointed import checkpoint_blocks
+from model.baseline.online import Online
+from model.baseline.through_time import ThroughTime
+from model.rate_pair import RatePair
+
+if TYPE_CHECKING:
+    from model.abc_model import RateModel
 
 
 class Method(NamedTuple):
     """A row of METHODS.
 
     text: what it is, for a person.
-    by_rates: gradients flow through firing rates.
+    activation: what carries a batch through the network in training.
     branches: with ANN branches.
-    online: one backward pass per time step.
-    traces: weights see presynaptic traces (online methods only).
-    recomputes: blocks keep their inputs alone.
+    own_pass: for a method that does not pass a batch as a whole, how it passes it instead.
+    prepare: what is done to a new network.
+    evaluation: what carries a batch in evaluation; where a gradient is wanted, it is that of bptt.
     """
 
     text: str
-    by_rates: bool = False
+    activation: type[BatchActivation] | None = None
     branches: bool = False
-    online: bool = False
-    traces: bool = False
-    recomputes: bool = False
+    own_pass: Online | None = None
+    prepare: Callable[[RateModel], None] | None = None
+    evaluation: type[BatchActivation] = ThroughTime
+
+    @property
+    def by_rates(self) -> bool:
+        """Whether gradients flow through firing rates."""
+        return self.activation is not None and issubclass(self.activation, RatePair)
+
+    @property
+    def online(self) -> bool:
+        """Whether each time step has a backward pass of its own."""
+        return self.own_pass is not None
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether blocks keep their inputs alone."""
+        return self.prepare is checkpoint_blocks
 
 
 METHODS = {
-    "esd": Method("rate gradients, branches, distillation", by_rates=True, branches=True),
-    "rate": Method("rate gradients alone", by_rates=True),
-    "bptt": Method("surrogate gradients through time"),
-    "bptt_checkpointed": Method("bptt that keeps block inputs alone", recomputes=True),
-    "sltt": Method("surrogate gradients of each time step alone", online=True),
-    "ottt": Method("as sltt, with presynaptic traces", online=True, traces=True),
+    "esd": Method("rate gradients, branches, distillation", RatePair, branches=True),
+    "rate": Method("rate gradients alone", RatePair),
+    "bptt": Method("surrogate gradients through time", ThroughTime),
+    "bptt_checkpointed": Method(
+        "bptt that keeps block inputs alone", ThroughTime, prepare=checkpoint_blocks
+    ),
+    "sltt": Method("surrogate gradients of each time step alone", own_pass=Online(traces=False)),
+    "ottt": Method("as sltt, with presynaptic traces", own_pass=Online(traces=True)),
 }

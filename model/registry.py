@@ -1,19 +1,21 @@
-"""The networks by name: `build_model(arch, ...)`."""
+"""The networks and the teachers by name: `build_model(arch, ...)`, `teacher_named(name)`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from model.abc_model import RateModel
+from model.abc_model import RateModel, check_count
+from model.baseline import teacher
+from model.distillation import RELIABLE, Teacher
 from model.functional import Neuron
 from model.kernel import DEFAULT_EXECUTION, Execution
 from model.method import METHODS
-from model.ms_resnet import MSResNet
 from model.preact_resnet import PreActResNet
 from model.resnet import ResNet
-from model.sew_resnet import SEWResNet
-from model.vgg import VGG
+from model.zoo.ms_resnet import MSResNet
+from model.zoo.sew_resnet import SEWResNet
+from model.zoo.vgg import VGG
 
 DEPTHS18, DEPTHS34 = (2, 2, 2, 2), (3, 4, 6, 3)
 STEMS = ("published", "small")
@@ -22,6 +24,7 @@ STEMS = ("published", "small")
 class Architecture(NamedTuple):
     """A row of MODELS.
 
+    network: takes the width, and by keyword what `RateModel` takes and the options.
     width: channels of the stem as published.
     options: further arguments of network.
     branch_pool: the published pooling window of the branches; None is the mean over the map.
@@ -46,6 +49,15 @@ MODELS = {
     "sew_resnet34": Architecture(SEWResNet, 64, {"depths": DEPTHS34}, large_stem=True),
     "ms_resnet18": Architecture(MSResNet, 64, {"depths": DEPTHS18}, large_stem=True),
     "ms_resnet34": Architecture(MSResNet, 64, {"depths": DEPTHS34}, large_stem=True),
+}
+
+TEACHERS = {
+    "reliable": RELIABLE,
+    "soft": teacher.SOFT,
+    "all": teacher.ALL,
+    "final": teacher.FINAL,
+    "best": teacher.BEST,
+    "label_smoothing": teacher.LABEL_SMOOTHING,
 }
 
 
@@ -81,12 +93,9 @@ def build_model(
         execution: how it is computed, see `kernel.Execution`.
     Raises: ValueError that names the value and what was expected.
     """
-    if arch not in MODELS:
-        raise ValueError(f"unknown arch {arch!r}: choose one of {', '.join(MODELS)}")
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
-    if stem not in STEMS:
-        raise ValueError(f"unknown stem {stem!r}: choose one of {', '.join(STEMS)}")
+    _refuse_unknown("arch", arch, MODELS)
+    _refuse_unknown("method", method, METHODS)
+    _refuse_unknown("stem", stem, STEMS)
     architecture = MODELS[arch]
     if stem == "small" and not architecture.large_stem:
         raise ValueError(f"{arch} has a small stem as published: leave stem at 'published'")
@@ -94,15 +103,13 @@ def build_model(
     if branch_pool == "default":
         branch_pool = architecture.branch_pool
     counts = {"num_classes": num_classes, "in_channels": in_channels, "T": T, "width": width}
-    if branch_pool is not None:
-        counts["branch_pool"] = branch_pool
+    counts |= {} if branch_pool is None else {"branch_pool": branch_pool}
     for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"{name} must be a whole number >= 1, got {value!r}")
+        check_count(name, value)
     options = dict(architecture.options)
     if architecture.large_stem:
         options["small_stem"] = stem == "small"
-    return architecture.network(
+    network = architecture.network(
         width,
         num_classes=num_classes,
         in_channels=in_channels,
@@ -113,6 +120,20 @@ def build_model(
         execution=execution.resolved(),
         **options,
     )
+    if network.method.prepare is not None:
+        network.method.prepare(network)
+    return network
+
+
+def teacher_named(name: str) -> Teacher:
+    """A row of TEACHERS. Raises: ValueError for a name that is not among them."""
+    _refuse_unknown("teacher", name, TEACHERS)
+    return TEACHERS[name]
+
+
+def _refuse_unknown(what: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise ValueError(f"unknown {what} {name!r}: choose one of {', '.join(known)}")
 
 
 def _checked_neuron(

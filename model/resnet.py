@@ -10,58 +10,48 @@ from typing import Any
 
 from torch import nn
 
-from model.abc_model import RateModel
+from model.activation import Activation
 from model.functional import Neuron
-from model.layer import Activation, ConvNormLIF, LIFLayer, Linear, Shortcut
-from model.stage import doubled_widths, make_branches, make_stages
+from model.layer import ConvNormLIF, LIFLayer, Linear, Shortcut
+from model.stage import ResidualNetwork
 
 
 class BasicBlock(nn.Module):
-    """conv-norm-LIF-conv-norm, plus shortcut, then LIF: (T*B, c_in, H, W) -> (T*B, c_out, ...)."""
+    """conv-norm-LIF-conv-norm, plus shortcut, then LIF: (B, c_in, H, W) -> (B, c_out, ...)."""
 
-    def __init__(self, c_in: int, c_out: int, stride: int, *, steps: int, neuron: Neuron):
+    def __init__(self, c_in: int, c_out: int, stride: int, *, neuron: Neuron):
         super().__init__()
-        self.unit1 = ConvNormLIF(c_in, c_out, 3, stride, steps=steps, neuron=neuron)
-        self.unit2 = ConvNormLIF(c_out, c_out, 3, steps=steps, neuron=neuron)
+        self.unit1 = ConvNormLIF(c_in, c_out, 3, stride, neuron=neuron)
+        self.unit2 = ConvNormLIF(c_out, c_out, 3, neuron=neuron)
         self.shortcut = None
         if stride != 1 or c_in != c_out:
-            self.shortcut = Shortcut(c_in, c_out, 1, stride, steps=steps)
+            self.shortcut = Shortcut(c_in, c_out, 1, stride)
 
     def forward(self, x: Activation) -> Activation:
         residual = x if self.shortcut is None else self.shortcut(x)
         return self.unit2(self.unit1(x), residual)
 
 
-class ResNet(RateModel):
-    """Stem, stages of `BasicBlock`s, global average pooling, classifier.
+class ResNet(ResidualNetwork):
+    """3x3 stem that fires, stages of `BasicBlock`s.
 
-    Args:
-        width: channels of the stem and of the first stage; each further stage has twice as many.
-        depths: blocks of each stage; the first has stride 1, the others 2.
-        hidden: whether a spiking layer of 2 * width neurons precedes the last linear one
-            (ResNet-19).
-        branch_pool: see `Branch`.
-        common: what every `RateModel` takes.
+    hidden: whether a spiking layer precedes the last linear one, of half as many neurons as the
+    last stage has channels (ResNet-19).
     """
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        depths: tuple[int, ...],
-        hidden: bool = False,
-        num_classes: int,
-        branch_pool: int | None,
-        **common: Any,
-    ):
-        super().__init__(**common)
-        neurons = {"steps": self.T, "neuron": self.neuron}
-        widths = doubled_widths(width, len(depths))
-        self.stem = ConvNormLIF(self.in_channels, width, 3, **neurons)
-        self.stages = make_stages(BasicBlock, widths, depths, **neurons)
-        self.classifier = nn.Sequential(Linear(widths[-1], num_classes))
-        if hidden:
-            self.classifier = nn.Sequential(
-                Linear(widths[-1], 2 * width), LIFLayer(**neurons), Linear(2 * width, num_classes)
-            )
-        self.branches = make_branches(widths, num_classes, method=self.method, pool=branch_pool)
+    block = BasicBlock
+
+    def __init__(self, width: int, *, hidden: bool = False, **options: Any):
+        self.hidden = hidden  # the classifier is made while the network is built
+        super().__init__(width, **options)
+
+    def make_stem(self, width: int, small: bool) -> ConvNormLIF:
+        return ConvNormLIF(self.in_channels, width, 3, neuron=self.neuron)
+
+    def make_classifier(self, c_in: int, num_classes: int) -> nn.Sequential:
+        # Drawn even where it is not used, so that a seed still gives the weights that it gave.
+        plain = super().make_classifier(c_in, num_classes)
+        if not self.hidden:
+            return plain
+        layers = Linear(c_in, c_in // 2), LIFLayer(self.neuron), Linear(c_in // 2, num_classes)
+        return nn.Sequential(*layers)

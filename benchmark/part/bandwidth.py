@@ -20,6 +20,7 @@ from benchmark.part.setting import Setting
 from experiment.cuda_graph import record_on_gpu
 from model import kernel
 from model.functional import Neuron
+from model.kernel import DEFAULT_EXECUTION, Maps, Normalisation, Source
 
 CHANNELS = 64
 SETS = 3  # of inputs; of maps over time each is larger than any cache, of the others all together
@@ -70,7 +71,8 @@ def fire_calls(over_time: list[Tensor], T: int) -> tuple[list[Callable], int]:
     scale = torch.rand(CHANNELS, device=over_time[0].device)
 
     def call(current: Tensor) -> None:
-        kernel.norm_lif_rate(current, scale, scale, None, T, Neuron(), overwrite=True)
+        source = Source(Maps(current, scale, scale), reusable=True)
+        kernel.fire(source, Neuron(), T, DEFAULT_EXECUTION)
 
     count = 2 * over_time[0].nbytes + 3 * 4 * over_time[0][0].numel()
     return [lambda x=x: call(x) for x in over_time], count
@@ -88,9 +90,10 @@ def backward_calls(setting: Setting, dtype: torch.dtype) -> tuple[list[Callable]
         [random_maps(setting, 1, d)[0] for d in (torch.float32, dtype, dtype)] for _ in range(SETS)
     ]
     values = torch.rand(CHANNELS, device=setting.device)
+    norm = Normalisation(values, values, values, from_batch=True)
 
     def call(grad: Tensor, eligibility: Tensor, y: Tensor) -> None:
-        kernel.norm_lif_backward(grad, eligibility, y, values, values, values, True, True)
+        kernel.fire_backward(grad, eligibility, y, norm, True, DEFAULT_EXECUTION)
 
     count = sum(2 * m.nbytes for m in sets[0]) + 2 * sets[0][0].nbytes
     return [lambda maps=maps: call(*maps) for maps in sets], count

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from benchmark.part.finding import Finding, Line, reason
 from benchmark.part.setting import Setting
-from model import functional, kernel
-from tests.support.kernel_case import (
+from benchmark.reference.kernel_case import (
     Case,
     backward_problems,
     errors,
@@ -23,6 +24,10 @@ from tests.support.kernel_case import (
     norm_problems,
     spike_problems,
 )
+from model import functional, kernel
+from model.functional import Neuron
+from model.kernel import DEFAULT_EXECUTION, Execution
+from model.kernel.record import Fired, Gradients, Normalisation, Source
 
 HALF, BRAIN = torch.float16, torch.bfloat16
 DETACHED = "soft detached"  # the paper's reset
@@ -44,24 +49,22 @@ def find(setting: Setting) -> Iterator[Finding]:
 
 def checks(setting: Setting) -> Iterator[tuple[str, Case, Callable[[], list]]]:
     """(kernel, case, what computes its problems)."""
-    functions = (
-        kernel.norm_lif_rate,
-        kernel.norm_rate,
-        kernel.lif_spikes,
-        kernel.norm_lif_backward,
-    )
-    fire, norm, spikes, backward = (moved(function, setting.device) for function in functions)
+    run = partial(run_on, setting.device)
     maps = setting.size.maps
     for case in fire_cases(maps):
-        yield "fire", case, partial(forward_problems, case, fire, overwrite=not case.constant)
+        check = partial(forward_problems, case, partial(run, fire))
+        yield "fire", case, partial(check, overwrite=not case.constant)
     case = Case(DETACHED, "bytes", shape=maps)
-    yield "fire, spikes as bytes", case, partial(forward_problems, case, fire, compact=True)
+    check = partial(forward_problems, case, partial(run, fire))
+    yield "fire, spikes as bytes", case, partial(check, compact=True)
     case = Case(DETACHED, "identity", shape=maps)
-    yield "norm without neurons", case, partial(norm_problems, case, norm)
-    yield "spikes of an evaluation", case, partial(spike_problems, case, spikes)
+    yield "norm without neurons", case, partial(norm_problems, case, partial(run, fire))
+    case = Case(DETACHED, "none", normed=False, shape=maps)
+    yield "spikes of an evaluation", case, partial(spike_problems, case, partial(run, spikes))
     for case, from_batch, kept in backward_cases(maps):
-        check = partial(backward_problems, case, backward, from_batch=from_batch, kept=kept)
-        yield f"backward, kept as {kept}", case, partial(check, wants_sum=True, fires=True)
+        check = partial(backward_problems, case, partial(run, fire_backward), kept=kept)
+        options = {"from_batch": from_batch, "wants_source": True, "fires": True}
+        yield f"backward, kept as {kept}", case, partial(check, **options)
     for dtype in (torch.float32, BRAIN):
         case = Case(DETACHED, dtype=dtype, shape=maps)
         yield "statistics", case, partial(statistics_problems, case, setting.device)
@@ -97,7 +100,7 @@ def backward_cases(maps: tuple[int, ...]) -> tuple[tuple[Case, bool, torch.dtype
 
 def statistics_problems(case: Case, device: str) -> list[tuple[str, float, float]]:
     """Mean and variance per channel: off by at most four roundings of the largest value squared."""
-    maps = case.sources()["current"].flatten(0, 1)
+    maps = case.source().current.values.flatten(0, 1)
     truth = functional.batch_statistics(maps.double())
     own = [value.cpu() for value in kernel.batch_statistics(maps.to(device))]
     allowed = 4 * torch.finfo(torch.float32).eps * float(maps.double().abs().max()) ** 2
@@ -105,23 +108,28 @@ def statistics_problems(case: Case, device: str) -> list[tuple[str, float, float
     return [(name, error, allowed) for name, error in found if not error <= allowed]
 
 
-def moved(function: Callable, device: str) -> Callable:
-    """The function, its tensors moved to the device on the way in and back on the way out."""
+def run_on(device: str, function: Callable, *arguments: Any, **options: Any) -> Fired | Gradients:
+    """The function's result, back on the CPU; its arguments' tensors are moved to the device."""
+    there = tree_map_only(Tensor, lambda tensor: tensor.to(device), arguments)
+    return tree_map_only(Tensor, Tensor.cpu, function(*there, **options))
 
-    def to_device(value):
-        return value.to(device) if isinstance(value, Tensor) else value
 
-    def run(*values, **named):
-        results = function(*map(to_device, values), **{n: to_device(v) for n, v in named.items()})
-        if isinstance(results, Tensor):
-            return results.cpu()
-        return [None if result is None else result.cpu() for result in results]
+def fire(source: Source, neuron: Neuron | None, T: int, *, compact: bool = False) -> Fired:
+    return kernel.fire(source, neuron, T, Execution(sparse=compact))
 
-    return run
+
+def spikes(source: Source, neuron: Neuron, T: int, *, sums: bool) -> Fired:
+    return Fired(kernel.spikes(source.current.values, neuron, T))
+
+
+def fire_backward(
+    grad: Tensor, eligibility: Tensor, y: Tensor, norm: Normalisation, wants_source: bool
+) -> Gradients:
+    return kernel.fire_backward(grad, eligibility, y, norm, wants_source, DEFAULT_EXECUTION)
 
 
 def describe(problems: list) -> str:
-    """Problems of tests/support/kernel_case.py in words."""
+    """Problems of benchmark/reference/kernel_case.py in words."""
     words = [
         f"{name}: error {error:.2g}, allowed {allowed:.2g}"
         if isinstance(error, float)

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from benchmark.contestant import ALP, BETA
 from benchmark.part.finding import Finding, Line
 from benchmark.part.setting import Setting
+from benchmark.reference.recording import recording_on
+from benchmark.reference.two_stage import TwoStageNet
 from experiment.cuda_graph import GraphedPass
 from model import build_model
 from model.distillation import SelfDistillationLoss
-from tests.support.recording import recording_on
-from tests.support.two_stage import TwoStageNet
 from util.checkpoint import from_reference
 
 BOUND = 1e-9  # of a gradient's relative difference, in float64

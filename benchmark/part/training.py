@@ -21,10 +21,10 @@ from unittest.mock import patch
 
 from benchmark.part.finding import Finding, Line
 from benchmark.part.setting import Setting
+from benchmark.reference.recording import record_here
 from experiment import cuda_graph, idle_flags
 from experiment.cifar.main import main
 from experiment.recorder import flattened
-from tests.support.recording import record_here
 
 FLAGS = {
     "full": ["--num_epoch", "3", "--train_batch_size", "32", "--width", "16", "--T", "4"],

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model.folded import FoldedNetwork, Neurons, observed
+from model.inference.folded import FoldedNetwork, Neurons, observed
 
 
 class LayerActivity(NamedTuple):
@@ -49,11 +49,11 @@ def measure_activity(net: FoldedNetwork, batches: Iterable[Tensor]) -> list[Laye
     images = 0
 
     def see(neurons: Neurons, current: Tensor, spikes: Tensor) -> None:
-        fired = spikes.sum(0, dtype=torch.float64)
+        fired = spikes.sum((0, 1), dtype=torch.float64)
         counts[neurons.label] = fired + counts.get(neurons.label, 0)
 
     for x in batches:
-        net(x, observed(net, see))
+        net(x, observed(see))
         images += x.shape[-4]
     chances = net.T * images
     return [
@@ -81,12 +81,12 @@ def trace_potentials(
 
     def fire(neurons: Neurons, current: Tensor) -> Tensor:
         u, steps = None, []
-        for x_t in current.unflatten(0, (net.T, -1)).unbind(0):
+        for x_t in current.unbind(0):
             v, spikes, u = neurons.advance(u, x_t)
             steps.append((v[0], u[0], spikes[0]))
         before, after, spikes = (torch.stack(values) for values in zip(*steps, strict=True))
         recorded[neurons.label] = before, after, spikes
-        return spikes
+        return spikes[:, None]
 
     net(x, fire)
     if chosen is None:

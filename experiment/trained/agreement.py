@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, fx
 
 from model import RateModel
-from model.fold import fold
-from model.folded import FoldedNetwork, Neurons, observed
+from model.activation import Activation
+from model.inference.fold import fold
+from model.inference.folded import FoldedNetwork, Neurons, observed
 
 
 class Agreement(NamedTuple):
@@ -106,8 +107,8 @@ def spikes_of(net: RateModel) -> Iterator[list[Tensor]]:
     """A list that fills with the spike train (T*B, ...) of every spiking layer, in order."""
     trains: list[Tensor] = []
 
-    def hook(module: torch.nn.Module, inputs: Any, spikes: Tensor) -> None:
-        trains.append(spikes)
+    def hook(module: torch.nn.Module, inputs: Any, spikes: Activation) -> None:
+        trains.append(spikes.over_time().flatten(0, 1))
 
     handles = [module.register_forward_hook(hook) for _, module in net.spiking_layers()]
     try:
@@ -122,6 +123,6 @@ def spikes_and_logits(net: FoldedNetwork, x: Tensor) -> tuple[list[Tensor], Tens
     trains: list[Tensor] = []
 
     def see(neurons: Neurons, current: Tensor, spikes: Tensor) -> None:
-        trains.append(spikes)
+        trains.append(spikes.flatten(0, 1))
 
-    return trains, net(x, observed(net, see))
+    return trains, net(x, observed(see))

@@ -16,8 +16,8 @@ RECIPE = ("method", "seed", "train_batch_size", "accum", "sync_bn", "num_epoch",
           "auto_aug", "cutout", "gpu_aug", "event_aug", "amp", "val_fraction")  # fmt: skip
 APPLIED = ("auto_aug", "cutout")  # of which the data set says what was applied in the end
 FILES = {
-    "safetensors": "`model.safetensors`: weights of `model.folded.FoldedNetwork`, read with "
-    "`experiment.trained.exported.read_weights`",
+    "safetensors": "`model.safetensors`: weights of `model.inference.folded.FoldedNetwork`, read "
+    "with `experiment.trained.exported.read_weights`",
     "program": "`program.pt2`: `torch.export.load(\"program.pt2\").module()(images)` gives the "
     "logits of every time step, (T, B, K), for any number of images",
     "nir": "`graph.nir`: one image in, the logits of one time step out; `nir.read` reads it",

@@ -31,7 +31,7 @@ from experiment.trained.command import (
 )
 from experiment.trained.operations import E_AC, E_MAC, Operations, count_operations, mean_operations
 from experiment.trained.table import format_table
-from model.fold import fold
+from model.inference.fold import fold
 from util.distributed import Group
 from util.figure import BLUE, GRAY, RED, drawing
 from util.record import write_json

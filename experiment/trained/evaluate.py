@@ -36,7 +36,7 @@ from experiment.trained.command import (
 from experiment.trained.scores import THRESHOLDS, add_counts, count_batch, summarise
 from experiment.trained.scores_picture import draw_scores
 from experiment.trained.table import format_table
-from model.folded import FoldedNetwork
+from model.inference.folded import FoldedNetwork
 from util.distributed import Group
 from util.record import write_json
 

@@ -3,7 +3,8 @@
     python experiment/trained/export.py runs/FOLDER/best.pt
     python experiment/trained/export.py runs/FOLDER/best.pt --format nir
 
-safetensors   model.safetensors, weights of the plain PyTorch module `model.folded.FoldedNetwork`
+safetensors   model.safetensors, weights of the plain PyTorch module
+              `model.inference.folded.FoldedNetwork`
 program       program.pt2, a torch.export program for the T of the training; torch alone runs it
 nir           graph.nir, for neuromorphic tools; left out where NIR cannot express the network or
               is not installed
@@ -55,7 +56,7 @@ from experiment.trained.exported import (
     write_program,
     write_weights,
 )
-from model.fold import fold
+from model.inference.fold import fold
 from util.distributed import Group
 from util.record import write_json
 

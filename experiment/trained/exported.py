@@ -1,7 +1,8 @@
 """The files of an exported network, written whole and read back.
 
-model.safetensors   the weights of `model.folded.FoldedNetwork`; its metadata entry "description"
-                    is JSON that says how to build the network and how to prepare its input
+model.safetensors   the weights of `model.inference.folded.FoldedNetwork`; its metadata entry
+                    "description" is JSON that says how to build the network and how to prepare its
+                    input
 program.pt2         a torch.export program for this T and image size and any batch: images in,
                     logits of every time step out; torch alone runs it
 """
@@ -20,8 +21,8 @@ from torch import Tensor
 from experiment.data_description import DataDescription
 from experiment.resume import INFERENCE_ARGUMENTS
 from model import build_model
-from model.fold import fold
-from model.folded import FoldedNetwork
+from model.inference.fold import fold
+from model.inference.folded import FoldedNetwork
 from util.atomic_file import write_atomically
 from util.file_kind import Kind, kind_of_file
 

@@ -59,7 +59,7 @@ from experiment.trained.inside_picture import (
 )
 from experiment.trained.table import format_table
 from experiment.trained.tensorboard_log import EVENT_FILES, write_events
-from model.fold import fold
+from model.inference.fold import fold
 from util.distributed import Group
 from util.record import write_json
 

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.folded import Block, FoldedNetwork, Neurons
 from model.functional import Neuron
+from model.inference.folded import Block, FoldedNetwork, Neurons
 from util.atomic_file import write_atomically
 
 TIME_STEP = 1e-4  # seconds; the NIR tools' usual one

@@ -19,13 +19,12 @@ The network of the same shape without spikes (ANN) computes the same layers once
 
 from __future__ import annotations
 
-import copy
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from model.folded import FoldedNetwork, Neurons, observed
+from model.inference.folded import Fire, FoldedNetwork, Neurons, observed
 
 E_MAC, E_AC = 4.6, 0.9  # pJ per operation
 
@@ -84,10 +83,9 @@ def count_operations(net: FoldedNetwork, x: Tensor) -> Operations:
 
     names = [name for name, m in net.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     images = x.shape[-4]
-    macs, synops, acs = _counts(net, names, (x,))
-    single = copy.copy(net)  # shares the layers
-    single.T = 1
-    ann_macs, _, ann_acs = _counts(single, names, (x if x.dim() == 4 else x.mean(0), _real_valued))
+    macs, synops, acs = _counts(net, names, x)
+    image = x if x.dim() == 4 else x.mean(0)
+    ann_macs, _, ann_acs = _counts(net, names, image, _real_valued, T=1)
     layers = [
         LayerOperations(name, macs[name] / images, synops[name] / images, ann_macs[name] / images)
         for name in names
@@ -101,13 +99,19 @@ def count_operations(net: FoldedNetwork, x: Tensor) -> Operations:
     )
 
 
-def _counts(net: nn.Module, names: list[str], inputs: tuple[Any, ...]) -> list[dict[str, int]]:
+def _counts(
+    net: FoldedNetwork,
+    names: list[str],
+    x: Tensor,
+    fire: Fire = Neurons.over_time,
+    T: int | None = None,
+) -> list[dict[str, int]]:
     """MACs, SynOps and ACs of one forward pass, by layer, and of all under "Global"."""
     from spikingjelly.activation_based import op_counter
 
     counters = [op_counter.MACCounter(), op_counter.SynOpCounter(), op_counter.ACCounter()]
     with op_counter.DispatchCounterMode(counters):
-        net(*inputs)
+        net(x, fire, T=T)
     scopes = {"Global": "Global", **{name: f"{type(net).__name__}.{name}" for name in names}}
     results = []
     for counter in counters:
@@ -128,7 +132,7 @@ def firing_rates(net: FoldedNetwork, x: Tensor) -> dict[str, float]:
     def see(neurons: Neurons, current: Tensor, spikes: Tensor) -> None:
         rates[neurons.label] = spikes.mean(dtype=torch.float64).item()
 
-    net(x, observed(net, see))
+    net(x, observed(see))
     return rates
 
 

@@ -30,8 +30,8 @@ from experiment.trained.command import command, refuse_many
 from experiment.trained.exported import Exported, describe_network, read_weights
 from experiment.trained.input_events import EVENT_SUFFIXES
 from experiment.trained.input_file import find_files, read_input, wanted_suffixes
-from model.fold import fold
-from model.folded import Stream
+from model.inference.fold import fold
+from model.inference.stream import Stream
 from util.file_kind import Kind, kind_of_file
 from util.picture import SUFFIXES as IMAGE_SUFFIXES
 from util.picture import UNREADABLE, reason_of

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from benchmark.reference.recording import HostCopies, record_here
 from experiment.cuda_graph import GraphedPass
 from experiment.engine import train_one_epoch
 from experiment.gradient_pass import accumulate_gradients, gradient_pass
 from model import TEACHERS, build_model, functional, kernel
 from model.distillation import SelfDistillationLoss
 from tests.support.micro_training import ONE_PROCESS, micro_images, micro_recipe, micro_state
-from tests.support.recording import HostCopies, record_here
 from util.distributed import Group
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="records a CUDA graph")
@@ -36,7 +36,7 @@ def train_epoch(state, run, group=ONE_PROCESS, convert=to_input):
 
 
 def loss_of():
-    return SelfDistillationLoss(0.7, 0.3, teacher="soft")
+    return SelfDistillationLoss(0.7, 0.3, teacher=TEACHERS["soft"])
 
 
 def test_training_by_replay_equals_training():
@@ -104,7 +104,7 @@ def test_a_forward_pass_copies_nothing_between_host_and_gpu(method, monkeypatch)
         with torch.device("cuda"):
             net = build_model("resnet18", **options)
             x, labels = torch.randn(4, 3, 16, 16), torch.randint(5, (4,))
-        for teacher in TEACHERS:
+        for teacher in TEACHERS.values():
             progress = torch.zeros((), dtype=torch.float64, device="cuda")
             with HostCopies() as copies:
                 loss_function = SelfDistillationLoss(1.0, 0.3, teacher=teacher)

@@ -24,7 +24,7 @@ from experiment.imagenet.main import main as imagenet_main
 from experiment.recipe import Recipe
 from experiment.recorder import Recorder
 from experiment.training_state import TrainingState
-from model import RateModel, build_model
+from model import METHODS, RateModel, build_model
 from model.batch_norm import synchronise
 from model.distillation import SelfDistillationLoss
 from tests.support.image_files import write_image_folder
@@ -37,9 +37,18 @@ from util.signals import StopRequest
 ALONE = Group(0, 1, torch.device("cpu"))
 BATCH, CLASSES = 12, 7
 RECIPE = Recipe(
-    seed=0, num_epoch=1, train_batch_size=BATCH, val_batch_size=BATCH, num_workers=0,
-    optim="SGDM", lr=0.1, wd=1e-3, scheduler="COSINE", alp=0.5, beta=0.3,
-)  # fmt: skip
+    seed=0,
+    num_epoch=1,
+    train_batch_size=BATCH,
+    val_batch_size=BATCH,
+    num_workers=0,
+    optim="SGDM",
+    lr=0.1,
+    wd=1e-3,
+    scheduler="COSINE",
+    alp=0.5,
+    beta=0.3,
+)
 
 
 def network(*, arch: str = "resnet18", classes: int = CLASSES, **options) -> RateModel:
@@ -120,7 +129,7 @@ def largest_difference(a: dict, b: dict, kind: str) -> float:
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
-@pytest.mark.parametrize("method", ["esd", "bptt"])
+@pytest.mark.parametrize("method", METHODS)
 def test_many_processes_take_the_step_of_one(world_size, method):
     keywords = {"frozen": True, "beta": 0.3, "accum": 1, "options": {"method": method}}
     one = train_steps(ALONE, **keywords)
@@ -141,6 +150,9 @@ def test_many_processes_take_the_step_of_one(world_size, method):
         {"method": "esd", "arch": "preact_resnet18"},
         {"method": "rate", "v_reset": 0.0},
         {"method": "bptt"},
+        {"method": "bptt_checkpointed"},
+        {"method": "sltt"},
+        {"method": "ottt", "arch": "preact_resnet18"},
     ],
     ids=str,
 )
@@ -219,11 +231,17 @@ def evaluation_grid(group: Group) -> dict:
     net = network(classes=10)
     return {
         (n, batch): evaluation.evaluate(
-            net, TensorDataset(images[:n], labels[:n]), lambda x: x, batch_size=batch,
-            num_workers=0, amp="none", group=group,
+            net,
+            TensorDataset(images[:n], labels[:n]),
+            lambda x: x,
+            batch_size=batch,
+            num_workers=0,
+            amp="none",
+            group=group,
         )
-        for n in SAMPLES for batch in BATCHES
-    }  # fmt: skip
+        for n in SAMPLES
+        for batch in BATCHES
+    }
 
 
 def evaluation_data() -> tuple[Tensor, Tensor]:
@@ -253,9 +271,14 @@ def evaluate_two(group: Group) -> dict:
     images, labels = evaluation_data()
     dataset = TensorDataset(images[:2], labels[:2])
     return evaluation.evaluate(
-        network(classes=10), dataset, lambda x: x, batch_size=4, num_workers=0, amp="none",
+        network(classes=10),
+        dataset,
+        lambda x: x,
+        batch_size=4,
+        num_workers=0,
+        amp="none",
         group=group,
-    )  # fmt: skip
+    )
 
 
 def test_a_process_without_test_samples_agrees_with_the_others():
@@ -272,9 +295,14 @@ def buffers_after_evaluation(group: Group) -> list[float]:
             buffer.fill_(group.rank + 0.5)
     images, labels = evaluation_data()
     evaluation.evaluate(
-        net, TensorDataset(images, labels), lambda x: x, batch_size=8, num_workers=0, amp="none",
+        net,
+        TensorDataset(images, labels),
+        lambda x: x,
+        batch_size=8,
+        num_workers=0,
+        amp="none",
         group=group,
-    )  # fmt: skip
+    )
     return [b.unique().item() for n, b in net.named_buffers() if n.endswith("running_mean")]
 
 
@@ -311,10 +339,28 @@ def test_no_process_leaves_before_the_first_has_saved(tmp_path):
 def command(folder: Path, *more: str) -> list[str]:
     """A short run on noise: two epochs of 16 steps."""
     return [
-        "--dataset", "FakeData", "--arch", "resnet18", "--width", "4", "--T", "1",
-        "--train_batch_size", "32", "--val_batch_size", "64", "--num_epoch", "2",
-        "--num_workers", "0", "--device", "cpu", "--log_path", str(folder), *more,
-    ]  # fmt: skip
+        "--dataset",
+        "FakeData",
+        "--arch",
+        "resnet18",
+        "--width",
+        "4",
+        "--T",
+        "1",
+        "--train_batch_size",
+        "32",
+        "--val_batch_size",
+        "64",
+        "--num_epoch",
+        "2",
+        "--num_workers",
+        "0",
+        "--device",
+        "cpu",
+        "--log_path",
+        str(folder),
+        *more,
+    ]
 
 
 def test_a_stopped_process_makes_the_others_leave(tmp_path):
@@ -346,10 +392,27 @@ def test_a_damaged_image_of_one_process_ends_all(tmp_path):
     damaged = folder / "train" / "class_02" / "1.JPEG"
     damaged.write_bytes(damaged.read_bytes()[:300])
     argv = [
-        "--data_path", str(folder), "--arch", "resnet18", "--width", "2", "--T", "1",
-        "--image_size", "32", "--train_batch_size", "4", "--val_batch_size", "4",
-        "--num_workers", "2", "--device", "cpu", "--log_path", str(tmp_path),
-    ]  # fmt: skip
+        "--data_path",
+        str(folder),
+        "--arch",
+        "resnet18",
+        "--width",
+        "2",
+        "--T",
+        "1",
+        "--image_size",
+        "32",
+        "--train_batch_size",
+        "4",
+        "--val_batch_size",
+        "4",
+        "--num_workers",
+        "2",
+        "--device",
+        "cpu",
+        "--log_path",
+        str(tmp_path),
+    ]
     stderr = tmp_path / "stderr"
     processes, _server = start_processes(imagenet_into, 2, str(stderr), argv)
     try:

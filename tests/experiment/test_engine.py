@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Subset
 
-from experiment.engine import fit, train_one_epoch
+from experiment.engine import fit, make_loss, train_one_epoch
 from experiment.evaluation import evaluate
 from experiment.failure import NonFiniteError, Stopped
 from experiment.gradient_pass import gradient_pass
 from experiment.recorder import Recorder
 from experiment.trained.command import batches_of as batches_of_data
-from model import METHODS
+from model import METHODS, TEACHERS
 from model.distillation import SelfDistillationLoss
 from tests.support.micro_training import (
     ONE_PROCESS,
@@ -64,6 +64,13 @@ def loss_by_hand(heads, labels, alp, beta, tau=3.0):
     return hard + beta * soft / max(reliable, 1)
 
 
+def test_the_loss_of_a_recipe_has_its_teacher():
+    for name, teacher in TEACHERS.items():
+        assert make_loss(micro_recipe(teacher=name), ONE_PROCESS).teach is teacher.teach
+    with pytest.raises(ValueError, match="unknown teacher 'mean'"):
+        make_loss(micro_recipe(teacher="mean"), ONE_PROCESS)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_training_equals_a_loop_written_by_hand(method):
     batches = batches_of(11, 4)  # the last batch is smaller
@@ -75,7 +82,9 @@ def test_training_equals_a_loop_written_by_hand(method):
     net = micro_network(method).train()
     velocity = {name: torch.zeros_like(value) for name, value in net.named_parameters()}
     for x, labels in batches:
-        passes = [net(*arguments) for arguments in net.training_passes(x.float() / 64)]
+        x = x.float() / 64
+        steps = net.method.own_pass.steps(net, x) if net.method.online else [x]
+        passes = [net(step) for step in steps]
         losses = [loss_by_hand(heads, labels, alp=0.7, beta=0.3) for heads in passes]
         loss = sum(losses) / len(losses) / 3  # T = 3
         parameters = dict(net.named_parameters())
@@ -171,11 +180,11 @@ def test_a_request_to_stop_is_heard_during_an_evaluation(monkeypatch):
     state = micro_state(recipe)
     run = type(state.net).head_logits
 
-    def signalled(net, x):
+    def signalled(net, x, **options):
         if not net.training:
             os.kill(os.getpid(), signal.SIGUSR1)
             monkeypatch.undo()
-        return run(net, x)
+        return run(net, x, **options)
 
     monkeypatch.setattr(type(state.net), "head_logits", signalled)
     with StopRequest() as stop, pytest.raises(Stopped, match="SIGUSR1 at epoch 0, step 3"):
@@ -214,9 +223,13 @@ def test_an_error_that_is_caught_leaves_no_process_that_loads_data(command):
         if command == "training":
             recipe = micro_recipe(num_workers=2)
             fit(
-                micro_state(), data, recipe, group=ONE_PROCESS, recorder=recorder,
+                micro_state(),
+                data,
+                recipe,
+                group=ONE_PROCESS,
+                recorder=recorder,
                 stop=StopRequest(),
-            )  # fmt: skip
+            )
         elif command == "evaluation":
             evaluate(micro_network(), keys, data.to_input, amp="none", **options)
         else:

@@ -1,6 +1,5 @@
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import build_model
@@ -74,10 +73,7 @@ def test_running_statistics_count_every_time_step(repeats):
     """A map that stands for T time steps counts T times in the unbiased variance."""
     norm, expected = fresh_norm(), fresh_norm()
     statistics_in_training(norm, maps(), repeats)
-    F.batch_norm(
-        maps().repeat(repeats, 1, 1, 1), expected.running_mean, expected.running_var,
-        training=True, momentum=expected.momentum,
-    )  # fmt: skip
+    expected(maps().repeat(repeats, 1, 1, 1))
     torch.testing.assert_close(norm.running_mean, expected.running_mean, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(norm.running_var, expected.running_var, rtol=1e-12, atol=1e-14)
 

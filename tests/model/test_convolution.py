@@ -5,41 +5,49 @@ from unittest.mock import patch
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from model import build_model, functional, kernel, spike_convolution
+from model import build_model, functional, kernel
+from model.baseline.online import OnlineStep
+from model.baseline.through_time import ThroughTime
 from model.branch import DeepConv
-from model.convolution import Conv2d, Convolution, convolution_backward, convolve, subsample
+from model.convolution import Conv2d, Convolution, Geometry, convolution_backward, subsample
 from model.functional import Neuron
+from model.kernel.sparse import spike_convolution
 from model.layer import ConvNormLIF, Shortcut
-from model.online import OnlineStep
-from model.rate_pair import RatePair
+from model.rate_pair import Facts, RatePair
 
-GEOMETRIES = [((1, 1), (1, 1), (1, 1), 1), ((2, 1), (0, 2), (1, 1), 1), ((1, 1), (2, 2), (2, 2), 2)]
+GEOMETRIES = [
+    Geometry(padding=(1, 1)),
+    Geometry(stride=(2, 1), padding=(0, 2)),
+    Geometry(padding=(2, 2), dilation=(2, 2), groups=2),
+]
 
 
 @pytest.fixture(params=GEOMETRIES, ids=str)
 def case(request):
     """Spikes (N, Ci, H, W) as bytes and a convolution of them, odd sizes, float64."""
     generator = torch.Generator().manual_seed(1)
-    groups = request.param[3]
+    groups = request.param.groups
     spikes = (torch.rand(3, 4, 7, 9, generator=generator) < 0.3).to(torch.uint8)
     weight = torch.randn(6, 4 // groups, 3, 3, generator=generator, dtype=torch.float64)
     bias = torch.randn(6, generator=generator, dtype=torch.float64)
-    return spikes, Convolution(weight, bias, *request.param)
+    return spikes, Convolution(weight, bias, request.param)
 
 
 def test_bytes_convolve_like_numbers(case):
     """Counts, and spikes with and without the operator that skips."""
     spikes, convolution = case
-    expected = F.conv2d(spikes.double(), *convolution)
+    weight, bias, geometry = convolution
+    expected = F.conv2d(spikes.double(), weight, bias, **geometry._asdict())
+    torch.testing.assert_close(convolution(spikes.double()), expected)
     for are_spikes in (False, True):
-        torch.testing.assert_close(convolve(spikes, convolution, are_spikes=are_spikes), expected)
-    counts = 3 * spikes
-    expected = F.conv2d(counts.double(), *convolution)
-    torch.testing.assert_close(convolve(counts, convolution), expected)
+        own = kernel.convolve(spikes, convolution, are_spikes=are_spikes)
+        torch.testing.assert_close(own, expected)
+    expected = F.conv2d(3.0 * spikes.double(), weight, bias, **geometry._asdict())
+    torch.testing.assert_close(kernel.convolve(3 * spikes, convolution), expected)
 
 
 def test_only_spikes_skip(case, monkeypatch):
@@ -48,24 +56,23 @@ def test_only_spikes_skip(case, monkeypatch):
     calls = []
     monkeypatch.setattr(spike_convolution, "can_skip", lambda *arguments: True)
     monkeypatch.setattr(spike_convolution, "convolve", lambda *a: calls.append(a))
-    convolve(spikes.double(), convolution, are_spikes=True)
-    convolve(spikes, convolution)
+    kernel.convolve(spikes.double(), convolution, are_spikes=True)
+    kernel.convolve(spikes, convolution)
     assert calls == []
-    convolve(spikes, convolution, are_spikes=True)
+    kernel.convolve(spikes, convolution, are_spikes=True)
     assert len(calls) == 1
 
 
 @pytest.mark.parametrize("needs", [(True, True, True), (False, True, False), (True, False, True)])
 def test_gradients_are_those_of_autograd(case, needs):
-    spikes, convolution = case
-    inputs = (spikes.double(), *convolution[:2])
-    inputs = [x.clone().requires_grad_() for x in inputs]
-    out = F.conv2d(*inputs, *convolution[2:])
+    spikes, (weight, bias, geometry) = case
+    x = spikes.double()
+    inputs = [value.requires_grad_() for value in (x, weight, bias)]
+    out = F.conv2d(x, weight, bias, **geometry._asdict())
     grad = torch.randn_like(out)
-    own = convolution_backward(grad, *inputs[:2], convolution[2:], needs)
-    for gradient, needed, expected in zip(
-        own, needs, torch.autograd.grad(out, inputs, grad), strict=True
-    ):
+    own = convolution_backward(grad, x, weight, geometry, needs)
+    wanted = torch.autograd.grad(out, inputs, grad)
+    for gradient, needed, expected in zip(own, needs, wanted, strict=True):
         if needed:
             torch.testing.assert_close(gradient, expected)
         else:
@@ -78,9 +85,10 @@ T, B, C = 3, 2, 16  # with fewer channels than 16 the strided way may crash on a
 def test_a_strided_pointwise_convolution_is_unstrided_on_a_cpu_alone():
     conv = Conv2d(C, 5, 1, 2)
     steps, convolution = Convolution.of(conv).unstrided()
-    assert (steps, convolution.stride) == ((2, 2), (1, 1))
+    assert (steps, convolution.geometry.stride) == ((2, 2), (1, 1))
     x = torch.randn(B, C, 7, 8)
-    torch.testing.assert_close(F.conv2d(subsample(x, steps), *convolution), conv(x))
+    expected = F.conv2d(x, conv.weight, conv.bias, stride=2)
+    torch.testing.assert_close(convolution(subsample(x, steps)), expected)
     for other in (conv.to("meta"), Conv2d(C, 5, 3, 2), Conv2d(C, 5, 1), Conv2d(C, 5, 1, 2, 1)):
         convolution = Convolution.of(other)
         assert convolution.unstrided() == ((1, 1), convolution)
@@ -106,18 +114,19 @@ def test_a_convolution_is_torchs(options):
 def pair(x):
     """A rate and its train, whose values are outside the graph."""
     train = x.detach() + torch.tensor([-0.5, 0.0, 0.5]).view(T, 1, 1, 1, 1)
-    return RatePair(train.flatten(0, 1), x)
+    return RatePair(train.flatten(0, 1), x, Facts(T))
 
 
 STRIDED = {
-    "pair": (lambda: ConvNormLIF(C, 5, 1, 2, steps=T, neuron=Neuron()), pair),
-    "shortcut": (lambda: Shortcut(C, 5, 1, 2, steps=T), pair),
-    "tensor": (lambda: ConvNormLIF(C, 5, 1, 2, steps=T, neuron=Neuron()),
-               lambda x: torch.cat([x, x + 0.5, x - 0.5])),
-    "online": (lambda: Shortcut(C, 5, 1, 2, steps=T),
-               lambda x: OnlineStep(x, 2 * x.detach(), {}, 0.2)),
+    "pair": (lambda: ConvNormLIF(C, 5, 1, 2, neuron=Neuron()), pair),
+    "shortcut": (lambda: Shortcut(C, 5, 1, 2), pair),
+    "through time": (
+        lambda: ConvNormLIF(C, 5, 1, 2, neuron=Neuron()),
+        lambda x: ThroughTime(torch.cat([x, x + 0.5, x - 0.5]), T, False),
+    ),
+    "online": (lambda: Shortcut(C, 5, 1, 2), lambda x: OnlineStep(x, 2 * x.detach(), {}, 0.2)),
     "branch": (lambda: DeepConv(C, 5), lambda x: x),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", STRIDED)
@@ -131,8 +140,7 @@ def test_with_and_without_a_stride_layers_are_equal(name):
         x = torch.randn(B, C, 7, 9, dtype=torch.float64, requires_grad=True)
         with patch.object(Convolution, "unstrided", way):
             out = layer(activation(x))
-        out = out.rate if isinstance(out, RatePair) else out
-        out = out.value if isinstance(out, OnlineStep) else out
+        out = out if isinstance(out, Tensor) else out.rate
         (out * torch.randn_like(out)).sum().backward()
         results.append([out, x.grad, *(p.grad for p in layer.parameters())])
     for unstrided, strided in zip(*results, strict=True):

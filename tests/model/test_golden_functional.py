@@ -4,11 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model import functional, kernel, rate_gradient, through_time
+from model import functional, kernel
+from model.baseline import through_time
 from model.distillation import SelfDistillationLoss, reliable_teacher
 from model.functional import Neuron
-from model.layer import ConvNorm
-from model.rate_pair import RatePair
+from model.kernel import DEFAULT_EXECUTION, Maps, Source
+from model.layer import ConvNorm, LIFLayer
+from model.rate_pair import Facts, RatePair
 from tests.support import golden
 from tests.support.published_loss import published_loss
 
@@ -32,9 +34,9 @@ def eligibility_of(expected: dict) -> torch.Tensor:
 
 
 def with_kernel(x, *neuron):
-    """The fused version, used as if it were `functional.lif_rate`."""
-    fired = kernel.norm_lif_rate(x.clone(), None, None, None, x.shape[0], Neuron(*neuron))
-    return fired.spikes, fired.rate, fired.eligibility
+    """The kernel that is chosen, used as if it were `functional.lif_rate`."""
+    fired = kernel.fire(Source(Maps(x)), Neuron(*neuron), len(x), DEFAULT_EXECUTION)
+    return fired.train, fired.rate, fired.eligibility
 
 
 @pytest.mark.parametrize("lif_rate", [functional.lif_rate, with_kernel])
@@ -47,11 +49,10 @@ def test_spikes_rates_and_eligibilities(name, lif_rate):
     assert_close(eligibility, eligibility_of(expected), 1e-13)
 
 
-@pytest.mark.parametrize("lif_spikes", [functional.lif_spikes, kernel.lif_spikes])
 @pytest.mark.parametrize("name", LIF_CASES)
-def test_spikes_of_inference(name, lif_spikes):
+def test_spikes_of_inference(name):
     stored, expected = LIF_CASES[name], golden.tensors("lif.npz", name)
-    spikes = lif_spikes(expected["x"], stored["T"], neuron_of(stored))
+    spikes = kernel.spikes(expected["x"], neuron_of(stored), stored["T"])
     assert torch.equal(spikes, expected["spikes"].to(spikes.dtype))
 
 
@@ -70,8 +71,8 @@ def test_gradient_through_a_firing_rate(name):
     stored, expected = LIF_CASES[name], golden.tensors("lif.npz", name)
     x = expected["x"]
     rate_input = x.mean(0).requires_grad_()
-    pair = RatePair(x.flatten(0, 1), rate_input)
-    rate_gradient.fire(pair, neuron_of(stored), x.shape[0]).rate.backward(expected["grad_out"])
+    pair = RatePair(x.flatten(0, 1), rate_input, Facts(len(x)))
+    LIFLayer(neuron_of(stored))(pair).rate.backward(expected["grad_out"])
     wanted = expected["grad_out"] * eligibility_of(expected)
     assert_close(rate_input.grad, wanted, 1e-13)
     if stored["thresh"] == 1.0:
@@ -125,7 +126,7 @@ def test_layer_with_an_identity_convolution_is_the_published_batch_norm(name):
     stored, expected = BN_CASES[name], golden.tensors("bn.npz", name)
     layer = identity_convolution(stored, expected)
     rate_input = expected["x_rate"].requires_grad_()
-    out = layer(RatePair(expected["x_spike"].flatten(0, 1), rate_input))
+    out = layer(RatePair(expected["x_spike"].flatten(0, 1), rate_input, Facts(stored["T"])))
     out.rate.backward(expected["grad_out"])
 
     assert_close(out.train.view_as(expected["spike_out"]), expected["spike_out"], 1e-11)
@@ -141,7 +142,7 @@ def test_layer_with_an_identity_convolution_is_the_published_batch_norm(name):
 def identity_convolution(stored: dict, expected: dict) -> ConvNorm:
     """A 1x1 convolution that copies its input, followed by the case's batch norm."""
     channels = len(expected["gamma"])
-    layer = ConvNorm(channels, channels, 1, steps=stored["T"]).double()
+    layer = ConvNorm(channels, channels, 1).double()
     layer.norm.eps, layer.norm.momentum = stored["eps"], stored["momentum"]
     layer.load_state_dict(
         {

@@ -5,6 +5,8 @@ rates, eligibilities), three evaluations, one SGD update; and 20 SGD steps. Our 
 1e-8, which sets the tolerances of what depends on it (FORMULAS.md).
 """
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -25,6 +27,8 @@ from util.misc import parameter_groups
 pytestmark = pytest.mark.slow
 
 CASES = golden.network_cases()
+# Built for one time step and run with the case's: cheap ones, of images and of frames.
+OF_ANOTHER_T = ("resnet18_c100_T4", "resnet18_dvs_T10_48", "preact_resnet18_T4_128")
 # The published hard loss leaves weights out or applies them to other heads; ours is in
 # `hard_weighted`. Single heads' terms are not part of the loss's record.
 NOT_OURS = {"hard", "hard_per_head", "soft_per_head"}
@@ -33,12 +37,22 @@ NOT_OURS = {"hard", "hard_per_head", "soft_per_head"}
 @pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_training_step_and_evaluations(case, sparse):
+    assert_golden(case, execution=Execution(sparse=sparse))
+
+
+@pytest.mark.parametrize("name", OF_ANOTHER_T)
+def test_of_a_network_made_for_another_number_of_time_steps(name):
+    case = golden.NetworkCase(name)
+    assert_golden(case, steps=case.constants["T"], T=1)
+
+
+def assert_golden(case, *, steps=None, **options):
+    """The whole case, replayed with `steps` time steps on a network with these options."""
     stored = case.constants
-    execution = Execution(sparse=sparse)
-    network = build_model(stored["arch"], execution=execution, **case.network_options).double()
+    network = build_model(stored["arch"], **{**case.network_options, **options}).double()
     network.load_state_dict(from_reference(case.state()))
     with neuron_observer(network) as observed:
-        subject = model_subject(network, stored, case.arrays["lif_keys"], observed)
+        subject = model_subject(network, stored, case.arrays["lif_keys"], observed, steps)
         record = replay(case, subject)
 
     assert set(expected_arrays(case)) - set(record) == NOT_OURS
@@ -58,7 +72,7 @@ def test_trajectory_of_20_steps():
     assert trajectory_mismatches(record, tolerance=1e-6, nan_is_zero=True) == []
 
 
-def model_subject(network, stored, neuron_keys, observed) -> Subject:
+def model_subject(network, stored, neuron_keys, observed, steps=None) -> Subject:
     names = reference_names(stored["state_dict"])
     distillation = SelfDistillationLoss(stored["alp"], stored["beta"])
 
@@ -74,14 +88,16 @@ def model_subject(network, stored, neuron_keys, observed) -> Subject:
 
     def evaluate(x):
         """Branches where the published code has them in eval mode, else what `net(x)` returns."""
-        return [network(x)] if stored["arch"] == "resnet18" else network.head_logits(x)
+        if stored["arch"] == "resnet18":
+            return [network(x, T=steps)]
+        return network.head_logits(x, T=steps)
 
     return Subject(
         network=network,
         parameters={names[name]: p for name, p in network.named_parameters()},
         buffers={names[name]: b for name, b in network.named_buffers()},
         groups=parameter_groups(network, weight_decay=golden.manifest()["wd"]),
-        train=network,
+        train=partial(network, T=steps),
         evaluate=evaluate,
         loss=loss,
         neurons=lambda: dict(zip(neuron_keys, observed, strict=True)),

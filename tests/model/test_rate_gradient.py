@@ -1,7 +1,7 @@
-"""What autograd and its users do with the one pass: freezing, checkpointing, precision, processes.
+"""What autograd and its users do with the one pass: freezing, precision, processes.
 
-That its gradients are right is for the golden and two-stage tests; here they are compared with
-themselves under another use.
+That the gradients of networks are right is for the golden and two-stage tests; here those of one
+layer are compared with autograd's, and others with themselves under another use.
 """
 
 import copy
@@ -12,37 +12,117 @@ import torch
 import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
-from model import Execution, build_model
+from benchmark.measure import saved_bytes
+from model import Execution, build_model, functional, rate_gradient
+from model.activation import Activation
+from model.baseline.through_time import ThroughTime
+from model.convolution import Convolution, Geometry
 from model.functional import Neuron
+from model.kernel import DEFAULT_EXECUTION, Maps
 from model.layer import ConvNorm, ConvNormLIF, LIFLayer, Linear
-from model.rate_pair import RatePair, map_pair
-from model.recompute import recomputed
+from model.rate_gradient import LayerPass, Plan
+from model.rate_pair import RatePair
+from tests.support.activations import pair_of, spikes
 from tests.support.data_parallel import run_rank, shard_gradients, small_network
 
 T, B = 3, 2
 NEURON = Neuron(threshold=0.5)
 
 
-def pair(channels: int = 4, *, max_count: int = 1) -> RatePair:
-    """Spikes (T*B, channels, 6, 5) and their rate, a leaf."""
-    generator = torch.Generator().manual_seed(1)
-    train = (torch.rand(T * B, channels, 6, 5, generator=generator) < 0.4).double()
-    return RatePair(train, train.unflatten(0, (T, B)).mean(0).requires_grad_(), max_count)
+def pair(dtype: torch.dtype = torch.float64, *, max_count: int = 1, **facts: object) -> RatePair:
+    """Spikes (T*B, 4, 6, 5) and their rate, a leaf; facts: further `Facts`."""
+    return pair_of(spikes(T, B, 4, 6, 5).to(dtype), T, max_count=max_count, **facts)
 
 
-def layer(kind=ConvNormLIF, *, bias: bool = True) -> ConvNorm:
+def layer(kind: type[ConvNorm] = ConvNormLIF, *, bias: bool = True) -> ConvNorm:
     torch.manual_seed(0)
     options = {"neuron": NEURON} if kind is ConvNormLIF else {}
-    return kind(4, 6, 3, steps=T, bias=bias, **options).double()
+    return kind(4, 6, 3, bias=bias, **options).double()
 
 
-def backward(out: RatePair) -> None:
+def backward(out: Activation) -> None:
     weight = torch.linspace(-1, 1, out.rate.numel(), dtype=out.rate.dtype)
     (out.rate.flatten() * weight).sum().backward()
 
 
 def gradients(module: nn.Module, x: RatePair) -> list[Tensor]:
     return [x.rate.grad, *(p.grad for p in module.parameters())]
+
+
+def layer_pass(*, from_batch: bool, fires: bool) -> LayerPass:
+    """Of random numbers, in float64; its current alone is that of its convolution."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+    x, weight, bias = random(B, 3, 6, 5), random(4, 3, 3, 3) - 0.5, random(4)
+    geometry = Geometry(stride=(2, 1), padding=(1, 0))
+    current = Convolution(weight, bias, geometry)(x)
+    mean, variance = functional.batch_statistics(current)
+    return LayerPass(
+        rate=torch.rand_like(current),
+        x=x,
+        residual=torch.rand_like(current),
+        weight=weight,
+        bias=bias,
+        gamma=random(4),
+        beta=random(4),
+        mean=mean if from_batch else random(4),
+        inverse_std=variance.rsqrt() if from_batch else random(4),
+        mean_current=current,
+        eligibility=torch.rand_like(current) if fires else None,
+        plan=Plan(
+            geometry,
+            from_batch,
+            average=None,
+            execution=DEFAULT_EXECUTION,
+            count_steps=None,
+            dtype=torch.float64,
+            rate_is_mean=True,
+        ),
+    )
+
+
+def linearised(passed: LayerPass) -> Tensor:
+    """eligibility * (gamma (conv(x) - mean) inverse_std + beta + residual), under autograd."""
+    y = Convolution(passed.weight, passed.bias, passed.plan.geometry)(passed.x)
+    mean, inverse_std = passed.mean, passed.inverse_std
+    if passed.plan.from_batch:
+        mean, variance = functional.batch_statistics(y)
+        inverse_std = variance.rsqrt()
+    scale = passed.gamma * inverse_std
+    out = Maps(y[None], scale, passed.beta - mean * scale).mapped()[0] + passed.residual
+    return out if passed.eligibility is None else out * passed.eligibility
+
+
+@pytest.mark.parametrize("fires", [True, False])
+@pytest.mark.parametrize("from_batch", [True, False])
+def test_a_layer_s_gradients_are_autograd_s_field_for_field(from_batch, fires):
+    """The rate's value stays what the forward pass found."""
+    passed = layer_pass(from_batch=from_batch, fires=fires)
+    names = ("x", "residual", "weight", "bias", "gamma", "beta")
+    leaves = [getattr(passed, name).requires_grad_() for name in names]
+    out = rate_gradient.of_layer(passed)
+    assert out.equal(passed.rate)
+    weights = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).view_as(out)
+    own = torch.autograd.grad(out, leaves, weights)
+    wanted = torch.autograd.grad(linearised(passed), leaves, weights)
+    for name, gradient, exact in zip(names, own, wanted, strict=True):
+        torch.testing.assert_close(
+            gradient, exact, rtol=1e-11, atol=1e-12, msg=lambda text, name=name: name + text
+        )
+
+
+def test_a_compiled_layer_has_the_same_gradients():
+    found = []
+    for compiled in (False, True):
+        module, x = layer(), pair()
+        run = torch.compile(module, backend="eager", fullgraph=True) if compiled else module
+        backward(run(x))
+        found.append(gradients(module, x))
+    for own, expected in zip(*found, strict=True):
+        torch.testing.assert_close(own, expected)
 
 
 def test_counts_of_spikes_lose_nothing():
@@ -56,33 +136,20 @@ def test_counts_of_spikes_lose_nothing():
         torch.testing.assert_close(own, expected, rtol=1e-13, atol=1e-14)
 
 
-def kept_bytes(forward) -> int:
-    storages = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        result = forward()
-    del result
-    return sum(storage.nbytes() for storage in storages.values())
-
-
 def test_memory_kept_for_backward_does_not_grow_with_time():
     x = torch.randn(2, 3, 8, 8)
     kept = []
     for steps in (1, 4, 9):
         net = build_model("resnet18", num_classes=3, T=steps, width=4, branch_pool=None)
-        kept.append(kept_bytes(lambda net=net: net(x)))
+        kept.append(saved_bytes(lambda net=net: net(x), net.parameters()))
     assert kept[0] == kept[1] == kept[2]
 
 
 def test_neurons_on_a_train_of_bytes_have_the_gradient_of_numbers():
     found = []
     for dtype in (torch.float64, torch.uint8):
-        x = pair()
-        out = LIFLayer(T, NEURON)(x._replace(train=x.train.to(dtype)))
+        x = pair(dtype)
+        out = LIFLayer(NEURON)(x)
         backward(out)
         found.append([out.train, out.rate, x.rate.grad])
     for own, expected in zip(*found, strict=True):
@@ -92,7 +159,7 @@ def test_neurons_on_a_train_of_bytes_have_the_gradient_of_numbers():
 
 @pytest.mark.parametrize("kind", [ConvNormLIF, LIFLayer])
 def test_second_derivatives_are_refused(kind):
-    module, x = LIFLayer(T, NEURON) if kind is LIFLayer else layer(), pair()
+    module, x = LIFLayer(NEURON) if kind is LIFLayer else layer(), pair()
     with pytest.raises(RuntimeError, match="cannot be differentiated again"):
         torch.autograd.grad(module(x).rate.sum(), x.rate, create_graph=True)
 
@@ -156,23 +223,6 @@ def test_gradients_accumulate():
         torch.testing.assert_close(total, 2 * single)
 
 
-def test_recomputation_changes_neither_gradients_nor_statistics():
-    found = []
-    for run in (lambda module, x: module(x), recomputed):
-        module, x = layer(), pair()
-        backward(run(module, x))
-        found.append([*gradients(module, x), *module.buffers()])
-    for own, expected in zip(*found, strict=True):
-        torch.testing.assert_close(own, expected, rtol=0, atol=0)
-
-
-def test_recomputation_keeps_the_input_alone():
-    module, x = layer(), pair()
-    parameters = sum(p.nbytes for p in module.parameters())
-    kept = kept_bytes(lambda: recomputed(module, x))
-    assert kept <= x.train.nbytes + x.rate.nbytes + parameters < kept_bytes(lambda: module(x)) * 9
-
-
 def test_channels_last_and_contiguous_inputs_agree():
     found = []
     for layout in (torch.contiguous_format, torch.channels_last):
@@ -197,18 +247,33 @@ def test_copies_train_alike(duplicate):
         torch.testing.assert_close(own.grad, expected.grad, rtol=0, atol=0)
 
 
-def test_one_time_step_has_the_surrogate_gradient():
+class Triangular(Neuron):
+    """g = max(0, 1 - |v - threshold|), a surrogate gradient of one's own."""
+
+    def surrogate_gradient(self, v):
+        return (1 - (v - self.threshold).abs()).clamp(min=0)
+
+
+def test_a_neuron_owns_its_surrogate_gradient():
+    """After one step the eligibility is that; whoever calls it, it is the neuron's own."""
+    x = torch.linspace(-1, 3, 9, dtype=torch.float64)
+    _, _, eligibility = functional.lif_steps([x], Triangular())
+    assert eligibility.equal((1 - (x - 1).abs()).clamp(min=0))
+
+
+@pytest.mark.parametrize("kind", [Neuron, Triangular])
+def test_one_time_step_has_the_surrogate_gradient(kind):
     """At T = 1 the eligibility is the surrogate gradient: the layer is its own BPTT."""
-    torch.manual_seed(0)
-    module = ConvNormLIF(4, 6, 3, steps=1, neuron=NEURON).double()
-    x = (torch.rand(B, 4, 6, 5) < 0.4).double().requires_grad_()
-    backward(module(RatePair(x.detach(), x, True)))
-    own = [x.grad, *(p.grad for p in module.parameters())]
-    x.grad = None
+    module, x = layer(), pair_of(spikes(1, B, 4, 6, 5), 1, max_count=1)
+    module.neuron = kind(*module.neuron)
+    backward(module(x))
+    own = gradients(module, x)
     module.zero_grad()
-    backward(RatePair(x, module(x)))
-    for grad, expected in zip(own, [x.grad, *(p.grad for p in module.parameters())], strict=True):
-        torch.testing.assert_close(grad, expected)
+    rate = x.rate.detach().requires_grad_()
+    backward(module(ThroughTime(rate, 1, False)))
+    expected = [rate.grad, *(p.grad for p in module.parameters())]
+    for gradient, wanted in zip(own, expected, strict=True):
+        torch.testing.assert_close(gradient, wanted)
 
 
 def test_one_value_per_channel_is_refused():
@@ -228,8 +293,7 @@ def test_two_processes_average_the_gradients_of_their_shards(tmp_path):
 
 def test_bf16_autocast_keeps_state_and_statistics_in_fp32():
     """Spikes and what is kept are bf16; norms' statistics, rates and all gradients fp32."""
-    module, x = layer().float(), pair()
-    x = RatePair(x.train.float(), x.rate.detach().float().requires_grad_(), True)
+    module, x = layer().float(), pair(torch.float32)
     with torch.autocast("cpu", torch.bfloat16):
         out = module(x)
     backward(out)
@@ -243,11 +307,8 @@ def test_bf16_autocast_keeps_state_and_statistics_in_fp32():
 def test_bf16_backward_leaves_the_forward_alone_and_the_gradient_close():
     found = []
     for dtype in (None, torch.bfloat16):
-        module, x = layer(bias=False).float(), pair()  # a bias before a norm has no gradient
-        x = RatePair(
-            x.train.float(), x.rate.detach().float().requires_grad_(), True,
-            Execution(convolution_backward=dtype),
-        )  # fmt: skip
+        module = layer(bias=False).float()  # a bias before a norm has no gradient
+        x = pair(torch.float32, execution=Execution(convolution_backward=dtype))
         out = module(x)
         backward(out)
         found.append([out.train, out.rate, *gradients(module, x)])
@@ -262,7 +323,7 @@ def test_bf16_backward_leaves_the_forward_alone_and_the_gradient_close():
 
 
 def test_linear_layers_commute_with_the_mean():
-    x = map_pair(lambda maps: maps.flatten(1), pair())
+    x = pair().map(lambda maps: maps.flatten(1))
     module = Linear(120, 5).double()
     out = module(x)
     torch.testing.assert_close(out.over_time().mean(0), out.rate)

@@ -5,23 +5,33 @@ Shapes: T time steps, B batch.
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from model.rate_pair import RatePair, add, map_pair
+from model.functional import Neuron, lif_rate
+from model.kernel import Execution
+from model.layer import ConvNorm, ConvNormLIF, LIFLayer, Linear, MaxPool, Shortcut
+from model.rate_pair import Facts, RatePair
+from tests.support.activations import assert_mean, pair_of, spikes
 
 T, B = 3, 2
+NEURONS = [Neuron(threshold=0.5), Neuron(0.3, 0.6, None, False), Neuron(0.4, 0.5, -0.1)]
 
 
-def pair(*, constant: bool = False, dtype: torch.dtype = torch.float64, seed: int = 1) -> RatePair:
+def pair(*, constant: bool = False, sparse: bool = False, seed: int = 1) -> RatePair:
     """Spikes (T*B, 4, 6, 5), or (B, 4, 6, 5) if constant, and their rate, a leaf."""
-    generator = torch.Generator().manual_seed(seed)
-    steps = 1 if constant else T
-    train = torch.rand(steps * B, 4, 6, 5, generator=generator) < 0.4
-    rate = train.double().unflatten(0, (steps, B)).mean(0).requires_grad_()
-    return RatePair(train.to(dtype), rate, 1)
+    train = spikes(1 if constant else T, B, 4, 6, 5, seed=seed)
+    train = train.to(torch.uint8) if sparse else train
+    return pair_of(train, T, max_count=1, execution=Execution(sparse=sparse))
 
 
-def assert_mean(x: RatePair) -> None:
-    torch.testing.assert_close(x.over_time().double().mean(0), x.rate)
+def layer(kind: type[ConvNorm], kernel_size: int, stride: int = 1, **options: object) -> ConvNorm:
+    """From four channels to four, in float64, with a bias and a norm that scales and shifts."""
+    torch.manual_seed(kernel_size)
+    made = kind(4, 4, kernel_size, stride, bias=True, **options).double()
+    with torch.no_grad():
+        for parameter in made.norm.parameters():
+            parameter.uniform_(0.5, 1.5)
+    return made
 
 
 def test_steps_are_read_off_the_two_parts():
@@ -32,42 +42,149 @@ def test_steps_are_read_off_the_two_parts():
 
 def test_an_operation_acts_on_both_parts_and_is_differentiated_at_the_rate():
     x = pair()
-    out = map_pair(lambda maps: 0.3 * maps.flatten(1), x)
+    out = x.map(lambda maps: 0.3 * maps.flatten(1))
     assert_mean(out)
-    assert out.max_count == 0 and not out.train.requires_grad
+    assert out.facts == Facts(T)
     out.rate.sum().backward()
     assert x.rate.grad.eq(0.3).all()
 
 
-def test_values_that_are_only_selected_stay_counts():
-    assert map_pair(lambda maps: maps[:, :, ::2], pair(), keeps_counts=True).max_count == 1
+@pytest.mark.parametrize("sparse", [False, True])
+def test_values_that_are_only_selected_stay_counts(sparse):
+    x = pair(sparse=sparse)
+    pooled = x.max_pool(MaxPool(2))
+    assert (pooled.facts.max_count, pooled.train.dtype) == (1, x.train.dtype)
 
 
-def test_bytes_stay_bytes_while_they_count_spikes():
-    x = pair(dtype=torch.uint8)
-    assert map_pair(lambda maps: maps[..., 1:], x, keeps_counts=True).train.dtype == torch.uint8
-    mean = map_pair(lambda maps: maps.mean((-2, -1)), x)
+def test_bytes_become_numbers_where_they_count_nothing():
+    x = pair(sparse=True)
+    mean = x.map(lambda maps: maps.mean((-2, -1)))
     assert mean.train.dtype == x.rate.dtype
     assert_mean(mean)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.uint8])
+@pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("constant", [(False, False), (True, False), (True, True)])
-def test_sums_are_counts_of_the_spikes_of_both(constant, dtype):
-    x, y = (pair(constant=c, dtype=dtype, seed=i) for i, c in enumerate(constant))
-    out = add(x, y)
+def test_sums_are_counts_of_the_spikes_of_both(constant, sparse):
+    x, y = (pair(constant=c, sparse=sparse, seed=i) for i, c in enumerate(constant))
+    out = x.add(y)
     assert_mean(out)
-    assert (out.max_count, out.train.dtype) == (2, dtype)
+    assert (out.facts.max_count, out.train.dtype) == (2, x.train.dtype)
     assert int(out.train.max()) == 2
 
 
 def test_a_sum_with_values_that_are_no_counts_is_none():
-    x = pair(dtype=torch.uint8)
-    out = add(x, pair()._replace(max_count=0, rate_is_mean=False))
-    assert out.max_count == 0 and out.train.is_floating_point() and not out.rate_is_mean
+    numbers = pair_of(spikes(T, B, 4, 6, 5), T, rate_is_mean=False)
+    out = pair(sparse=True).add(numbers)
+    assert out.train.is_floating_point()
+    assert out.facts.max_count == 0 and not out.facts.rate_is_mean
 
 
 def test_a_sum_that_no_byte_holds_is_no_byte():
-    x = pair(dtype=torch.uint8)
-    x = x._replace(train=200 * x.train, rate=200 * x.rate, max_count=200)
-    assert_mean(add(x, x))
+    x = pair_of(200 * spikes(T, B, 4, 6, 5).to(torch.uint8), T, max_count=200)
+    assert_mean(x.add(x))
+
+
+@pytest.mark.parametrize("constant", [False, True])
+def test_a_pair_knows_until_neurons_fire_whether_its_rate_is_the_mean(constant):
+    """Max pooling takes the maximum of the mean, as the published rate pass does."""
+    x, pool, unit = pair(constant=constant), MaxPool(2), layer(ConvNorm, 3)
+    pooled = pool(x)
+    assert pooled.train.equal(pool.pool(x.train)) and pooled.rate.equal(pool.pool(x.rate))
+    fire, linear = LIFLayer(NEURONS[0]), Linear(2, 3).double()
+    for out in (pooled, unit(pooled), pooled.shortcut(unit), linear(pooled), pooled.add(pooled)):
+        assert out.facts.rate_is_mean is constant
+    for out in (fire(pooled), fire(unit(pooled)), pooled.conv_norm(unit, neuron=NEURONS[0])):
+        assert out.facts.rate_is_mean
+        assert_mean(out)
+
+
+# Time steps belong to the pair.
+
+
+@pytest.mark.parametrize("steps", [1, 4, 9])
+@pytest.mark.parametrize("neuron", NEURONS, ids=str)
+def test_neurons_fire_for_the_time_steps_of_a_constant_pair(neuron, steps):
+    """Train, rate and gradient are those of `functional.lif_rate` on the repeated current."""
+    x = pair_of(torch.randn(1, B, 4, 6, 5, dtype=torch.float64), steps)
+    out = LIFLayer(neuron)(x)
+    train, rate, eligibility = lif_rate(x.train.expand(steps, *x.train.shape), *neuron)
+    assert out.over_time().equal(train)
+    assert out.facts == Facts(steps, max_count=1)
+    torch.testing.assert_close(out.rate, rate, rtol=1e-13, atol=1e-14)
+    (gradient,) = torch.autograd.grad(out.rate.sum(), x.rate)
+    torch.testing.assert_close(gradient, eligibility, rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.parametrize("neuron", NEURONS, ids=str)
+def test_one_layer_fires_for_the_time_steps_of_each_pair(neuron):
+    """The gradient of beta, which moves every current alike, is the sum of the eligibilities."""
+    unit = layer(ConvNormLIF, 3, neuron=neuron)
+    values = torch.randn(1, B, 4, 6, 5, dtype=torch.float64)
+    for steps in (9, 1, 4):
+        out = unit(pair_of(values, steps))
+        with torch.no_grad():
+            norm = unit.norm
+            maps = unit.conv(values[0])
+            current = F.batch_norm(maps, None, None, norm.weight, norm.bias, training=True)
+        train, rate, eligibility = lif_rate(current.expand(steps, *current.shape), *neuron)
+        assert out.steps == out.facts.T == steps
+        assert out.over_time().equal(train)
+        torch.testing.assert_close(out.rate, rate, rtol=1e-13, atol=1e-14)
+        (of_beta,) = torch.autograd.grad(out.rate.sum(), norm.bias)
+        torch.testing.assert_close(of_beta, eligibility.sum((0, 2, 3)), rtol=1e-11, atol=1e-12)
+
+
+def test_a_rate_is_kept_as_a_count_where_one_byte_holds_it():
+    assert Facts(85, max_count=3).count_steps == 85
+    assert Facts(86, max_count=3).count_steps is None
+    assert Facts(1).count_steps is None
+
+
+# A shortcut leaves its affine map to the layer that adds it.
+
+
+@pytest.mark.parametrize("neuron", [None, NEURONS[0]], ids=str)
+@pytest.mark.parametrize("constant", [(False, False), (True, False), (False, True), (True, True)])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_shortcut_that_is_added_is_a_conv_norm_that_is_added(sparse, constant, neuron):
+    """Trains, rates, all gradients and running statistics."""
+    found = []
+    for verb in (RatePair.shortcut, RatePair.conv_norm):
+        unit, shortcut = layer(ConvNorm, 3, 2), layer(Shortcut, 1, 2)
+        x, y = (pair(constant=c, seed=i, sparse=sparse) for i, c in enumerate(constant))
+        residual = verb(y, shortcut)
+        assert (residual.facts.scale is not None) is (verb is RatePair.shortcut)
+        out = x.conv_norm(unit, residual, neuron)
+        assert_mean(out)
+        weights = torch.linspace(-1, 1, out.rate.numel(), dtype=torch.float64)
+        (out.rate.flatten() * weights).sum().backward()
+        parameters = [*unit.parameters(), *shortcut.parameters()]
+        gradients = [value.grad for value in (x.rate, y.rate, *parameters)]
+        buffers = [*unit.buffers(), *shortcut.buffers()]
+        found.append([out.train, out.rate, residual.rate, *gradients, *buffers])
+        assert y.rate.grad.norm() > 0 and shortcut.norm.weight.grad.norm() > 0
+    for own, expected in zip(*found, strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-11, atol=1e-12)
+
+
+TAKES_NO_SHORTCUT = {
+    "conv_norm": lambda x, other: x.conv_norm(layer(ConvNorm, 3)),
+    "strided conv_norm": lambda x, other: x.conv_norm(layer(ConvNorm, 1, 2)),
+    "shortcut": lambda x, other: x.shortcut(layer(Shortcut, 1)),
+    "fire": lambda x, other: x.fire(LIFLayer(NEURONS[0])),
+    "linear": lambda x, other: x.linear(Linear(5, 3).double()),
+    "map": lambda x, other: x.map(torch.neg),
+    "max_pool": lambda x, other: x.max_pool(MaxPool(2)),
+    "add": lambda x, other: x.add(other),
+    "to be added": lambda x, other: other.add(x),
+}
+
+
+@pytest.mark.parametrize("verb", TAKES_NO_SHORTCUT)
+def test_nothing_else_takes_a_shortcut(verb):
+    run, x = TAKES_NO_SHORTCUT[verb], pair()
+    unit = layer(Shortcut, 3)
+    run(x.conv_norm(unit), x)
+    with pytest.raises(AssertionError):
+        run(x.shortcut(unit), x)

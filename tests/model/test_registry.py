@@ -3,7 +3,10 @@
 import pytest
 import torch
 
-from model import METHODS, MODELS, build_model
+from model import METHODS, MODELS, TEACHERS, build_model
+from model.distillation import reliable_teacher
+from model.registry import teacher_named
+from model.spike_train import SpikeTrain
 
 PAPER_PARAMETERS = {  # of the reference's state dicts, tests/golden/FORMULAS.md
     ("resnet18", 10): 12_387_176,
@@ -29,11 +32,10 @@ def test_only_the_papers_method_has_branches(arch: str, method: str) -> None:
 
 @pytest.mark.parametrize("arch", [arch for arch, row in MODELS.items() if row.large_stem])
 def test_a_small_stem_leaves_the_image_its_size(arch: str) -> None:
-    net = build_model(arch, num_classes=3, T=2, width=2, stem="small", method="bptt")
-    x = torch.randn(2, 3, 12, 10)
-    assert net.stages[0](net.stem(x.repeat(2, 1, 1, 1))).shape == (4, 2, 12, 10)
-    published = build_model(arch, num_classes=3, T=2, width=2, method="bptt")
-    assert published.stages[0](published.stem(x.repeat(2, 1, 1, 1))).shape == (4, 2, 3, 3)
+    x = SpikeTrain(torch.randn(4, 3, 12, 10), 2, False)
+    for stem, size in (("small", (12, 10)), ("published", (3, 3))):
+        net = build_model(arch, num_classes=3, T=2, width=2, stem=stem, method="bptt")
+        assert net.stages[0](net.stem(x)).maps.shape == (4, 2, *size)
 
 
 def test_width_scales_every_stage() -> None:
@@ -70,3 +72,10 @@ def test_wrong_values_are_refused_by_name(arguments: dict, named: str) -> None:
     complete = {"arch": "resnet18", "num_classes": 3, "T": 2, **arguments}
     with pytest.raises(ValueError, match=named):
         build_model(**complete)
+
+
+def test_a_teacher_is_found_by_its_name() -> None:
+    assert teacher_named("reliable").teach is reliable_teacher
+    assert all(teacher_named(name) is row for name, row in TEACHERS.items())
+    with pytest.raises(ValueError, match="unknown teacher 'none': choose one of reliable, soft"):
+        teacher_named("none")

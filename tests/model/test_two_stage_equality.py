@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 import pytest
 import torch
 
+from benchmark.reference.two_stage import TwoStageNet
+from benchmark.reference.two_stage_layers import LIF
 from model import build_model
 from tests.support.observe import reference_names
-from tests.support.two_stage import TwoStageNet
-from tests.support.two_stage_layers import LIF
 from util.checkpoint import from_reference
 
 RESETS = {

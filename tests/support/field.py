@@ -21,8 +21,8 @@ from spikingjelly.activation_based.model.sew_resnet import (
 )
 from torch import Tensor, nn
 
+from benchmark.reference.two_stage_layers import LIF, TwoStageBatchNorm
 from model import RateModel, build_model
-from tests.support.two_stage_layers import LIF, TwoStageBatchNorm
 
 T, CLASSES = 3, 5
 NEURON = {"decay": 0.3, "thresh": 0.8, "detach_reset": True, "v_reset": None}

@@ -25,11 +25,12 @@ def neuron_observer(network: RateModel) -> Iterator[list[tuple[Tensor, Tensor | 
     """
     observed: list[tuple[Tensor, Tensor | None]] = []
     eligibilities: list[Tensor] = []
-    compute = kernel.norm_lif_rate
+    compute = kernel.fire
 
-    def computed(*arguments, **options):
-        fired = compute(*arguments, **options)
-        eligibilities.append(fired.eligibility)
+    def computed(source, neuron, T, execution):
+        fired = compute(source, neuron, T, execution)
+        if neuron is not None:
+            eligibilities.append(fired.eligibility)
         return fired
 
     def start(module, inputs):
@@ -37,14 +38,12 @@ def neuron_observer(network: RateModel) -> Iterator[list[tuple[Tensor, Tensor | 
         eligibilities.clear()
 
     def collect(module, inputs, output):
-        if isinstance(output, RatePair):
-            observed.append((output.rate.detach(), eligibilities.pop()))
-        else:
-            observed.append((output.detach().unflatten(0, (network.T, -1)).mean(0), None))
+        eligibility = eligibilities.pop() if isinstance(output, RatePair) else None
+        observed.append((output.rate.detach(), eligibility))
 
     handles = [network.stem.register_forward_pre_hook(start)]
     handles += [layer.register_forward_hook(collect) for _, layer in network.spiking_layers()]
-    with patch.object(kernel, "norm_lif_rate", computed):
+    with patch.object(kernel, "fire", computed):
         yield observed
     for handle in handles:
         handle.remove()

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from model.convolution import Convolution, Geometry
+
 
 @dataclass(frozen=True)
 class SpikeCase:
@@ -33,8 +35,8 @@ class SpikeCase:
         channels_last: bool = True,
         bias: bool = True,
         firing: float = 0.3,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """spikes (N, Ci, H, W), bytes; weight (C, Ci, *kernel); bias (C,) or None.
+    ) -> tuple[Tensor, Convolution]:
+        """Spikes (N, Ci, H, W), bytes, and their convolution.
 
         Weights are fp32 numbers, whose sums are all but exact in float64.
         """
@@ -43,5 +45,7 @@ class SpikeCase:
         weight = torch.randn(self.C, self.Ci, *self.kernel, generator=generator).to(dtype)
         shift = torch.randn(self.C, generator=generator).to(dtype) if bias else None
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        maps = (m.contiguous(memory_format=layout) for m in (spikes.to(torch.uint8), weight))
-        return *maps, shift
+        spikes, weight = (
+            maps.contiguous(memory_format=layout) for maps in (spikes.to(torch.uint8), weight)
+        )
+        return spikes, Convolution(weight, shift, Geometry(self.stride, self.padding))

@@ -6,7 +6,7 @@ they are interpreted.
 
 from __future__ import annotations
 
-from tests.support.kernel_case import (
+from benchmark.reference.kernel_case import (
     RESETS,
     Case,
     backward_problems,
@@ -16,34 +16,46 @@ from tests.support.kernel_case import (
 )
 
 H100 = ("cuda", 90, 32)  # backend, compute capability, threads of a warp
+INTEGERS = ("N", "inner", "channels", "M", "pixels")
+MAPS = ("current", "residual", "train", "y")  # the others are fp32 or better
+WITHOUT = {  # parameters of the kernel that fires which are None
+    "fire": (),
+    "spikes": ("rate", "eligibility", "mean", "scale", "shift"),
+    "norm": ("decay", "threshold", "v_reset", "detach_reset", "rate", "eligibility"),
+}
 
 
 def run_forward_case(case: Case) -> list:
-    """Problems of all forward kernels on a case, in this process's Triton."""
-    from model import kernel_triton
+    """Problems on a case of firing, of normalisation alone and of spikes alone."""
+    from model.kernel.triton import fire
 
-    problems = spike_problems(case, kernel_triton.lif_spikes)
+    problems = spike_problems(case, fire)
     for overwrite in (False, True):
-        problems += forward_problems(case, kernel_triton.norm_lif_rate, overwrite=overwrite)
-        compact = {"overwrite": overwrite, "compact": True}
-        problems += forward_problems(case, kernel_triton.norm_lif_rate, **compact)
-        if case.normed:
-            problems += norm_problems(case, kernel_triton.norm_rate, overwrite=overwrite)
+        problems += norm_problems(case, fire, overwrite=overwrite)
+        for compact in (False, True):
+            problems += forward_problems(case, fire, overwrite=overwrite, compact=compact)
     return problems
+
+
+def is_in_place(case: Case) -> bool:
+    """Whether the train takes the memory of a current that may be reused."""
+    from model.kernel.triton import fire
+
+    source = case.source(reusable=True)
+    train = fire(source, case.neuron, case.shape[0]).train
+    return train.data_ptr() == source.current.values.data_ptr()
 
 
 def run_backward_case(case: Case, from_batch: bool, fires: bool) -> list:
     """Problems of the backward kernels, with tiles that do not divide the maps."""
-    from model import kernel_triton_backward
+    from model.kernel import triton_backward as kernels
 
-    kernel_triton_backward.TILE_ROWS, kernel_triton_backward.TILE_CHANNELS = 16, 4
-    kernel_triton_backward.ROWS_PER_PROGRAM = 48
+    kernels.TILE_ROWS, kernels.TILE_CHANNELS, kernels.ROWS_PER_PROGRAM = 16, 4, 48
+    options = {"from_batch": from_batch, "fires": fires}
     problems = []
-    for wants_sum in (True, False):
-        problems += backward_problems(
-            case, kernel_triton_backward.norm_lif_backward, from_batch=from_batch,
-            wants_sum=wants_sum, fires=fires,
-        )  # fmt: skip
+    for wants_source in (True, False):
+        run = kernels.fire_backward
+        problems += backward_problems(case, run, wants_source=wants_source, **options)
     return problems
 
 
@@ -52,6 +64,7 @@ def compile_for_gpu(
 ) -> dict[str, str]:
     """A kernel for an H100 ("ttir", "ptx", ...), with maps in `dtype` ("fp32", "fp64" or "bf16").
 
+    kernel: a key of WITHOUT, "sum" or "apply".
     in_training: specialised as for 64 channels in channels_last layout, with sizes and addresses
     that 16 divides.
     """
@@ -60,38 +73,35 @@ def compile_for_gpu(
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from model import kernel_triton, kernel_triton_backward
+    from model.kernel import triton as forward
+    from model.kernel import triton_backward as backward
 
-    function = {
-        "fire": kernel_triton._fire_kernel,
-        "spikes": kernel_triton._fire_kernel,
-        "norm": kernel_triton._norm_kernel,
-        "sum": kernel_triton_backward._sum_kernel,
-        "apply": kernel_triton_backward._apply_kernel,
-    }[kernel]
+    backwards = {"sum": backward._sum_kernel, "apply": backward._apply_kernel}
+    function = backwards.get(kernel, forward._fire_kernel)
     constants = {
-        "T": T, "current_steps": T, "residual_steps": T,
+        "T": T,
+        "current_steps": T,
+        "residual_steps": T,
         **RESETS[reset]._asdict(),
-        "dtype": tl.float64 if dtype == "fp64" else tl.float32, "block": kernel_triton.BLOCK,
-        "channels_inside": True, "from_batch": True, "tile_rows": kernel_triton_backward.TILE_ROWS,
-        "tile_channels": kernel_triton_backward.TILE_CHANNELS,
-        "rows_per_program": kernel_triton_backward.ROWS_PER_PROGRAM,
-    }  # fmt: skip
-    if kernel == "spikes":
-        constants |= {"rate": None, "eligibility": None, "mean": None, "scale": None, "shift": None}
+        "dtype": tl.float64 if dtype == "fp64" else tl.float32,
+        "block": forward.BLOCK,
+        "channels_inside": True,
+        "from_batch": True,
+        "tile_rows": backward.TILE_ROWS,
+        "tile_channels": backward.TILE_CHANNELS,
+        "rows_per_program": backward.ROWS_PER_PROGRAM,
+    }
+    constants |= dict.fromkeys(WITHOUT.get(kernel, ()))
     if in_training:
         constants["inner"] = 1
-    integers = ("N", "inner", "channels", "M", "pixels")
-    maps = ("current", "residual", "spikes", "out", "y")
     signature, positions, hints = {}, {}, {}
     for position, name in enumerate(function.arg_names):
         if name in constants:
             signature[name] = "constexpr"
             positions[(position,)] = constants[name]
             continue
-        is_integer = name in integers
-        in_dtype = name in maps or dtype == "fp64"
-        signature[name] = "i32" if is_integer else "*" + (dtype if in_dtype else "fp32")
+        in_dtype = name in MAPS or dtype == "fp64"
+        signature[name] = "i32" if name in INTEGERS else "*" + (dtype if in_dtype else "fp32")
         if in_training:
             hints[(position,)] = [["tt.divisibility", 16]]
     source = ASTSource(fn=function, signature=signature, constexprs=positions, attrs=hints)

@@ -15,10 +15,10 @@ from benchmark.measure import saved_bytes
 from benchmark.part import bandwidth, kernels, network, steps, training
 from benchmark.part.finding import Line
 from benchmark.part.setting import SIZES, Setting
+from benchmark.reference.recording import HostCopies
+from benchmark.reference.two_stage import TwoStageNet
 from model import kernel
 from model.distillation import SelfDistillationLoss
-from tests.support.recording import HostCopies
-from tests.support.two_stage import TwoStageNet
 
 
 @pytest.fixture
@@ -33,10 +33,10 @@ def wrong_lines(findings):
 @pytest.mark.parametrize(
     ("function", "spoil", "where"),
     [
-        ("norm_lif_rate", lambda fired: fired._replace(rate=fired.rate + 0.01), "fire"),
-        ("norm_lif_backward", lambda found: (*found[:3], found[3] + 0.01), "backward"),
+        ("fire", lambda fired: fired._replace(train=1 - fired.train), ("fire", "norm")),
+        ("fire_backward", lambda found: found._replace(beta=found.beta + 0.01), "backward"),
         ("batch_statistics", lambda found: (found[0], 1.001 * found[1]), "statistics"),
-        ("lif_spikes", lambda spikes: 1 - spikes, "spikes of an evaluation"),
+        ("spikes", lambda spikes: 1 - spikes, "spikes of an evaluation"),
     ],
 )
 def test_a_wrong_kernel_is_found(function, spoil, where, setting, monkeypatch):
@@ -51,13 +51,13 @@ def test_a_wrong_kernel_is_found(function, spoil, where, setting, monkeypatch):
 
 @pytest.mark.parametrize("factor", [1.0, 1 + 1e-6, math.nan])
 def test_a_wrong_gradient_is_found(factor, setting, monkeypatch):
-    right = kernel.norm_lif_backward
+    right = kernel.fire_backward
 
     def spoilt(*values, **named):
-        g, g_y, g_gamma, g_beta = right(*values, **named)
-        return g, g_y, g_gamma * factor, g_beta
+        found = right(*values, **named)
+        return found._replace(gamma=factor * found.gamma)
 
-    monkeypatch.setattr(kernel, "norm_lif_backward", spoilt)
+    monkeypatch.setattr(kernel, "fire_backward", spoilt)
     assert len(wrong_lines(network.find(setting))) == (0 if factor == 1.0 else 2)
 
 
@@ -68,7 +68,7 @@ def test_a_kernel_that_raises_does_not_cost_the_others(setting, monkeypatch):
     def raising(*values, **named):
         raise CompilationError("at 3:1:\n a whole page")
 
-    monkeypatch.setattr(kernel, "norm_lif_rate", raising)
+    monkeypatch.setattr(kernel, "fire", raising)
     *rows, line = kernels.find(setting)
     assert not line.ok
     found = [row["exceeds its bound"] for row in rows]

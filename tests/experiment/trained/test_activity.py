@@ -5,8 +5,8 @@ import torch
 
 from experiment.trained.activity import measure_activity, trace_potentials, typical_places
 from model import build_model
-from model.fold import fold
-from model.folded import observed
+from model.inference.fold import fold
+from model.inference.folded import observed
 from tests.support.trained_run import stir
 
 T = 5
@@ -26,7 +26,7 @@ def images(count=4):
 
 def test_activity_over_batches_is_that_of_all_spikes(net):
     x, trains = images(), {}
-    net(x, observed(net, lambda n, current, s: trains.__setitem__(n.label, s.unflatten(0, (T, 4)))))
+    net(x, observed(lambda n, current, s: trains.__setitem__(n.label, s)))
     layers = measure_activity(net, [x[:1], x[1:]])
     assert [layer.name for layer in layers] == [neurons.label for neurons in net.neurons()]
     for layer in layers:
@@ -40,7 +40,7 @@ def test_activity_over_batches_is_that_of_all_spikes(net):
 
 def test_potentials_obey_the_neurons_equation(net):
     x, currents = images(1), {}
-    net(x, observed(net, lambda n, current, s: currents.__setitem__(n.label, (current, s))))
+    net(x, observed(lambda n, current, s: currents.__setitem__(n.label, (current[:, 0], s[:, 0]))))
     for trace in trace_potentials(net, x):
         current, spikes = (value[(slice(None), *trace.place)] for value in currents[trace.layer])
         assert torch.equal(trace.spikes, spikes)

@@ -10,7 +10,7 @@ from experiment.trained.checkpoint import load_trained
 from experiment.trained.command import refuse_many
 from experiment.trained.energy import main
 from experiment.trained.operations import count_operations
-from model.fold import fold
+from model.inference.fold import fold
 from tests.support.image_files import write_image_folder
 from tests.support.trained_run import make_checkpoint
 from util.distributed import Group

@@ -17,7 +17,7 @@ from experiment.trained.checkpoint import load_trained
 from experiment.trained.evaluate import evaluate
 from experiment.trained.export import main, make_graph
 from experiment.trained.exported import read_program, read_weights
-from model.fold import fold
+from model.inference.fold import fold
 from tests.support.trained_run import make_checkpoint
 from util.distributed import Group
 

@@ -8,7 +8,7 @@ from spikingjelly.activation_based.nir_exchange import import_from_nir
 
 from experiment.trained.nir_graph import TIME_STEP, to_nir, write_nir
 from model import build_model
-from model.fold import fold
+from model.inference.fold import fold
 from tests.support.trained_run import stir
 
 T, SIDE = 4, 19
@@ -21,11 +21,19 @@ def make(arch="resnet18", **options):
     return fold(stir(net).double().eval())
 
 
-@pytest.mark.parametrize("arch, stem, decay", [
-    ("resnet18", "published", 0.2), ("resnet19", "published", 0.7), ("resnet18", "published", 1.0),
-    ("vgg11", "published", 0.2), ("vggsnn", "published", 0.5), ("preact_resnet18", "small", 0.2),
-    ("sew_resnet18", "small", 0.2), ("ms_resnet18", "published", 0.2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arch, stem, decay",
+    [
+        ("resnet18", "published", 0.2),
+        ("resnet19", "published", 0.7),
+        ("resnet18", "published", 1.0),
+        ("vgg11", "published", 0.2),
+        ("vggsnn", "published", 0.5),
+        ("preact_resnet18", "small", 0.2),
+        ("sew_resnet18", "small", 0.2),
+        ("ms_resnet18", "published", 0.2),
+    ],
+)
 @torch.no_grad()
 def test_spikingjelly_runs_the_written_graph_to_the_same_logits(tmp_path, arch, stem, decay):
     net = make(arch, stem=stem, decay=decay)
@@ -55,7 +63,7 @@ def test_neurons_obey_nirs_equation_in_eulers_method(tmp_path, decay, v_reset):
         v = np.where(spikes, node.v_reset, v)
         trains.append(spikes)
     neurons = net.stages[1][0].between
-    found = net.over_time(neurons, torch.from_numpy(current))
+    found = neurons.over_time(torch.from_numpy(current))
     assert np.array_equal(np.stack(trains).reshape(found.shape), found.bool().numpy())
 
 
@@ -70,10 +78,15 @@ def test_graph_has_every_layer_and_its_shapes():
     assert into_sum == {"stem_neurons", "stages_0_0_unit2"}
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"v_reset": None}, "soft reset.*--v_reset 0"), ({"arch": "preact_resnet18"}, "max pooling"),
-    ({"arch": "sew_resnet18"}, "max pooling"), ({"arch": "vggsnn"}, "maps of 2x2 into 3x3"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"v_reset": None}, "soft reset.*--v_reset 0"),
+        ({"arch": "preact_resnet18"}, "max pooling"),
+        ({"arch": "sew_resnet18"}, "max pooling"),
+        ({"arch": "vggsnn"}, "maps of 2x2 into 3x3"),
+    ],
+)
 def test_what_nir_cannot_express_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         to_nir(make(**options), height=SIDE, width=SIDE)

@@ -6,9 +6,9 @@ from torch import nn
 
 from experiment.trained.operations import E_AC, E_MAC, count_operations, mean_operations
 from model import build_model
-from model.fold import fold
-from model.folded import FoldedNetwork, Neurons, observed
 from model.functional import Neuron
+from model.inference.fold import fold
+from model.inference.folded import FoldedNetwork, Neurons, observed
 from tests.support.trained_run import stir
 
 T = 3
@@ -27,10 +27,13 @@ def two_layers() -> FoldedNetwork:
     stem = nn.Sequential()
     stem.add_module("conv", conv)
     return FoldedNetwork(
-        stem, Neurons("stem", Neuron(decay=0.0)), nn.ModuleList(),
+        stem,
+        Neurons("stem", Neuron(decay=0.0)),
+        nn.ModuleList(),
         nn.ModuleList([Neurons("classifier.0", Neuron(decay=0.0, threshold=0.9)), linear]),
-        in_channels=1, T=T,
-    ).eval()  # fmt: skip
+        in_channels=1,
+        T=T,
+    ).eval()
 
 
 def test_energy_of_a_two_layer_network_is_that_counted_by_hand():
@@ -58,14 +61,15 @@ def test_synops_of_a_resnet_are_spikes_times_the_weights_that_they_reach():
     x = torch.randn(2, 2, 13, 13)
     operations = {layer.name: layer for layer in count_operations(net, x).layers}
     trains = {}
-    net(x, observed(net, lambda n, current, spikes: trains.__setitem__(n.label, spikes)))
+    net(x, observed(lambda n, current, spikes: trains.update({n.label: spikes.flatten(0, 1)})))
     for name, source, conv in (
         ("stages.0.0.unit1", "stem", net.stages[0][0].unit1),
         ("stages.1.0.unit1", "stages.0.1.unit2", net.stages[1][0].unit1),
         ("stages.1.0.shortcut", "stages.0.1.unit2", net.stages[1][0].shortcut),
     ):
-        ones = nn.functional.conv2d(trains[source], torch.ones_like(conv.weight), None,
-                                    conv.stride, conv.padding)  # fmt: skip
+        ones = nn.functional.conv2d(
+            trains[source], torch.ones_like(conv.weight), None, conv.stride, conv.padding
+        )
         assert operations[name].acs == ones.sum().item() / 2
         assert operations[name].macs == 0
         pixels = ones.shape[-1] * ones.shape[-2]

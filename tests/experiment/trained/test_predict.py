@@ -14,7 +14,7 @@ from experiment.trained.exported import Exported, describe_network, read_weights
 from experiment.trained.input_file import wanted_suffixes
 from experiment.trained.predict import load_network, main, predict
 from model import build_model
-from model.fold import fold
+from model.inference.fold import fold
 from tests.support.trained_run import make_checkpoint, stir
 from util.checkpoint import load_checkpoint, save_checkpoint
 

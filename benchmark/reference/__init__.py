@@ -1,0 +1,1 @@
+"""What is measured against: the literal two-stage training, kernels' cases, a graph on a CPU."""

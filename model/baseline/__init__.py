@@ -1,0 +1,1 @@
+"""Other ways to train, and other teachers, to compare the paper's with."""

@@ -1,0 +1,1 @@
+"""Trained networks at work: without branches, batch norms folded, one time step at a time."""

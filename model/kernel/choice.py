@@ -1,0 +1,113 @@
+"""Which implementation of the hot functions runs: the one place of choice.
+
+auto       hand-written kernels, by device: blocked and in place on a CPU (`cpu`), Triton on a GPU
+           (`triton`); registered as custom operators in `operator`
+compiled   the equations of `functional` through torch.compile; needs a C++ compiler on a CPU
+reference  those equations themselves, the truth that the others are tested against
+
+`build_model(..., execution=Execution(...))` chooses for the rate-based training of a network. Where
+that says auto, the environment variable SPIKING_KERNEL, if set, decides when the network is built.
+Inference takes auto in any case; BPTT and online training are plain PyTorch.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from model import functional
+from model.convolution import Convolution
+from model.functional import Neuron
+from model.kernel import compiled, operator, reference
+from model.kernel.record import Fired, Gradients, Maps, Normalisation, Source
+from model.kernel.sparse import spike_convolution
+
+BACKENDS = {"auto": operator, "compiled": compiled, "reference": reference}
+ENVIRONMENT_VARIABLE = "SPIKING_KERNEL"
+FLOATING_POINT = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+
+
+class Execution(NamedTuple):
+    """How a network is computed; every layer stays the same up to rounding.
+
+    backend: a key of BACKENDS.
+    convolution_backward: dtype of the backward of the spiking layers' convolutions; None is that
+        of their forward. torch.bfloat16 under an fp32 forward leaves every spike as it is.
+    sparse: keep spike trains as bytes, and on a CPU skip silent inputs in their convolutions
+        (`spike_convolution`).
+    """
+
+    backend: str = "auto"
+    convolution_backward: torch.dtype | None = None
+    sparse: bool = False
+
+    def resolved(self) -> Execution:
+        """With the environment variable in place of auto.
+
+        Raises: ValueError for an unknown backend or a dtype that is none of FLOATING_POINT.
+        """
+        backend, source = self.backend, "backend"
+        if backend == "auto" and ENVIRONMENT_VARIABLE in os.environ:
+            backend, source = os.environ[ENVIRONMENT_VARIABLE], ENVIRONMENT_VARIABLE
+        if backend not in BACKENDS:
+            raise ValueError(f"unknown {source} {backend!r}: choose one of {', '.join(BACKENDS)}")
+        dtype = self.convolution_backward
+        if dtype is not None and dtype not in FLOATING_POINT:
+            names = ", ".join(str(name) for name in FLOATING_POINT)
+            raise ValueError(f"convolution_backward must be None or one of {names}, got {dtype!r}")
+        return self._replace(backend=backend)
+
+
+DEFAULT_EXECUTION = Execution()
+
+
+def fire(source: Source, neuron: Neuron | None, T: int, execution: Execution) -> Fired:
+    """`reference.fire`; spikes are bytes where execution is sparse."""
+    return BACKENDS[execution.backend].fire(source, neuron, T, compact=execution.sparse)
+
+
+def spikes(current: Tensor, neuron: Neuron, T: int) -> Tensor:
+    """Spikes (T, B, ...) of an input current (T or 1, B, ...), with nothing for a gradient."""
+    return operator.fire(Source(Maps(current)), neuron, T, sums=False).train
+
+
+def fire_backward(
+    grad: Tensor,
+    eligibility: Tensor | None,
+    y: Tensor,
+    norm: Normalisation,
+    wants_source: bool,
+    execution: Execution,
+    *,
+    is_mean: bool = True,
+) -> Gradients:
+    """`reference.fire_backward`.
+
+    is_mean: whether y is the time mean of what the statistics saw. Where it is not, and where
+    processes share a batch, only the reference has batch norm's general backward.
+    """
+    backend = execution.backend if is_mean and norm.average is None else "reference"
+    return BACKENDS[backend].fire_backward(grad, eligibility, y, norm, wants_source)
+
+
+def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    """`functional.batch_statistics` by ATen's own kernel for batch norm; never below fp32."""
+    running = x.new_zeros(x.shape[1], dtype=functional.accumulation_dtype(x.dtype))
+    # The buffers only make ATen return its sums in their dtype; a momentum of 0 leaves them alone.
+    return torch.batch_norm_update_stats(x, running, running.clone(), 0.0)
+
+
+def convolve(maps: Tensor, convolution: Convolution, *, are_spikes: bool = False) -> Tensor:
+    """The convolution of maps (N, Ci, H, W): numbers, or counts of spikes as bytes.
+
+    are_spikes: whether all are 0 or 1; silent inputs are then skipped where they can be.
+    Returns: (N, C, H', W').
+    """
+    if maps.is_floating_point():
+        return convolution(maps)
+    if are_spikes and spike_convolution.can_skip(maps, convolution):
+        return spike_convolution.convolve(maps, convolution)
+    return convolution(maps.to(convolution.weight.dtype))

@@ -1,0 +1,108 @@
+"""`functional` through torch.compile: one generated loop per layer.
+
+The generated code reads a neuron's input currents of all T time steps, runs the neuron in
+registers, and writes its spikes and three sums: what `cpu` does block by block, without its passes
+over the cache. One compilation serves all layers of a kind, since shapes are symbolic.
+
+Time steps are separate tensors here: written as slices of one map they would end in a second loop
+that computes everything again.
+
+Where the code cannot be compiled or loaded (no C++ compiler, a cache folder that is full or whose
+files may not be executed) a line says so, once, and the neurons run uncompiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from model import functional
+from model.functional import Neuron, accumulation_dtype
+from model.kernel import operator
+from model.kernel.map_rows import MapRows
+from model.kernel.record import Fired, Source
+
+# By default the compiler stores intermediate results of such long expressions to memory.
+NEVER = 1 << 20
+OPTIONS = {
+    "realize_opcount_threshold": NEVER,
+    "realize_reads_threshold": NEVER,
+    "realize_acc_reads_threshold": NEVER,
+    "max_pointwise_cat_inputs": 0,
+}
+GRAPHS = 256  # T, layouts, residuals and what becomes of them each need their own graph
+UNCOMPILED: set[str] = set()  # the kinds of devices for which compiling has failed
+
+
+# Batch norm's backward is fused already, by ATen on a CPU and by our two sweeps on a GPU.
+fire_backward = operator.fire_backward
+
+
+def fire(
+    source: Source, neuron: Neuron | None, T: int, *, compact: bool = False, sums: bool = True
+) -> Fired:
+    """`reference.fire`."""
+    device = source.current.values.device
+    # Whoever compiles around this has a compiler.
+    if device.type in UNCOMPILED and not torch.compiler.is_compiling():
+        return operator.fire(source, neuron, T, compact=compact, sums=sums)
+    layout = MapRows(source.current.values)
+    terms = layout.terms(source)
+    steps, dtype, is_in_place = source.place(neuron, T, compact)
+    by_step = [(list(values.unbind(0)), scale, shift) for values, scale, shift in terms]
+    train, *others = _run(device, by_step, neuron, steps, None if is_in_place else dtype, sums)
+    return Fired(terms[0].values if is_in_place else train, *others).each(layout.unflatten)
+
+
+def _run(device: torch.device, *arguments) -> tuple[Tensor | None, ...]:
+    """`_fire`, compiled on its own or into the graph that is being compiled."""
+    if torch.compiler.is_compiling():
+        return _fire(*arguments)
+    try:
+        with torch._dynamo.config.patch(recompile_limit=GRAPHS):
+            return _compiled()(*arguments)
+    except torch._dynamo.exc.BackendCompilerFailed as error:  # before it has computed anything
+        UNCOMPILED.add(device.type)
+        reason = str(error.inner_exception).strip().partition("\n")[0]
+        print(f"neurons run uncompiled, more slowly: {reason}")
+        return _fire(*arguments)
+
+
+@cache
+def _compiled() -> Callable:
+    return torch.compile(_fire, dynamic=True, fullgraph=True, options=OPTIONS)
+
+
+def _fire(
+    terms: Sequence[tuple[Sequence[Tensor], Tensor | None, Tensor | None]],
+    neuron: Neuron | None,
+    steps: int,
+    dtype: torch.dtype | None,
+    sums: bool,
+) -> tuple[Tensor | None, ...]:
+    """`reference.fire` on the terms of a sum: (maps of T or of 1 time steps, scale, shift).
+
+    Returns: `Fired`; its train is new memory of dtype, or (None) in the memory of the current.
+    """
+    currents = terms[0][0]
+    wide = accumulation_dtype(currents[0].dtype)
+    train = []
+    for t in range(steps):
+        current, *residual = (_mapped(maps[t % len(maps)].to(wide), *by) for maps, *by in terms)
+        train.append(current + residual[0] if residual else current)
+    mean, of_neurons = sum(c.to(wide) for c in currents) / len(currents), (None, None)
+    if neuron is not None:
+        train, *of_neurons = functional.lif_steps(train, neuron)
+    if dtype is None:
+        for current, result in zip(currents, train, strict=True):
+            current.copy_(result)
+    new = None if dtype is None else torch.stack([result.to(dtype) for result in train])
+    # Code is generated only for what is returned.
+    return (new, mean, *of_neurons) if sums else (new, None, None, None)
+
+
+def _mapped(rows: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
+    return rows if scale is None else rows * scale + shift

@@ -1,0 +1,140 @@
+"""The hand-written kernels as custom operators: one schema, an implementation for each device.
+
+An operator is opaque to torch.compile, so that a compiled block holds the same kernels as an eager
+one, and the device of its arguments picks the implementation: `cpu`, `triton`, or `reference` on a
+GPU where Triton is missing. A schema knows tensors and numbers alone: hence the records are taken
+apart here, and put together again.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from model.functional import Neuron
+from model.kernel import cpu, reference
+from model.kernel.record import Fired, Gradients, Maps, Normalisation, Source, layout_of
+
+
+@cache
+def _gpu() -> ModuleType:
+    if find_spec("triton") is None:
+        print("Triton is not installed: neurons run as plain PyTorch operations, more slowly")
+        return reference
+    from model.kernel import triton
+
+    return triton
+
+
+def _kernels(tensor: Tensor) -> ModuleType:
+    return cpu if tensor.device.type == "cpu" else _gpu()
+
+
+def fire(
+    source: Source, neuron: Neuron | None, T: int, *, compact: bool = False, sums: bool = True
+) -> Fired:
+    """`reference.fire`."""
+    current, scale, shift = source.current
+    # The hand-written kernels know the resets of `Neuron` itself, not those of a subclass.
+    is_known = neuron is None or type(neuron) is Neuron
+    if not is_known or _kernels(current) is reference:
+        return reference.fire(source, neuron, T, compact=compact, sums=sums)
+    residual, residual_scale, residual_shift = source.residual or (None, None, None)
+    decay, threshold, v_reset, detach_reset = neuron or (None, None, None, True)
+    fired = source.new_fired(neuron, T, compact, sums)
+    _fire(
+        None if fired.train is current else current,  # no operator may take one memory twice
+        scale,
+        shift,
+        residual,
+        residual_scale,
+        residual_shift,
+        fired.train,
+        None if len(current) == 1 else fired.mean_current,
+        fired.rate,
+        fired.eligibility,
+        decay=decay,
+        threshold=threshold,
+        v_reset=v_reset,
+        detach_reset=detach_reset,
+    )
+    return fired
+
+
+@torch.library.custom_op(
+    "spiking::fire", mutates_args=("train", "mean_current", "rate", "eligibility")
+)
+def _fire(
+    current: Tensor | None,  # (T or 1, B, C, ...); None: train holds it
+    scale: Tensor | None,  # (C,), as are all scales and shifts
+    shift: Tensor | None,
+    residual: Tensor | None,  # (T or 1, B, C, ...)
+    residual_scale: Tensor | None,
+    residual_shift: Tensor | None,
+    train: Tensor,  # (T, B, C, ...), filled, as are the next three; None: not wanted
+    mean_current: Tensor | None,  # (B, C, ...), as are the next two
+    rate: Tensor | None,
+    eligibility: Tensor | None,
+    *,
+    decay: float | None,  # None: no neurons
+    threshold: float | None,
+    v_reset: float | None,
+    detach_reset: bool,
+) -> None:
+    source = Source(
+        Maps(train if current is None else current, scale, shift),
+        None if residual is None else Maps(residual, residual_scale, residual_shift),
+    )
+    neuron = None if decay is None else Neuron(decay, threshold, v_reset, detach_reset)
+    _kernels(train).fill(source, neuron, Fired(train, mean_current, rate, eligibility))
+
+
+@_fire.register_fake
+def _(*tensors, **constants):
+    """Nothing is returned: what is made was given."""
+
+
+def fire_backward(
+    grad: Tensor, eligibility: Tensor | None, y: Tensor, norm: Normalisation, wants_source: bool
+) -> Gradients:
+    """`reference.fire_backward`, where mean is the mean of y."""
+    gamma, mean, inverse_std, from_batch, _ = norm
+    results = _fire_backward(
+        grad, eligibility, y, gamma, mean, inverse_std, from_batch, wants_source
+    )
+    if not wants_source:
+        return Gradients(None, *results)
+    # Without neurons the gradient of the sum is grad itself, which no operator may return.
+    return Gradients(grad, *results) if eligibility is None else Gradients(*results)
+
+
+@torch.library.custom_op("spiking::fire_backward", mutates_args=())
+def _fire_backward(
+    grad: Tensor,  # (B, C, ...)
+    eligibility: Tensor | None,  # (B, C, ...)
+    y: Tensor,  # (B, C, ...)
+    gamma: Tensor,  # (C,), as are the next two
+    mean: Tensor,
+    inverse_std: Tensor,
+    from_batch: bool,
+    wants_source: bool,
+) -> list[Tensor]:
+    """Of `Gradients`: all that is there, but the source's where it is grad."""
+    norm = Normalisation(gamma, mean, inverse_std, from_batch)
+    run = _kernels(grad).fire_backward
+    grad = grad.contiguous(memory_format=layout_of(y))  # the results are laid out like y
+    gradients = run(grad, eligibility, y, norm, wants_source and eligibility is not None)
+    return [maps for maps in gradients if maps is not None]
+
+
+@_fire_backward.register_fake
+def _(grad, eligibility, y, gamma, mean, inverse_std, from_batch, wants_source):
+    maps = 1 + (wants_source and eligibility is not None)
+    like_y = [
+        torch.empty_like(y, dtype=grad.dtype, memory_format=layout_of(y)) for _ in range(maps)
+    ]
+    return [*like_y, torch.empty_like(gamma), torch.empty_like(gamma)]

@@ -1,0 +1,137 @@
+"""Blocks that run again in the backward pass: what is kept, and that nothing else is seen of it."""
+
+import copy
+import pickle
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from benchmark.measure import saved_bytes
+from model import build_model
+from model.baseline.checkpointed import checkpoint_blocks, recomputed
+from model.baseline.through_time import ThroughTime
+from model.functional import Neuron
+from model.layer import ConvNormLIF
+
+T, B, K = 3, 2, 4
+
+
+def network(method: str = "bptt_checkpointed"):
+    torch.manual_seed(0)
+    options = {"num_classes": K, "T": T, "width": 3, "branch_pool": None, "thresh": 0.5}
+    return build_model("resnet19", method=method, **options).double()
+
+
+def image() -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(B, 3, 12, 12, dtype=torch.float64, generator=generator)
+
+
+def result_of_training(net) -> dict[str, torch.Tensor]:
+    (logits,) = net(image())
+    F.cross_entropy(logits, torch.arange(B)).backward()
+    gradients = {f"{name}'s gradient": p.grad for name, p in net.named_parameters()}
+    return {"logits": logits.detach(), **gradients, **net.state_dict()}
+
+
+def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+def runs_of(net) -> list[int]:
+    """A list that fills with the number of maps of every run of a convolution of each part."""
+    runs: list[int] = []
+    for part in (net.stem, net.stages[0][0].unit1, net.stages[-1][-1].unit2):
+        part.conv.register_forward_hook(lambda module, inputs, out: runs.append(len(out)))
+    return runs
+
+
+def train_of_layer() -> tuple[ConvNormLIF, ThroughTime]:
+    torch.manual_seed(0)
+    layer = ConvNormLIF(4, 6, 3, bias=True, neuron=Neuron(threshold=0.5)).double()
+    maps = (torch.rand(T * B, 4, 6, 5) < 0.4).double().requires_grad_()
+    return layer, ThroughTime(maps, T, is_constant=False)
+
+
+def test_a_layer_has_the_same_gradients_and_statistics() -> None:
+    found = []
+    for run in (lambda layer, x: layer(x), recomputed):
+        layer, x = train_of_layer()
+        out = run(layer, x).maps
+        (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
+        found.append([x.maps.grad, *(p.grad for p in layer.parameters()), *layer.buffers()])
+    for own, expected in zip(*found, strict=True):
+        assert torch.equal(own, expected)
+    assert found[0][0].norm() > 0
+
+
+def test_a_layer_keeps_its_input_alone() -> None:
+    layer, x = train_of_layer()
+    parameters = sum(p.nbytes for p in layer.parameters())
+    kept = saved_bytes(lambda: recomputed(layer, x), ())
+    assert x.maps.nbytes <= kept <= x.maps.nbytes + parameters < saved_bytes(lambda: layer(x), ())
+
+
+def test_a_network_trains_as_without() -> None:
+    """Statistics move once; the state dict has the same names in the same order."""
+    net = network()
+    runs = runs_of(net)
+    found = result_of_training(net)
+    assert sorted(runs) == sorted(2 * [B] + 4 * [T * B])  # the image is constant, what fires is not
+    assert_equal(found, result_of_training(network("bptt")))
+    assert found["stages.0.0.unit1.norm.num_batches_tracked"] == 1
+
+
+def test_a_network_keeps_a_fraction_of_what_it_kept() -> None:
+    kept = {}
+    for method in ("bptt", "bptt_checkpointed"):
+        net = build_model("resnet18", num_classes=K, T=4, width=6, method=method)
+        x = torch.randn(3, 3, 32, 32)
+        kept[method] = saved_bytes(lambda net=net, x=x: net(x)[0].sum(), net.parameters())
+    assert kept["bptt_checkpointed"] < kept["bptt"] / 5
+
+
+@pytest.mark.parametrize("is_training", [False, True], ids=["evaluation", "no_grad"])
+def test_nothing_runs_twice_or_is_kept_where_no_gradient_is_wanted(is_training: bool) -> None:
+    net, plain = network().train(is_training), network("bptt").train(is_training)
+    runs = runs_of(net)
+    with torch.no_grad():
+        assert_equal(dict(enumerate(net(image()))), dict(enumerate(plain(image()))))
+    assert runs == [B, T * B, T * B]
+    assert_equal(net.state_dict(), plain.state_dict())
+    if not is_training:
+        runs.clear()
+        net(image().requires_grad_()).sum().backward()
+        assert runs == [B, T * B, T * B]
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_copy_runs_its_own_blocks(duplicate) -> None:
+    net = network()
+    expected = result_of_training(network())
+    twin = duplicate(net)
+    untouched = copy.deepcopy(net.state_dict())
+    assert_equal(result_of_training(twin), expected)
+    assert_equal(net.state_dict(), untouched)
+    assert all(p.grad is None for p in net.parameters())
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
+    twin.zero_grad()
+    twin.load_state_dict(untouched)
+    assert_equal(result_of_training(twin), expected)
+
+
+def test_blocks_are_wrapped_from_outside() -> None:
+    """The stem and every block of every stage; no module is added, no class changed."""
+    net, plain = network("bptt"), network("bptt")
+    checkpoint_blocks(net)
+    assert repr(net) == repr(plain)
+    for part in (net.stem, *(block for stage in net.stages for block in stage)):
+        assert isinstance(part.forward, partial)
+        assert part.forward.args == (part,)
+    assert not any(isinstance(module.forward, partial) for module in plain.modules())

@@ -1,0 +1,120 @@
+"""Operators are compiled once, by whichever process is first; without a compiler a line says why.
+
+A process registers an operator once, so what really compiles runs in processes of its own.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils import cpp_extension
+
+from model import kernel
+from model.convolution import Convolution, Geometry
+from model.kernel.sparse import compiled_operator, spike_convolution
+from tests.support.compiler import needs_compiler
+
+ROOT = Path(__file__).parents[4]
+SOURCE = spike_convolution.SOURCE
+USE = """
+import torch
+from model.convolution import Convolution
+from model.kernel import convolve
+from model.kernel.sparse.spike_convolution import is_available
+spikes, weight = torch.ones(1, 2, 3, 3, dtype=torch.uint8), torch.ones(4, 2, 1, 1)
+result = convolve(spikes, Convolution(weight), are_spikes=True)
+print("available", is_available(), result.sum())
+"""
+
+
+@pytest.fixture
+def empty_folder(monkeypatch, tmp_path):
+    """Nothing is compiled yet, and what is will go to an empty folder."""
+    folder = tmp_path / "extensions"
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(folder))
+    spike_convolution._load.cache_clear()
+    yield folder
+    spike_convolution._load.cache_clear()
+
+
+def start() -> subprocess.Popen:
+    """A process that uses the operator."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", USE], env=environment, cwd=ROOT, **options)
+
+
+def lines_of(process: subprocess.Popen) -> list[str]:
+    output, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error
+    return output.splitlines()
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_is_compiled_once_and_again_when_it_cannot_be_loaded(empty_folder):
+    """By two processes at once, read by a third; then in place of what is no library."""
+    for process in [start(), start()]:
+        assert lines_of(process)[-1] == "available True tensor(72.)"
+    (library,) = empty_folder.iterdir()
+    assert lines_of(start()) == ["available True tensor(72.)"]
+    library.write_bytes(b"from another system" * 1000)
+    announced, used = lines_of(start())
+    assert announced == "compiling spike_convolution.cpp, once, in about ten seconds"
+    assert used == "available True tensor(72.)"
+    assert list(empty_folder.iterdir()) == [library]
+
+
+@pytest.mark.parametrize(
+    ("compiler", "reason"),
+    [
+        ("no-such-compiler -x", "No such file or directory: 'no-such-compiler'"),
+        ("false", "false failed (no message)"),
+    ],
+)
+def test_without_a_compiler_convolutions_are_dense(
+    compiler, reason, monkeypatch, capsys, empty_folder
+):
+    """One line says why; the result is right."""
+    monkeypatch.setattr(cpp_extension, "get_cxx_compiler", lambda: compiler)
+    spikes, weight = torch.ones(1, 2, 4, 4, dtype=torch.uint8), torch.randn(3, 2, 3, 3)
+    convolution = Convolution(weight, None, Geometry(padding=(1, 1)))
+    for _ in range(2):
+        out = kernel.convolve(spikes, convolution, are_spikes=True)
+        assert out.equal(F.conv2d(spikes.float(), weight, None, 1, 1))
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("convolutions of spikes are dense, and slower than on numbers: ")
+    assert line.endswith(reason)
+
+
+@needs_compiler
+def test_a_source_that_does_not_compile_leaves_nothing(tmp_path, empty_folder):
+    source = tmp_path / "wrong.cpp"
+    source.write_text("int f() { return nothing; }")
+    reason = compiled_operator.load(source)
+    assert "failed (" in reason and "error" in reason and "nothing" in reason
+    assert list(empty_folder.iterdir()) == []
+
+
+def test_a_compiler_that_hangs_is_given_up(monkeypatch, tmp_path):
+    def hang(command, **options):
+        raise subprocess.TimeoutExpired(command, options["timeout"])
+
+    monkeypatch.setattr(compiled_operator, "library_of", lambda source: tmp_path / "new" / "x.so")
+    monkeypatch.setattr(subprocess, "run", hang)
+    assert "took longer than 600 s" in compiled_operator.load(SOURCE)
+    assert list((tmp_path / "new").iterdir()) == []
+
+
+@needs_compiler
+def test_another_source_or_processor_has_a_file_of_its_own(monkeypatch, tmp_path):
+    library = compiled_operator.library_of(SOURCE)
+    changed = tmp_path / SOURCE.name
+    changed.write_text(SOURCE.read_text() + "\n")
+    assert compiled_operator.library_of(changed) != library
+    monkeypatch.setattr(compiled_operator, "INSTRUCTIONS", {"": ["-O1"]})
+    assert compiled_operator.library_of(SOURCE) != library

@@ -1,0 +1,113 @@
+"""The custom operators: their schemas, fake implementations, and a block compiled whole."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from benchmark.reference.kernel_case import (
+    Case,
+    T,
+    forward_problems,
+    norm_problems,
+    spike_problems,
+)
+from model.functional import Neuron
+from model.kernel import Execution, Maps, Normalisation, Source, operator, reference
+from model.rate_pair import Facts, RatePair
+from model.resnet import BasicBlock
+
+SPIKING = torch.ops.spiking
+CASES = [
+    Case("soft detached", "bytes"),
+    Case("soft detached", "normed"),
+    Case("soft", "none", channels_last=False, constant=True),
+    Case("hard", "constant", channels_last=False, dtype=torch.bfloat16),
+]
+
+
+@pytest.fixture
+def checked(monkeypatch) -> list[str]:
+    """Every operator is checked on the arguments it is called with; the names of those called."""
+    called = []
+
+    def check(name, *tensors, **constants):
+        called.append(name)
+        own = getattr(SPIKING, name)
+        torch.library.opcheck(own, tensors, constants)
+        return own(*tensors, **constants)
+
+    for name in ("fire", "fire_backward"):
+        monkeypatch.setattr(operator, f"_{name}", partial(check, name))
+    return called
+
+
+@pytest.mark.parametrize("sums", [True, False])
+@pytest.mark.parametrize("compact", [False, True])
+@pytest.mark.parametrize("fires", [True, False])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_firing_keeps_its_promises(case, fires, compact, sums, checked):
+    neuron = case.neuron if fires else None
+    wanted = {"compact": compact, "sums": sums}
+    for reusable in (False, True):
+        operator.fire(case.source(reusable), neuron, T, **wanted)
+    assert checked == ["fire", "fire"]
+
+
+@pytest.mark.parametrize("wants_source", [True, False])
+@pytest.mark.parametrize("fires", [True, False])
+def test_backward_keeps_its_promises(fires, wants_source, checked):
+    grad, eligibility, y = torch.rand(3, 2, 5, 4, 4)
+    norm = Normalisation(*torch.rand(3, 5), from_batch=True)
+    operator.fire_backward(grad, eligibility if fires else None, y, norm, wants_source)
+    assert checked == ["fire_backward"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_records_come_out_as_they_do_of_the_kernels(case, overwrite):
+    for compact in (False, True):
+        assert forward_problems(case, operator.fire, overwrite=overwrite, compact=compact) == []
+    assert norm_problems(case, operator.fire, overwrite=overwrite) == []
+    assert spike_problems(case, operator.fire) == []
+
+
+STRANGE = {
+    "pixels by columns": torch.randn(3, 2, 5, 4, 6).transpose(-1, -2),
+    "gaps between time steps": torch.randn(6, 2, 5, 4, 6)[::2],
+    "both": torch.randn(6, 2, 5, 4, 6)[::2].transpose(-1, -2),
+}
+
+
+@pytest.mark.parametrize("layout", STRANGE)
+def test_a_current_whose_layout_no_kernel_can_write_is_left_alone(layout):
+    current = STRANGE[layout].clone()
+    source = Source(Maps(STRANGE[layout]), reusable=True)
+    fired = operator.fire(source, Neuron(), 3)
+    assert torch.equal(source.current.values, current)
+    for own, expected in zip(fired, reference.fire(source, Neuron(), 3), strict=True):
+        torch.testing.assert_close(own, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("backend", ["auto", "compiled"])
+def test_block_compiles_into_one_graph(backend, sparse):
+    """Forward and backward of a compiled block equal those of the block itself."""
+    torch.manual_seed(0)
+    layout = torch.channels_last if sparse else torch.contiguous_format
+    block = BasicBlock(4, 6, 2, neuron=Neuron(threshold=0.5)).double()
+    block.to(memory_format=layout)
+    train = (torch.rand(T * 2, 4, 8, 8) < 0.5).contiguous(memory_format=layout)
+    train = train.to(torch.uint8 if sparse else torch.double)
+    facts = Facts(T, Execution(backend, sparse=sparse), max_count=1)
+    results = []
+    for run in (block, torch.compile(block, fullgraph=True)):
+        block.zero_grad()
+        rate = train.double().unflatten(0, (T, 2)).mean(0).contiguous(memory_format=layout)
+        rate.requires_grad_()
+        out = run(RatePair(train, rate, facts))
+        (out.rate * torch.arange(16.0, dtype=torch.double).view(4, 4)).sum().backward()
+        results.append([out.train, out.rate, rate.grad, *(p.grad for p in block.parameters())])
+    for own, expected in zip(*results, strict=True):
+        torch.testing.assert_close(own, expected)

@@ -1,0 +1,104 @@
+"""Every activation has every verb, under the same names: layers may call any of them on any."""
+
+import inspect
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from model.activation import Activation, BatchActivation
+from model.baseline.online import OnlineStep
+from model.baseline.through_time import ThroughTime
+from model.functional import Neuron
+from model.kernel import DEFAULT_EXECUTION
+from model.layer import AveragePool, ConvNormLIF, LIFLayer, Linear, MaxPool, Shortcut, average_pool
+from model.method import METHODS
+from model.rate_pair import RatePair
+from model.spike_train import SpikeTrain
+
+OF_WHOLE_BATCHES = (RatePair, SpikeTrain, ThroughTime)
+ACTIVATIONS = (*OF_WHOLE_BATCHES, OnlineStep)
+VERBS = sorted(
+    name
+    for name, member in vars(Activation).items()
+    if inspect.isfunction(member) and not name.startswith("_")
+)
+
+
+def parameters(function) -> list[tuple]:
+    """(name, kind, default) of each."""
+    found = inspect.signature(function).parameters.values()
+    return [(parameter.name, parameter.kind, parameter.default) for parameter in found]
+
+
+def test_the_verbs_are_those_of_the_protocol():
+    assert {"conv_norm", "shortcut", "fire", "linear", "map", "max_pool", "add"} < set(VERBS)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_has_every_verb_with_the_same_parameters(kind, verb):
+    assert parameters(getattr(kind, verb)) == parameters(getattr(Activation, verb))
+
+
+@pytest.mark.parametrize("kind", OF_WHOLE_BATCHES)
+def test_starts_with_the_same_arguments(kind):
+    assert parameters(kind.start) == parameters(BatchActivation.start)
+
+
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_has_a_rate(kind):
+    is_field = "rate" in getattr(kind, "_fields", ())
+    assert is_field or isinstance(kind.rate, property)
+
+
+def test_methods_have_no_other_activation():
+    for row in METHODS.values():
+        assert row.evaluation in OF_WHOLE_BATCHES
+        assert (row.activation is None) if row.online else (row.activation in OF_WHOLE_BATCHES)
+
+
+LAYERS = {
+    "conv_norm": lambda: ConvNormLIF(2, 3, 3, neuron=Neuron()),
+    "shortcut": lambda: Shortcut(2, 3, 1),
+    "fire": lambda: LIFLayer(Neuron()),
+    "linear": lambda: Pooled(Linear(2, 3)),
+    "map": lambda: AveragePool(2),
+    "max_pool": lambda: MaxPool(2),
+    "add": lambda: Doubled(),
+}
+
+
+class Pooled(torch.nn.Sequential):
+    """Its layers on the mean over the map."""
+
+    def forward(self, x):
+        return super().forward(x.map(average_pool))
+
+
+class Doubled(torch.nn.Module):
+    def forward(self, x):
+        return x.add(x)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_a_verb_of_a_subclass_makes_one_of_it(kind, layer, compiled):
+    """So that a method may change one verb and inherit the others; and so if layers compile."""
+
+    class Own(kind):
+        pass
+
+    frames = torch.rand(3, 2, 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    if kind is OnlineStep:
+        x = Own(frames[0], None, {}, 0.5)
+    else:
+        x = Own.start(frames, 3, SimpleNamespace(execution=DEFAULT_EXECUTION))
+    run = LAYERS[layer]()
+    if compiled:
+        torch.compiler.reset()
+        run.compile(backend="eager")
+    out = run(x)
+    assert type(out) is Own
+    assert out.rate.isfinite().all()
