@@ -19,8 +19,7 @@ if __name__ == "__main__":  # from any folder; and `profile.py` must not hide th
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmark.command import Parser, run, whole_number
 from benchmark.contestant import SEED, Workload
@@ -28,6 +27,7 @@ from benchmark.floor import convolution_shapes
 from benchmark.measure import interleaved_seconds, machine, median
 from experiment.flag_parser import expanded_path, number
 from model import build_model
+from model.convolution import Convolution
 from model.kernel.sparse import spike_convolution
 from util.text import as_utf8
 
@@ -66,23 +66,23 @@ class Convolutions:
             workload.arch, num_classes=workload.num_classes, T=workload.T, width=workload.width,
             branch_pool=None, method="rate",
         )  # fmt: skip
-        self.cases: list[tuple[Tensor, Tensor, nn.Conv2d]] = []
+        self.cases: list[tuple[Tensor, Tensor, Convolution]] = []
         _, *others = convolution_shapes(net, workload)
         for conv, shape in others:
             spikes = torch.rand(workload.T * workload.batch, *shape) < firing
             spikes = spikes.to(torch.uint8).contiguous(memory_format=torch.channels_last)
             conv.to(memory_format=torch.channels_last)
-            self.cases.append((spikes, spikes.float(), conv))
+            self.cases.append((spikes, spikes.float(), Convolution.of(conv)))
 
     @torch.no_grad()
     def dense(self) -> None:
-        for _, maps, c in self.cases:
-            F.conv2d(maps, c.weight, c.bias, c.stride, c.padding, c.dilation, c.groups)
+        for _, maps, convolution in self.cases:
+            convolution(maps)
 
     @torch.no_grad()
     def sparse(self) -> None:
-        for spikes, _, c in self.cases:
-            spike_convolution.convolve(spikes, c.weight, c.bias, c.stride, c.padding)
+        for spikes, _, convolution in self.cases:
+            spike_convolution.convolve(spikes, convolution)
 
 
 def measured(workload: Workload, firing: Sequence[float], repeats: int) -> str:

@@ -64,7 +64,9 @@ def test_floor_draws_its_numbers_where_it_runs():
 def strides_of_pointwise(device: str) -> set[int]:
     floor, _ = floor_and_branches(True, device)
     return {
-        c.operation.stride[0] for c in floor.convolutions if c.operation.weight[0, 0].numel() == 1
+        c.operation.geometry.stride[0]
+        for c in floor.convolutions
+        if c.operation.weight[0, 0].numel() == 1
     }
 
 
