@@ -1,7 +1,7 @@
 """The hot functions as plain torch operations on the equations of `functional`: the truth.
 
 Other implementations have the same two functions and are tested against these; those behind
-`operator` have `fill` in place of `fire`: the same, into memory that is given.
+`operator` make `fire` of a `fill`, which is the same into memory that is given.
 """
 
 from __future__ import annotations
