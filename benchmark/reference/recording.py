@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from experiment.cuda_graph import WARM_UP, Replay, record_on_gpu
@@ -49,18 +48,3 @@ def record_here(net: nn.Module, log: list[str]) -> Callable[[Callable[[], Any]],
 def recording_on(device: str, net: nn.Module) -> Callable[[Callable[[], Any]], tuple[Replay, Any]]:
     """A `record` of `GraphedPass` for a network on this device: on a CPU the stand-in."""
     return record_here(net, []) if device == "cpu" else record_on_gpu
-
-
-class HostCopies(TorchDispatchMode):
-    """Notes every operation that makes a tensor on a GPU from one on the host, or the reverse."""
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        devices = {t.device.type for t in tree_leaves((args, kwargs, out)) if torch.is_tensor(t)}
-        if "cpu" in devices:
-            self.found.append(str(function))
-        return out

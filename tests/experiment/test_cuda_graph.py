@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmark.reference.recording import HostCopies, record_here
+from benchmark.reference.recording import record_here
 from experiment.cuda_graph import GraphedPass
 from experiment.engine import train_one_epoch
 from experiment.gradient_pass import accumulate_gradients, gradient_pass
 from model import TEACHERS, build_model, functional, kernel
 from model.distillation import SelfDistillationLoss
+from tests.support.host_copies import HostCopies
 from tests.support.micro_training import ONE_PROCESS, micro_images, micro_recipe, micro_state
 from util.distributed import Group
 

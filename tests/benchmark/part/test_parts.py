@@ -15,10 +15,10 @@ from benchmark.measure import saved_bytes
 from benchmark.part import bandwidth, kernels, network, steps, training
 from benchmark.part.finding import Line
 from benchmark.part.setting import SIZES, Setting
-from benchmark.reference.recording import HostCopies
 from benchmark.reference.two_stage import TwoStageNet
 from model import kernel
 from model.distillation import SelfDistillationLoss
+from tests.support.host_copies import HostCopies
 
 
 @pytest.fixture
