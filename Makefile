@@ -24,9 +24,9 @@ $(INSTALLED): requirements.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $(INSTALLED)
 
-# Break runs on purpose and count what was held (docs/reliability.md); about 13 minutes.
+# Break runs on purpose and count what was held (docs/reliability.md); about 20 minutes.
 faults: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python benchmark/faults.py --seed 1
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fault --faults --seed 1
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache

@@ -7,8 +7,8 @@ from contextlib import closing
 
 from torch.utils.data import ConcatDataset, Dataset
 
-from experiment.countdown import Countdown
-from util.read_once import read_once
+from experiment.train.clock import Countdown
+from util.process.loader import read_once
 
 Problem = Callable[[Dataset, int], str | None]  # of a sample: None where nothing is wrong
 

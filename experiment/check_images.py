@@ -6,33 +6,39 @@ Data sets that are held in memory have been read and verified when they were loa
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from experiment.bad_samples import find_bad_samples
-from experiment.failure import leave, one_sentence_errors
+from experiment.train.failure import leave, one_sentence_errors
 from util.data import ImageData
-from util.image_folder import ImageFiles
-from util.picture import UNREADABLE, reason_of
-from util.place import place_from_environment
+from util.image.files import ImageFiles
+from util.image.picture import UNREADABLE, reason_of
+from util.process.place import place_from_environment
 
 
-def check_images(load_data: Callable[[], ImageData], *, num_workers: int) -> dict[str, int]:
-    """Say how many training and test images are readable, if all are; `num_workers` processes.
-
-    Raises: SystemExit with code 2 after a line for each bad file, or for what a training refuses.
-    """
+@contextmanager
+def checking_images() -> Iterator[None]:
+    """Around loading and checking: errors in one sentence, code 2; in one process alone."""
     with one_sentence_errors({}, interrupted="stopped before the end; nothing was written"):
         if place_from_environment().world_size > 1:
             raise ValueError("--check_data runs in one process: start it without torchrun")
-        data = load_data()
-        parts = [data.train.source, data.validation, data.test]
-        bad = find_bad_samples(
-            [part for part in parts if isinstance(part, ImageFiles)],
-            problem_of,
-            num_workers=num_workers,
-            report=partial(print, file=sys.stderr),
-        )
+        yield
+
+
+def check_images(data: ImageData, *, num_workers: int) -> dict[str, int]:
+    """Say how many training and test images are readable, if all are; `num_workers` processes.
+
+    Raises: SystemExit with code 2 after a line for each bad file.
+    """
+    parts = [data.train.source, data.validation, data.test]
+    bad = find_bad_samples(
+        [part for part in parts if isinstance(part, ImageFiles)],
+        problem_of,
+        num_workers=num_workers,
+        report=partial(print, file=sys.stderr),
+    )
     counts = {"train": len(data.train) + len(data.validation or ()), "test": len(data.test)}
     if bad:
         heading = f"error: {len(bad)} of {sum(counts.values()):,} images cannot be read; replace "

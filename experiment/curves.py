@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from experiment.failure import one_sentence_errors
-from experiment.flag_parser import FlagParser, expanded_path
+from experiment.flag.kinds import expanded_path
+from experiment.flag.parser import FlagParser
+from experiment.train.failure import one_sentence_errors
 from util.figure import count_along, drawing
-from util.record import MetricsFile
+from util.file.record import MetricsFile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,14 +7,15 @@ know. So they are described once, here, and the description travels with the wei
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from experiment.flag_parser import shortened
+from experiment.flag.kinds import shortened
 from util.data import ImageData
-from util.imagenet import RESIZE_RATIO
+from util.image.imagenet import RESIZE_RATIO
 
 if TYPE_CHECKING:
-    from experiment.engine import Data
+    from experiment.train.task import Data
 
 LISTED = 10  # class names in a sentence
 
@@ -55,7 +56,6 @@ class DataDescription(NamedTuple):
 
 
 def describe_data(data: Data) -> DataDescription:
-    """The description of a data set in use."""
     images = isinstance(data, ImageData)
     return DataDescription(
         name=data.name,
@@ -122,24 +122,16 @@ def refuse_other_classes(
     if saved is None or saved.class_names == found.class_names:
         return
     known, there = saved.class_names, found.class_names
-    first = next(
-        (i for i, pair in enumerate(zip(known, there, strict=False)) if pair[0] != pair[1]),
-        min(len(known), len(there)),
-    )
+    pairs = enumerate(zip_longest(known, there))
+    first, names = next((number, names) for number, names in pairs if names[0] != names[1])
+    known_as, is_there = ("missing" if name is None else shortened(name) for name in names)
     raise ValueError(
         f"it was trained on {len(known)} classes ({listed(known)}) and the data have {len(there)} "
-        f"({listed(there)}); class {first} is {named(known, first)} to it and "
-        f"{named(there, first)} in the data: name the data that it was trained on with "
-        f"--data_path{way_out}"
+        f"({listed(there)}); class {first} is {known_as} to it and {is_there} in the data: name "
+        f"the data that it was trained on with --data_path{way_out}"
     )
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first names, in quotes."""
     more = ", ..." if len(names) > LISTED else ""
     return ", ".join(map(shortened, names[:LISTED])) + more
-
-
-def named(names: Sequence[str], number: int) -> str:
-    """The name of a class in quotes."""
-    return shortened(names[number]) if number < len(names) else "missing"

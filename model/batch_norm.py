@@ -24,7 +24,7 @@ from model.kernel import Normalisation
 
 
 class Processes(Protocol):
-    """Those that share a batch; `util.distributed.Group` is one."""
+    """Those that share a batch; `util.process.distributed.Group` is one."""
 
     @property
     def world_size(self) -> int: ...

@@ -21,9 +21,9 @@ from typing import Any
 
 import torch
 
-from util.atomic_file import write_atomically
-from util.file_kind import Kind, kind_of
-from util.reference_weights import from_reference
+from util.file.atomic import write_atomically
+from util.file.kind import Kind, kind_of_content
+from util.file.reference_weights import from_reference
 
 SEAL_PREFIX = b"sha256:"
 SEAL_LENGTH = len(SEAL_PREFIX) + 64
@@ -42,9 +42,8 @@ def save_checkpoint(state: dict[str | int, Any], path: str | os.PathLike) -> Non
         state: nested dict, list and tuple of tensors, None, bool, int, float and str.
         path: file to create or replace; its folder must exist.
 
-    Raises:
-        ValueError: a value of another type; the message names its place.
-        OSError: the file could not be written; the earlier one is kept.
+    Raises: ValueError for a value of another type, naming its place; OSError if the file could not
+    be written: the earlier one is kept.
     """
     write_atomically(path, sealed_archive(state))
 
@@ -64,49 +63,34 @@ def sealed_archive(state: dict[str | int, Any]) -> memoryview:
     return buffer.getbuffer()
 
 
-def load_checkpoint(
-    path: str | os.PathLike, map_location: str | torch.device = "cpu"
-) -> dict[str | int, Any]:
-    """Read a file of `save_checkpoint`, verifying its digest first.
+def load_checkpoint(path: str | os.PathLike) -> dict[str | int, Any]:
+    """Read a file of `save_checkpoint` to the CPU, verifying its digest first.
 
-    Raises:
-        CheckpointError: missing, truncated, damaged or foreign file, or one that holds objects.
+    Raises: CheckpointError for a missing, damaged or foreign file, or one that holds objects.
     """
-    return _sealed_state(_read(path), path, map_location)
+    return _sealed_state(_read(path), path)
 
 
-def load_foreign_weights(
-    path: str | os.PathLike, map_location: str | torch.device = "cpu"
-) -> dict[str | int, Any]:
-    """Read any `torch.save` file that holds a dict, for example a published model_weights.pth.
-
-    Such files carry no digest. Zip archives carry a CRC per tensor, which is verified here since
-    torch.load skips it; for the format before torch 1.6 damage cannot be detected.
-
-    Raises:
-        CheckpointError: missing, truncated or damaged file, or one that holds objects.
-    """
-    return _foreign_state(_read(path), path, map_location)
-
-
-def load_initial_weights(
-    path: str | os.PathLike, map_location: str | torch.device = "cpu"
-) -> dict[str, torch.Tensor]:
+def load_initial_weights(path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """Network weights, with our keys, from our checkpoint or from a file of the published code.
 
     Accepts a checkpoint of ours (key "model"), a published model_weights.pth (key "best_net") and
-    a bare state dict of the published code.
+    a bare state dict of the published code. The latter two carry no digest: of zip archives the
+    CRC of each tensor is verified, which torch.load skips; in the format before torch 1.6 damage
+    cannot be detected.
 
-    Raises:
-        CheckpointError: as `load_foreign_weights`, or no weights of a known layout in the file.
+    Raises: CheckpointError for a missing, damaged or foreign file, or no known layout of weights.
     """
     content = _read(path)
     if _has_seal(content):
-        state = _sealed_state(content, path, map_location)
+        state = _sealed_state(content, path)
         if "model" not in state:
             raise CheckpointError(f"checkpoint {path} has no entry 'model'; name one that has")
         return state["model"]
-    state = _foreign_state(content, path, map_location)
+    _refuse_other_kinds(content, path)
+    if content.startswith(ZIP_START):
+        _verify_zip(content, path)
+    state = _unpickled_dict(content, path)
     if "model" in state:
         raise CheckpointError(
             f"checkpoint {path} lacks the digest at its end: it is damaged or was rewritten by "
@@ -128,21 +112,16 @@ def load_initial_weights(
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _sealed_state(content: bytes, path: str | os.PathLike, map_location: Any) -> dict:
-    problem = _seal_problem(content)
-    if problem is not None:
-        _refuse_other_kinds(content, path)
-        raise CheckpointError(f"checkpoint {path} {problem}; use an earlier checkpoint")
-    return _unpickled_dict(content, path, map_location)
-
-
-def _foreign_state(content: bytes, path: str | os.PathLike, map_location: Any) -> dict:
-    if _has_seal(content):
-        return _sealed_state(content, path, map_location)
+def _sealed_state(content: bytes, path: str | os.PathLike) -> dict:
+    digest = hashlib.sha256(memoryview(content)[:-SEAL_LENGTH]).hexdigest().encode()
+    if content[-SEAL_LENGTH:] == SEAL_PREFIX + digest:
+        return _unpickled_dict(content, path)
     _refuse_other_kinds(content, path)
-    if content.startswith(ZIP_START):
-        _verify_zip(content, path)
-    return _unpickled_dict(content, path, map_location)
+    if _has_seal(content):
+        problem = "is damaged: its content does not match its sha256 digest"
+    else:
+        problem = "has no digest at its end: it is truncated, damaged or of another program"
+    raise CheckpointError(f"checkpoint {path} {problem}; use an earlier checkpoint")
 
 
 def _plain(value: Any, place: str) -> Any:
@@ -189,7 +168,7 @@ def _read(path: str | os.PathLike) -> bytes:
 
 def _refuse_other_kinds(content: bytes, path: str | os.PathLike) -> None:
     """CheckpointError that names what a file is, if it is whole but no checkpoint."""
-    kind = kind_of(io.BytesIO(content))
+    kind = kind_of_content(io.BytesIO(content))
     if kind not in (None, Kind.TORCH):
         raise CheckpointError(
             f"{path} is {kind}, no checkpoint: name one that a run has saved, such as best.pt"
@@ -198,16 +177,6 @@ def _refuse_other_kinds(content: bytes, path: str | os.PathLike) -> None:
 
 def _has_seal(content: bytes) -> bool:
     return content[-SEAL_LENGTH:].startswith(SEAL_PREFIX)
-
-
-def _seal_problem(content: bytes) -> str | None:
-    """What is wrong with the digest at the end of a file; None when it proves the content."""
-    if not _has_seal(content):
-        return "has no digest at its end: it is truncated, damaged or of another program"
-    digest = hashlib.sha256(memoryview(content)[:-SEAL_LENGTH]).hexdigest().encode()
-    if content[-SEAL_LENGTH:] != SEAL_PREFIX + digest:
-        return "is damaged: its content does not match its sha256 digest"
-    return None
 
 
 def _ends_without_comment(archive: bytes | memoryview) -> bool:
@@ -231,11 +200,9 @@ def _verify_zip(content: bytes, path: str | os.PathLike) -> None:
         )
 
 
-def _unpickled_dict(content: bytes, path: str | os.PathLike, map_location: Any) -> dict:
+def _unpickled_dict(content: bytes, path: str | os.PathLike) -> dict:
     try:
-        state = torch.load(
-            io.BytesIO(content), map_location=map_location, weights_only=True, mmap=False
-        )
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True, mmap=False)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"{path} is no checkpoint, or holds objects other than tensors and plain values "

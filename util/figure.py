@@ -1,4 +1,4 @@
-"""Pictures as PNG files: without a display, the same under everyone's settings of matplotlib.
+"""Pictures as PNG files, the same under everyone's settings of matplotlib, and tables as Markdown.
 
 matplotlib is imported where something is drawn, through `import_matplotlib`. Text is shown as it
 is: a `$` in the name of a class is no mathematics.
@@ -11,13 +11,12 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from util.atomic_file import write_atomically
-from util.text import printable
+from util.file.atomic import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axis import Axis
@@ -100,3 +99,32 @@ def count_along(axis: Axis) -> None:
     from matplotlib.ticker import MaxNLocator
 
     axis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """A Markdown table with aligned columns: the first `left` to the left, the others to the right.
+
+    Cells may hold any text; a `|` in one ends no cell, and a line break is a space.
+    """
+    lines = [[_cell(text) for text in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lefts, rights = widths[:left], widths[left:]
+    formats = [*(f"{{:<{width}}}" for width in lefts), *(f"{{:>{width}}}" for width in rights)]
+    rule = ["-" * (width + 2) for width in lefts] + ["-" * (width + 1) + ":" for width in rights]
+    line = f"| {' | '.join(formats)} |"
+    first, *others = (line.format(*cells) for cells in lines)
+    return "\n".join([first, f"|{'|'.join(rule)}|", *others])
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").splitlines())
+
+
+def as_utf8(text: str) -> bytes:
+    """UTF-8, with a backslash and a number for what it cannot write."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def printable(text: str) -> str:
+    """The text with a backslash and a number for what is no letter."""
+    return as_utf8(text).decode("utf-8")

@@ -120,15 +120,10 @@ def apply_operation(image: Tensor, name: str, level: int, sign: int) -> Tensor:
         raise ValueError(f"level {level} of {name}: expected an integer from 0 to {HIGHEST_LEVEL}")
     if sign not in (-1, 1):
         raise ValueError(f"sign {sign} of {name}: expected -1 or 1")
-    magnitude = magnitude_of(name, level, sign)
-    return F.pil_to_tensor(OPERATIONS[name].apply(F.to_pil_image(image), magnitude))
-
-
-def magnitude_of(name: str, level: int, sign: int) -> float:
-    """What the operation `name` is given at `level`: see OPERATIONS."""
     operation = OPERATIONS[name]
     magnitude = operation.lowest + (operation.highest - operation.lowest) * level / HIGHEST_LEVEL
-    return sign * magnitude if operation.signed else magnitude
+    magnitude *= sign if operation.signed else 1
+    return F.pil_to_tensor(operation.apply(F.to_pil_image(image), magnitude))
 
 
 class CifarAutoAugment:

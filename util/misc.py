@@ -24,8 +24,7 @@ class WeightedMeans:
     def update(self, values: Mapping[str, Tensor | float], weight: float) -> None:
         """Add `values` (scalars, or tensors of a fixed shape) with one weight, e.g. the batch size.
 
-        Raises:
-            ValueError: a negative weight.
+        Raises: ValueError for a negative weight.
         """
         if weight < 0:
             raise ValueError(f"the weight of a mean must be >= 0, got {weight}")
@@ -61,11 +60,9 @@ class WeightedMeans:
         self._weights = dict.fromkeys(self._weights, 0.0)
 
     def state_dict(self) -> dict[str, dict]:
-        """Sums and weights, for a checkpoint."""
         return {"sums": dict(self._sums), "weights": dict(self._weights)}
 
     def load_state_dict(self, state: dict[str, dict]) -> None:
-        """Go on from the sums and weights of `state_dict`."""
         self._sums = dict(state["sums"])
         self._weights = dict(state["weights"])
 
@@ -75,16 +72,11 @@ def top_k_correct(
 ) -> dict[int, Tensor]:
     """How many samples have their label among the k largest logits.
 
-    Args:
-        logits: (..., B, K); leading dimensions, such as heads, are counted separately.
-        labels: (B,) class indices.
-        ks: the values of k; one above K counts every sample.
+    logits: (..., B, K); leading dimensions, such as heads, are counted separately; labels: (B,)
+    class indices; a k above K counts every sample. For each k the result has an int64 tensor of
+    shape (...), on the device of `logits`.
 
-    Returns:
-        For each k an int64 tensor of shape (...), on the device of `logits`.
-
-    Raises:
-        ValueError: shapes that do not fit, or k below 1.
+    Raises: ValueError for shapes that do not fit, or k below 1.
     """
     if logits.ndim < 2 or labels.shape != logits.shape[-2:-1]:
         raise ValueError(
@@ -104,8 +96,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     One-dimensional parameters are those of batch norms (and biases). Frozen parameters are left
     out. Source: the training recipe of the paper.
 
-    Raises:
-        ValueError: a negative weight decay, or a model without trainable parameters.
+    Raises: ValueError for a negative weight decay, or a model without trainable parameters.
     """
     if weight_decay < 0:
         raise ValueError(f"weight decay must be >= 0, got {weight_decay}")

@@ -1,6 +1,7 @@
 """Around a run: seeds and random state, the run folder, the log, a report of the environment."""
 
 import importlib.metadata
+import itertools
 import logging
 import os
 import platform
@@ -9,14 +10,14 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from util.atomic_file import described
+from util.file.atomic import described
 
 LOGGER_NAME = "train"
 REPORTED_PACKAGES = ("torch", "torchvision", "spikingjelly", "numpy")
@@ -25,8 +26,7 @@ REPORTED_PACKAGES = ("torch", "torchvision", "spikingjelly", "numpy")
 def seed_everything(seed: int) -> None:
     """Seed python, numpy and torch (all devices), and make cuDNN repeat itself.
 
-    Raises:
-        ValueError: a seed outside 0 ... 2^32 - 1, the range that numpy accepts.
+    Raises: ValueError for a seed outside 0 ... 2^32 - 1, the range that numpy accepts.
     """
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed {seed}: expected a whole number from 0 to {2**32 - 1}")
@@ -83,9 +83,8 @@ def create_run_folder(log_path: str | os.PathLike, name: str) -> Path:
     mkdir either creates a folder or fails, so runs started at the same moment never share one.
     `log_path` itself is created where it is missing, with its parents.
 
-    Raises:
-        ValueError: a name that is not one plain path component.
-        OSError: read-only disk, a file in the way, ...
+    Raises: ValueError for a name that is not one plain path component; OSError (read-only disk, a
+    file in the way, ...).
     """
     if not re.fullmatch(r"[\w.+=,-]*[\w+=,-][\w.+=,-]*", name):
         raise ValueError(
@@ -93,14 +92,10 @@ def create_run_folder(log_path: str | os.PathLike, name: str) -> Path:
         )
     log_path = Path(log_path)
     _make_folder(log_path, exist_ok=True)
-    number = 1
-    while True:
+    for number in itertools.count(1):
         folder = log_path / (name if number == 1 else f"{name}-{number}")
-        try:
+        with suppress(FileExistsError):
             _make_folder(folder, exist_ok=False)
-        except FileExistsError:
-            number += 1
-        else:
             return folder
 
 
@@ -156,15 +151,11 @@ class _LogFile(_Console, logging.FileHandler):
     """The same for a file, whose disk may be full."""
 
 
-def environment_report(command: Sequence[str] | None = None) -> dict[str, Any]:
-    """What a result depends on beside its configuration, as JSON types.
-
-    Args:
-        command: the program and its arguments; default: this process's.
-    """
+def environment_report() -> dict[str, Any]:
+    """What a result depends on beside its configuration, as JSON types."""
     on_cuda = torch.cuda.is_available()
     return {
-        "command": shlex.join(sys.orig_argv if command is None else command),
+        "command": shlex.join(sys.orig_argv),
         "python": platform.python_version(),
         **{package: _package_version(package) for package in REPORTED_PACKAGES},
         "cuda": torch.version.cuda if on_cuda else None,

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmark.comparison.limit import OutOfTime, TimeLimit
-from benchmark.comparison.plan import Plan, Row
-from util.record import write_json
+from benchmark.comparison.plan import ROOT, ComparisonPlan, Row
+from util.file.record import write_json
 
-EVALUATE = Path(__file__).resolve().parents[2] / "experiment" / "trained" / "evaluate.py"
+EVALUATE = ROOT / "experiment" / "trained" / "evaluate.py"
 OUTPUT = "output.txt"
 PATIENCE = 60  # seconds in which a run that is asked to stop has to save itself
 
@@ -32,6 +32,10 @@ class Job(NamedTuple):
     seed: int
     main: Path
     folder: Path
+
+    @property
+    def key(self) -> tuple[str, int]:
+        return self.row.name, self.seed
 
     @property
     def flags(self) -> list[str]:
@@ -47,7 +51,7 @@ class Job(NamedTuple):
         return run if done["flags"] == self.flags and run.is_dir() else None
 
 
-def jobs_of(plan: Plan, output: Path) -> list[Job]:
+def jobs_of(plan: ComparisonPlan, output: Path) -> list[Job]:
     """Every row with every seed, one seed of all rows before the next."""
     return [
         Job(row, seed, plan.main, output / row.name / f"seed{seed}")
@@ -86,33 +90,24 @@ def _reported_folder(output: Path) -> str:
     return Path(folders[-1]).name
 
 
-def _stopped(program: subprocess.Popen) -> str:
-    """Ask a program to stop, and after PATIENCE end it; its errors."""
-    program.terminate()
-    try:
-        return program.communicate(timeout=PATIENCE)[1]
-    except subprocess.TimeoutExpired:
-        program.kill()
-        return program.communicate()[1]
-
-
 def _call(command: list, folder: Path, threads: int, limit: TimeLimit) -> str | None:
     """Run a Python program to its end; if it failed, how it ended and its last line of errors.
 
     Raises: OutOfTime if it had to be stopped.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
-    stopped = False
+    command = [sys.executable, *map(str, command)]
     with (folder / OUTPUT).open("a", encoding="utf-8") as output:
-        program = subprocess.Popen(
-            [sys.executable, *map(str, command)], env=environment, stdout=output,
-            stderr=subprocess.PIPE, text=True, errors="replace",
-        )  # fmt: skip
-        try:
-            _, errors = program.communicate(timeout=limit.seconds_left())
-        except subprocess.TimeoutExpired:
-            stopped = True
-            errors = _stopped(program)
+        streams = {"stdout": output, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
+        program = subprocess.Popen(command, env=environment, **streams)
+        errors = _errors_in_time(program, limit.seconds_left())
+        stopped = errors is None
+        if stopped:
+            program.terminate()
+            errors = _errors_in_time(program, PATIENCE)
+        if errors is None:
+            program.kill()
+            errors = program.communicate()[1]
         output.write(errors)
     code = program.returncode
     if code == 0:
@@ -121,3 +116,11 @@ def _call(command: list, folder: Path, threads: int, limit: TimeLimit) -> str | 
         raise OutOfTime("stopped at the limit; the same command goes on")
     end = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
     return ": ".join([end, *errors.strip().splitlines()[-1:]])
+
+
+def _errors_in_time(program: subprocess.Popen, seconds: float | None) -> str | None:
+    """What a program printed to stderr; None if it still runs after so long."""
+    try:
+        return program.communicate(timeout=seconds)[1]
+    except subprocess.TimeoutExpired:
+        return None

@@ -21,36 +21,41 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiment.flag_parser import FlagParser
-from util.file_kind import kind_of_file
+from experiment.flag.parser import FlagParser
+from util.file.kind import kind_of_file
 
+ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = ("cifar", "dvs")
 OWN_FLAGS = ("seed", "log_path", "resume", "evaluate")  # the comparison sets them itself
 KEYS = {"experiment", "seeds", "flags", "row"}
 
 
 class Row(NamedTuple):
-    """One line of the table. arguments: every flag with its value, as the main understands it."""
+    """One line of the table.
+
+    Attributes:
+        values: flags and values as the plan has them.
+        arguments: every flag with its value, as the main understands it.
+    """
 
     name: str
-    flags: tuple[str, ...]
+    values: dict[str, Any]
     arguments: dict[str, Any]
 
+    @property
+    def flags(self) -> tuple[str, ...]:
+        return words_of(self.values)
 
-class Plan(NamedTuple):
-    """What is compared: rows times seeds of one experiment."""
 
-    experiment: str
+class ComparisonPlan(NamedTuple):
+    """What is compared: rows times seeds. main: the script that trains."""
+
+    main: Path
     seeds: tuple[int, ...]
     rows: tuple[Row, ...]
 
-    @property
-    def main(self) -> Path:
-        """The script that trains."""
-        return Path(__file__).resolve().parents[2] / "experiment" / self.experiment / "main.py"
 
-
-def read_plan(path: Path) -> Plan:
+def read_plan(path: Path) -> ComparisonPlan:
     """The plan in a file; every row's flags have been understood by the main's own parser.
 
     Raises: FileNotFoundError; ValueError that names what is wrong and what was expected.
@@ -75,21 +80,19 @@ def read_plan(path: Path) -> Plan:
     shared, rows = content.get("flags", {}), content.get("row", [])
     if not isinstance(shared, dict) or not _is_list_of(rows, dict) or not rows:
         raise ValueError(f"{path}: expected a table [flags] and at least one [[row]]")
-    parser = import_module(f"experiment.{experiment}.config.config").get_parser()
-    return Plan(experiment, _seeds(content, path), tuple(_rows(rows, shared, parser, path)))
-
-
-def _seeds(content: dict[str, Any], path: Path) -> tuple[int, ...]:
     seeds = content.get("seeds", [])
     if not _is_list_of(seeds, int) or not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"{path}: seeds is {seeds!r}, expected different whole numbers in a list")
-    return tuple(seeds)
+    parser = import_module(f"experiment.{experiment}.config.config").get_parser()
+    main = ROOT / "experiment" / experiment / "main.py"
+    return ComparisonPlan(main, tuple(seeds), tuple(_rows(rows, shared, parser, path)))
 
 
 def _rows(
     rows: list[dict[str, Any]], shared: dict[str, Any], parser: FlagParser, path: Path
 ) -> list[Row]:
     found: dict[str, Row] = {}
+    known = set(parser.flags()) - {"help", *OWN_FLAGS}
     for number, own in enumerate(rows, 1):
         name = own.get("name")
         if not isinstance(name, str) or not re.fullmatch(r"[\w.+-]+", name) or name in found:
@@ -98,24 +101,23 @@ def _rows(
                 "letters, digits and . _ + -"
             )
         values = shared | {key: value for key, value in own.items() if key != "name"}
-        flags = _command_line(values, parser, f"{path}, row {name}")
+        for flag in [flag for flag in values if flag not in known]:
+            why = "is set by the comparison" if flag in OWN_FLAGS else "is no flag of the main"
+            expected = ", ".join(sorted(known))
+            raise ValueError(f"{path}, row {name}: {flag!r} {why}; flags are {expected}")
         try:
-            arguments = vars(parser.parse_args(flags))
+            arguments = vars(parser.parse_args(words_of(values)))
         except SystemExit:
             print(f"(the flags of row {name} in {path})", file=sys.stderr)
             raise
-        found[name] = Row(name, flags, arguments)
+        found[name] = Row(name, values, arguments)
     return list(found.values())
 
 
-def _command_line(values: dict[str, Any], parser: FlagParser, where: str) -> tuple[str, ...]:
+def words_of(values: dict[str, Any]) -> tuple[str, ...]:
     """Flags as a command line has them; true and false become --flag and --no-flag."""
-    known = set(parser.flags()) - {"help", *OWN_FLAGS}
     flags: list[str] = []
     for name, value in values.items():
-        if name not in known:
-            why = "is set by the comparison" if name in OWN_FLAGS else "is no flag of the main"
-            raise ValueError(f"{where}: {name!r} {why}; flags are {', '.join(sorted(known))}")
         if isinstance(value, bool):
             flags.append(f"--{name}" if value else f"--no-{name}")
         else:

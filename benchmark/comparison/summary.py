@@ -10,6 +10,10 @@ from typing import Any
 
 from benchmark.comparison.job import Job
 
+Entry = dict[str, Any]  # one row of the table, as results.json has it
+Problems = dict[tuple[str, int], str]  # why a run failed, by `Job.key`
+Pair = tuple[float, float | None]  # mean and sample deviation
+
 SETTINGS = ("method", "teacher", "beta", "arch", "T")
 
 # What a run is judged by: name, and how it was chosen.
@@ -46,7 +50,7 @@ def run_result(folder: Path) -> dict[str, Any]:
     }
 
 
-def mean_and_deviation(values: Iterable[float | None]) -> tuple[float, float | None] | None:
+def mean_and_deviation(values: Iterable[float | None]) -> Pair | None:
     """Mean and sample deviation (None of a single value); None if a value is missing."""
     values = list(values)
     if not values or None in values:
@@ -54,39 +58,43 @@ def mean_and_deviation(values: Iterable[float | None]) -> tuple[float, float | N
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
 
 
-def whole_seeds(jobs: Sequence[Job], problems: dict[tuple[str, int], str]) -> list[int]:
+def whole_seeds(jobs: Sequence[Job], problems: Problems) -> list[int]:
     """The seeds of which every run is over: complete, or failed by itself."""
-    unfinished = {
-        job.seed
-        for job in jobs
-        if job.run_folder() is None and (job.row.name, job.seed) not in problems
-    }
+    open_jobs = [job for job in jobs if job.run_folder() is None and job.key not in problems]
+    unfinished = {job.seed for job in open_jobs}
     return [seed for seed in dict.fromkeys(job.seed for job in jobs) if seed not in unfinished]
 
 
-def summarise(jobs: Sequence[Job], problems: dict[tuple[str, int], str]) -> list[dict[str, Any]]:
-    """One entry per row: its flags, its runs by seed, and means over the complete ones.
-
-    problems: why a run failed, by row name and seed.
-    """
-    rows: dict[str, dict[str, Any]] = {}
+def summarise(jobs: Sequence[Job], problems: Problems) -> list[Entry]:
+    """One entry per row: its flags, its runs by seed, and means over the complete ones."""
+    rows: dict[str, list[Job]] = {}
     for job in jobs:
-        arguments = job.row.arguments
-        entry = rows.setdefault(job.row.name, {
-            "name": job.row.name,
-            **{key: arguments[key] for key in (*SETTINGS, "num_epoch")},
-            "flags": list(job.row.flags), "runs": {}, "problems": {},
-        })  # fmt: skip
-        folder = job.run_folder()
-        if folder is not None:
-            entry["runs"][job.seed] = run_result(folder)
-        elif (job.row.name, job.seed) in problems:
-            entry["problems"][job.seed] = problems[job.row.name, job.seed]
-    for entry in rows.values():
-        runs = list(entry["runs"].values())
-        scalars = (*CHOICES, "seconds", "peak_mebibytes")
-        entry["mean"] = {key: mean_and_deviation(run[key] for run in runs) for key in scalars}
-        for key in ("heads", "steps", "reliable", "by_epoch"):
-            columns = zip(*(run[key] for run in runs), strict=True)
-            entry["mean"][key] = [mean_and_deviation(column) for column in columns]
-    return list(rows.values())
+        rows.setdefault(job.row.name, []).append(job)
+    return [_entry(own, problems) for own in rows.values()]
+
+
+def _entry(jobs: Sequence[Job], problems: Problems) -> Entry:
+    """The row of these jobs, of one seed each."""
+    row = jobs[0].row
+    folders = {job.seed: job.run_folder() for job in jobs}
+    runs = {seed: run_result(folder) for seed, folder in folders.items() if folder is not None}
+    failed = {job.seed: problems[job.key] for job in jobs if job.key in problems}
+    return {
+        "name": row.name,
+        **{key: row.arguments[key] for key in (*SETTINGS, "num_epoch")},
+        "flags": list(row.flags),
+        "runs": runs,
+        "problems": {seed: problem for seed, problem in failed.items() if seed not in runs},
+        "mean": _means(list(runs.values())),
+    }
+
+
+def _means(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean and deviation of every number, and of each element of a series."""
+    found: dict[str, Any] = {}
+    for key in (*CHOICES, "seconds", "peak_mebibytes"):
+        found[key] = mean_and_deviation(run[key] for run in runs)
+    for key in ("heads", "steps", "reliable", "by_epoch"):
+        columns = zip(*(run[key] for run in runs), strict=True)
+        found[key] = [mean_and_deviation(column) for column in columns]
+    return found

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from experiment.cuda_graph import WARM_UP, Replay, record_on_gpu
+from experiment.train.graph import WARM_UP, Replay, record_on_gpu
 
 
 def record_here(net: nn.Module, log: list[str]) -> Callable[[Callable[[], Any]], tuple]:

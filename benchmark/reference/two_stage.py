@@ -8,8 +8,8 @@ This is how the published code trains (arXiv 2410.11488, 2510.06254), restated i
    differentiates it; batch norms and neurons put the values of the spike stage in place, and let
    the gradient through as if they had been computed from the rates.
 
-It is the oracle of the equality tests and the baseline of `benchmark/step.py`. Modules carry the
-names of the published code, so that a state dict of it loads as it stands.
+It is the oracle of the equality tests and the baseline of `benchmark.speed.step`. Modules carry
+the names of the published code, so that a state dict of it loads as it stands.
 
 Shapes: T time steps, B batch, C channels, H height, W width, K classes, N heads.
 The time layout of the spike stage is (T*B, ...), time first.
@@ -36,7 +36,7 @@ WIDTH = {"resnet18": 64, "resnet19": 128, "preact_resnet18": 64, "preact_resnet3
 BRANCH_POOL = {"resnet18": 4, "resnet19": None, "preact_resnet18": 4, "preact_resnet34": 4}
 
 
-class BasicBlock(nn.Module):
+class TwoStageBlock(nn.Module):
     """conv-bn-LIF-conv-bn, plus shortcut, then LIF."""
 
     def __init__(self, c_in: int, c_out: int, stride: int, neuron: Callable[[], LIF]):
@@ -57,7 +57,7 @@ class BasicBlock(nn.Module):
         return self.spike2(self.bn2(self.conv2(out)) + self.shortcut(x))
 
 
-class PreActBlock(nn.Module):
+class TwoStagePreActBlock(nn.Module):
     """LIF-conv-bn-LIF-conv-bn, plus shortcut of the raw input; convolutions have biases."""
 
     def __init__(self, c_in: int, c_out: int, stride: int, neuron: Callable[[], LIF]):
@@ -79,7 +79,7 @@ class PreActBlock(nn.Module):
         return self.bn2(self.conv2(self.sn2(out))) + shortcut
 
 
-class DeepConv(nn.Module):
+class TwoStageDeepConv(nn.Module):
     """relu(bn(1x1 conv(x)) + op(x)), op two depthwise-separable convolutions; halves the map."""
 
     def __init__(self, c_in: int, c_out: int):
@@ -101,7 +101,7 @@ class DeepConv(nn.Module):
         return F.relu(self.res_bn(self.residual(x)) + self.op(x))
 
 
-class StdConvBlock(nn.Module):
+class TwoStageConvBlock(nn.Module):
     """relu(x + bn(conv(relu(bn(conv(x))))))."""
 
     def __init__(self, channels: int):
@@ -116,12 +116,12 @@ class StdConvBlock(nn.Module):
 
 
 def branch(widths: list[int], pool: int | None, with_standard_blocks: bool) -> nn.Sequential:
-    """ANN branch from `widths[0]` channels, one DeepConv per further stage, then pooling."""
+    """ANN branch from `widths[0]` channels, a TwoStageDeepConv per further stage, then pooling."""
     layers: list[nn.Module] = []
     for c_in, c_out in pairwise(widths):
-        layers.append(DeepConv(c_in, c_out))
+        layers.append(TwoStageDeepConv(c_in, c_out))
         if with_standard_blocks:
-            layers.append(StdConvBlock(c_out))
+            layers.append(TwoStageConvBlock(c_out))
     layers.append(nn.AdaptiveAvgPool2d(1) if pool is None else nn.AvgPool2d(pool))
     return nn.Sequential(*layers)
 
@@ -158,7 +158,7 @@ class TwoStageNet(nn.Module):
         widths = [width * 2**i for i in range(len(blocks))]
         self.make_stem(in_channels, width, neuron)
         self.stages = [f"layer{i + 1}" for i in range(len(blocks))]
-        block = PreActBlock if self.preact else BasicBlock
+        block = TwoStagePreActBlock if self.preact else TwoStageBlock
         for i, name in enumerate(self.stages):
             c_in = widths[max(i - 1, 0)]
             layers = [block(c_in, widths[i], 1 if i == 0 else 2, neuron)]

@@ -12,54 +12,42 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiment.check_images import check_images
+from experiment.check_images import check_images, checking_images
 from experiment.cifar.config.config import get_parser
-from experiment.data_description import DataDescription
-from experiment.options import make_request, network_arguments, training_recipe
-from experiment.run import run
-from model import RateModel, build_model
+from experiment.flag.values import network_of, recipe_of, request_of
+from experiment.train.run import session, train
 from util.data import ImageData, load_dataset
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Run the command line `argv` (default: the process's own); returns the final metrics,
-    or how many images are readable (--check_data).
+def main(argv: Sequence[str] | None = None) -> dict:
+    """Run `argv` (default: the process's own); returns the final metrics, or --check_data's counts.
 
     Raises: SystemExit with code 2 for wrong arguments or input, 1 for a run that failed.
     """
     args = get_parser().parse_args(argv)
     if args.check_data:
-        return check_images(partial(data_of, args), num_workers=args.num_workers)
-    return run(
-        make_request(args), training_recipe(args), partial(data_of, args), partial(network_of, args)
-    )
+        with checking_images():
+            return check_images(data_of(args), num_workers=args.num_workers)
+    request, recipe = request_of(args), recipe_of(args)
+    with session(request, recipe) as group:
+        data = data_of(args)
+        return train(request, recipe, data, network_of(args, data), group)
 
 
 def data_of(args: argparse.Namespace) -> ImageData:
-    """The data set that the flags name."""
     return load_dataset(
         args.dataset,
         args.data_path,
         cache_path=args.cache_path,
         auto_aug=args.auto_aug,
         cutout=args.cutout,
-        batch_aug=args.gpu_aug,
         seed=args.seed,
         validation_fraction=args.val_fraction,
-    )
-
-
-def network_of(args: argparse.Namespace, data: ImageData | DataDescription) -> RateModel:
-    """The network that the flags name, for data with these classes and channels."""
-    return build_model(
-        **network_arguments(args), num_classes=len(data.class_names), in_channels=data.channels
     )
 
 

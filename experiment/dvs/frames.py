@@ -14,42 +14,28 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.datasets import DatasetFolder
 
-from experiment.dvs.arrays import open_arrays, refuse_all_but_whole
 from experiment.dvs.augment import resize
-from experiment.dvs.recordings import DAMAGE, files_in
-from util.sampler import mixed_seed
+from experiment.dvs.recording.recordings import DAMAGE, files_in, open_arrays, refuse_all_but_whole
+from util.process.sampler import mixed_seed
 
 IMAGE_SIZE = 48  # pixels, height = width, that the sensor's pixels are resized to
 REPAIR = "delete it, and python experiment/dvs/process.py makes it anew"
 
+Sample = tuple[str, int]  # file of frames and label
 
-class FrameFolder(DatasetFolder):
-    """Counts (T, 2, H, W) in folders of the classes named, one .npz file per sample.
 
-    It is laid out as by spikingjelly; whatever else lies there is no class and no sample. `classes`
-    are in the order of their labels.
+def list_samples(folder: Path, classes: Iterable[str]) -> list[Sample]:
+    """The samples of a folder that is laid out as by spikingjelly, by class and name.
+
+    It has a folder for each of `classes`, which are in the order of their labels; whatever else
+    lies there is no class and no sample.
     """
-
-    def __init__(self, root: Path, classes: Iterable[str]) -> None:
-        self._known = list(classes)
-        super().__init__(root, load_counts)
-
-    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
-        """The classes and their labels."""
-        return self._known, {name: label for label, name in enumerate(self._known)}
-
-    @staticmethod
-    def make_dataset(
-        directory: str | Path, class_to_idx: dict[str, int], **options: object
-    ) -> list[tuple[str, int]]:
-        """(path, label) of every sample, by class and name."""
-        return [
-            (str(path), label)
-            for name, label in class_to_idx.items()
-            for path in files_in(Path(directory) / name, ".npz")
-        ]
+    return [
+        (str(path), label)
+        for label, name in enumerate(classes)
+        for path in files_in(folder / name, ".npz")
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +46,7 @@ class EventFrames(Dataset):
     random order, another one for each sample and always the same.
     """
 
-    source: FrameFolder
+    samples: Sequence[Sample]
     indices: Sequence[int]
     T: int
     sensor_size: tuple[int, int]
@@ -69,39 +55,42 @@ class EventFrames(Dataset):
     @property
     def labels(self) -> list[int]:
         """The label of every sample, known without reading it."""
-        return [self.source.targets[index] for index in self.indices]
+        return [self.samples[index][1] for index in self.indices]
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        number = self.indices[index]
+        path, label = self.samples[number]
         try:
             counts = self.read(index)
         except DAMAGE as error:
-            raise ValueError(f"{self.path(index)} is damaged ({error}): {REPAIR}") from error
-        number = self.indices[index]
+            raise ValueError(f"{path} is damaged ({error}): {REPAIR}") from error
         frames = resize(counts, IMAGE_SIZE)
         if self.shuffle:
             generator = torch.Generator().manual_seed(mixed_seed("frame order", number))
             frames = frames[torch.randperm(self.T, generator=generator)]
-        return frames, self.source.targets[number]
+        return frames, label
 
     def path(self, index: int) -> str:
-        """The file of a sample."""
-        return self.source.samples[self.indices[index]][0]
+        return self.samples[self.indices[index]][0]
 
     def read(self, index: int) -> Tensor:
         """A sample as the sensor saw it, (T, 2, H, W) float32.
 
         Raises: one of DAMAGE, or OSError.
         """
-        return checked_counts(load_counts(self.path(index)), self.T, self.sensor_size)
+        with open_arrays(self.path(index)) as content:
+            return checked_counts(content["frames"], self.T, self.sensor_size)
 
-
-def load_counts(path: str | Path) -> np.ndarray:
-    """The array `frames` of a .npz file. Raises: one of DAMAGE, or OSError."""
-    with open_arrays(path) as content:
-        return content["frames"]
+    def problem(self, index: int) -> str | None:
+        """What is wrong with a sample's file; None where nothing is."""
+        try:
+            self.read(index)
+        except (*DAMAGE, MemoryError, OSError) as error:
+            return f"{self.path(index)}: {error}"
+        return None
 
 
 def checked_counts(counts: np.ndarray, T: int, sensor_size: tuple[int, int] | None) -> Tensor:

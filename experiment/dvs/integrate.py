@@ -8,16 +8,21 @@ Files of frames appear whole or not at all.
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import IterableDataset, get_worker_info
 
-from experiment.dvs.events import Events
-from experiment.dvs.recordings import DAMAGE, Recording, recordings
-from util.atomic_file import write_atomically
+from experiment.dvs.recording.aedat import Events
+from experiment.dvs.recording.recordings import DAMAGE, Recording, recordings
+from util.file.atomic import write_atomically
+
+BYTES_IN_MEMORY = 8  # of a count while events are integrated (float64)
 
 
 class TooFewEvents(ValueError):
@@ -38,6 +43,7 @@ class Result(NamedTuple):
     unwritten: str | None = None  # why the frames could not be written
 
 
+@dataclass(frozen=True, eq=False)
 class Integration(IterableDataset):
     """Writes the frames of each recording that has none in `target`, and gives its Result.
 
@@ -46,26 +52,22 @@ class Integration(IterableDataset):
     (H, W).
     """
 
-    def __init__(
-        self, places: dict[str, Path], target: Path, *, T: int, sensor_size: tuple[int, int]
-    ) -> None:
-        self.places, self.target, self.T, self.sensor_size = places, target, T, sensor_size
+    places: dict[str, Path]
+    target: Path
+    T: int
+    sensor_size: tuple[int, int]
 
     def __iter__(self) -> Iterator[Result]:
         worker = get_worker_info()
         share, shares = (worker.id, worker.num_workers) if worker else (0, 1)
-        for number, (recording, path) in enumerate(self._all()):
-            if number % shares == share and not path.exists():
+        every = (
+            (recording, self.target / group / f"{recording.name}.npz")
+            for group, place in self.places.items()
+            for recording in recordings(place)
+        )
+        for recording, path in islice(every, share, None, shares):
+            if not path.exists():
                 yield self._integrate(recording, path)
-
-    def _all(self) -> Iterator[tuple[Recording, Path]]:
-        """Each recording once, and where its frames belong."""
-        for group, place in self.places.items():
-            names = set()
-            for recording in recordings(place):
-                if recording.name not in names:
-                    names.add(recording.name)
-                    yield recording, self.target / group / f"{recording.name}.npz"
 
     def _integrate(self, recording: Recording, path: Path) -> Result:
         height, width = self.sensor_size
@@ -76,11 +78,25 @@ class Integration(IterableDataset):
             return Result(recording.place, too_few=error.found)
         except (*DAMAGE, OSError) as error:
             return Result(recording.place, damage=str(error) or type(error).__name__)
+        content = io.BytesIO()
+        np.savez_compressed(content, frames=frames)  # as spikingjelly's load_npz_frames reads
         try:
-            write_frames(path, frames)
+            write_atomically(path, content.getbuffer())
         except OSError as error:
             return Result(recording.place, unwritten=str(error))
         return Result(recording.place, left_out)
+
+
+def refuse_too_large(T: int, sensor_size: tuple[int, int]) -> None:
+    """ValueError if the frames of one recording do not fit this machine's memory."""
+    height, width = sensor_size
+    needed = BYTES_IN_MEMORY * T * 2 * height * width
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if needed > memory:
+        raise ValueError(
+            f"T = {T:,}: the frames of one recording take {needed / 1e9:,.0f} GB of memory, this "
+            f"machine has {memory / 1e9:,.0f} GB: choose a smaller --T"
+        )
 
 
 def integrate(events: Events, T: int, *, height: int, width: int) -> np.ndarray:
@@ -103,10 +119,3 @@ def integrate(events: Events, T: int, *, height: int, width: int) -> np.ndarray:
         events._asdict(), split_by="number", frames_num=T, H=height, W=width
     )
     return counts.astype(np.min_scalar_type(int(counts.max())))
-
-
-def write_frames(path: Path, frames: np.ndarray) -> None:
-    """A file that spikingjelly's load_npz_frames reads, whole or not at all."""
-    content = io.BytesIO()
-    np.savez_compressed(content, frames=frames)
-    write_atomically(path, content.getbuffer())

@@ -5,10 +5,7 @@ the recordings or in another folder, the cache.
 
 An interruption at any moment costs one recording per process: files appear whole or not at all, and
 the folder has the suffix .incomplete until the last one is in it. What is refused before leaves
-nothing behind.
-
-A recording the size of CIFAR10-DVS's (200,000 events, T = 10) takes 30 ms on one CPU core, and its
-frames take 80 kB: about five minutes and 0.8 GB for all 10,000. Nothing is unpacked to the disk.
+nothing behind. Archives of .aedat files are not unpacked to the disk.
 """
 
 from __future__ import annotations
@@ -18,53 +15,50 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from experiment.countdown import Countdown
 from experiment.dvs.alone import alone_in
-from experiment.dvs.extract import EVENTS, extract_events, find_archives
-from experiment.dvs.groups import count_files, damage_sentence, find_groups, remedy
-from experiment.dvs.integrate import Integration, Result
-from experiment.dvs.limit import refuse_too_large
-from experiment.dvs.recordings import refuse_unfinished
-from experiment.dvs.simulated import write_recordings
-from experiment.dvs.source import SOURCES, Source, frames_folder, sensor_size
-from util.new_folder import folder_problem
-from util.read_once import read_once
+from experiment.dvs.integrate import Integration, Result, refuse_too_large
+from experiment.dvs.recording.archive import EVENTS, extract_events, find_archives
+from experiment.dvs.recording.groups import (
+    count_files,
+    damage_sentence,
+    find_groups,
+    refuse_unfinished,
+    remedy,
+)
+from experiment.dvs.recording.simulation import write_recordings
+from experiment.dvs.recording.source import DataSource, Store, frames_folder
+from experiment.train.clock import Countdown
+from util.file.named_folder import folder_problem, refuse_no_folder
+from util.process.loader import read_once
 
 Report = Callable[[str], None]
 
 
 def prepare(
-    name: str,
-    folder: Path,
-    *,
-    T: int,
-    cache: Path | None = None,
-    num_workers: int = 0,
-    report: Report = lambda line: None,
+    store: Store, *, T: int, num_workers: int = 0, report: Report = lambda line: None
 ) -> Path:
-    """Make the frames of data set `name` in `cache`, if they are neither there nor in `folder`.
+    """Make the frames of a data set in its cache, if they are neither there nor in its folder.
 
-    Returns the folder of the frames. `folder` (see source_folder) has the recordings, and is the
-    default of `cache`. `report` is given a line of text now and then. Several processes may call
-    this at the same time; one works, in `num_workers` processes (0: itself), and the others wait.
+    Returns the folder of the frames. `report` is given a line of text now and then. Several
+    processes may call this at the same time; one works, in `num_workers` processes (0: itself),
+    and the others wait.
 
     Raises: FileNotFoundError for missing recordings, ValueError for damaged ones, each naming all
-    of them; the same for a simulated data set's pictures; ValueError for a T that is absurd, or a
-    cache that cannot be written to; OSError, for example if the disk is full.
+    of them; ValueError for a T that is absurd, or a cache that cannot be written to; OSError, for
+    example if the disk is full.
     """
-    source, cache = SOURCES[name], cache or folder
+    source, folder, cache = store
     for place in (folder, cache):
         if is_complete(source, frames_folder(place, T)):
             return frames_folder(place, T)
-    frames = frames_folder(cache, T)
-    _refuse_at_once(name, folder, frames, T)
+    _refuse_at_once(store, T)
     with alone_in(cache, report):
-        if not is_complete(source, frames):
-            _make(name, folder, frames, T=T, num_workers=num_workers, report=report)
-    return frames
+        if not is_complete(source, frames_folder(cache, T)):
+            _make(store, T, num_workers, report)
+    return frames_folder(cache, T)
 
 
-def is_complete(source: Source, frames: Path) -> bool:
+def is_complete(source: DataSource, frames: Path) -> bool:
     """Whether the folder has the frames of all samples.
 
     Raises: ValueError if spikingjelly was interrupted while it made them, or for too many.
@@ -79,21 +73,21 @@ def is_complete(source: Source, frames: Path) -> bool:
     return found == source.samples
 
 
-def _refuse_at_once(name: str, folder: Path, frames: Path, T: int) -> None:
+def _refuse_at_once(store: Store, T: int) -> None:
     """Refuse what can be known before anything is written or a recording is read."""
-    source, cache = SOURCES[name], frames.parent
+    source, folder, cache = store
     for path in (folder.parent, folder):
-        if path.exists() and not path.is_dir():
-            raise ValueError(f"data path {path} is a file: expected the folder of {name}")
+        refuse_no_folder(path, list(source.archives) or [source.name], unpacked=True)
     if not folder.is_dir() and not source.simulated:
-        raise FileNotFoundError(f"there is no folder {folder}: give the one of {name}")
-    refuse_too_large(T, sensor_size(source))
-    made = [f"{frames.name} (at most {_gigabytes(source, T):.1f} GB)"]
+        raise FileNotFoundError(f"there is no folder {folder}: give the one of {source.name}")
+    refuse_too_large(T, source.sensor_size)
+    size = _most_gigabytes(source, T, source.samples)
+    made = [f"{frames_folder(cache, T).name} (at most {size:.1f} GB)"]
     if source.simulated:
         made.insert(0, "simulated recordings")
     elif not source.has_parts:
-        find_groups(name, folder, frames, T=T)
-    elif find_archives(name, source, folder, cache):
+        find_groups(store, T)
+    elif find_archives(store):
         made.insert(0, EVENTS)
     problem = folder_problem(cache)
     if problem is not None:
@@ -103,40 +97,34 @@ def _refuse_at_once(name: str, folder: Path, frames: Path, T: int) -> None:
         )
 
 
-def _gigabytes(source: Source, T: int, samples: int | None = None) -> float:
-    """What the frames of so many samples (default: all) need on the disk at most."""
-    height, width = sensor_size(source)
-    return (source.samples if samples is None else samples) * T * 2 * height * width / 1e9
+def _most_gigabytes(source: DataSource, T: int, samples: int) -> float:
+    """What the frames of so many samples need on the disk at most."""
+    height, width = source.sensor_size
+    return samples * T * 2 * height * width / 1e9
 
 
-def _make(
-    name: str, folder: Path, frames: Path, *, T: int, num_workers: int, report: Report
-) -> None:
+def _make(store: Store, T: int, num_workers: int, report: Report) -> None:
     """Make the frames, going on with those of an interrupted call."""
-    source, cache = SOURCES[name], frames.parent
+    source, cache, frames = store.source, store.cache, frames_folder(store.cache, T)
     if source.simulated:
-        write_recordings(name, folder, report, cache=cache)
+        write_recordings(store, report)
     elif source.has_parts:
-        extract_events(name, source, folder, report, cache=cache)
-    places = find_groups(name, folder, frames, T=T)
+        extract_events(store, report)
+    places = find_groups(store, T)
     incomplete = frames.with_name(f"{frames.name}.incomplete")
     if frames.is_dir():  # files were lost
         frames.rename(incomplete)
     for group in source.groups:
         (incomplete / group).mkdir(parents=True, exist_ok=True)
     left = source.samples - count_files(source, incomplete)
-    free = shutil.disk_usage(cache).free / 1e9
-    report(
-        f"{left:,} recordings to integrate, T = {T}; at most {_gigabytes(source, T, left):.1f} GB, "
-        f"{free:.1f} GB free"
-    )
-    task = Integration(places, incomplete, T=T, sensor_size=sensor_size(source))
-    results = _integrate(task, left, num_workers=num_workers, report=report)
-    _refuse_bad(source, results, T)
+    size, free = _most_gigabytes(source, T, left), shutil.disk_usage(cache).free / 1e9
+    report(f"{left:,} recordings to integrate, T = {T}; at most {size:.1f} GB, {free:.1f} GB free")
+    task = Integration(places, incomplete, T, source.sensor_size)
+    _refuse_bad(source, _integrate_all(task, left, num_workers, report), T)
     incomplete.rename(frames)
 
 
-def _integrate(task: Integration, left: int, *, num_workers: int, report: Report) -> list[Result]:
+def _integrate_all(task: Integration, left: int, num_workers: int, report: Report) -> list[Result]:
     """Make frames of the recordings `left`; returns what became of them.
 
     Raises: OSError if frames cannot be written.
@@ -158,7 +146,7 @@ def _integrate(task: Integration, left: int, *, num_workers: int, report: Report
     return results
 
 
-def _refuse_bad(source: Source, results: list[Result], T: int) -> None:
+def _refuse_bad(source: DataSource, results: list[Result], T: int) -> None:
     """ValueError that names every damaged recording, and the shortest of those too short."""
     damaged = [f"{one.place}: {one.damage}" for one in results if one.damage is not None]
     problems = [damage_sentence(source, damaged)] if damaged else []

@@ -7,9 +7,9 @@ The first looks for CIFAR10-DVS (its ten archives, or folders of .aedat files) i
 or data, says what is missing and where to get it, and integrates the recordings to T frames each.
 It can be interrupted and started again. The ten archives take about five minutes on one CPU core
 (30 ms for a recording of 200,000 events), and the frames 0.8 GB. The second simulates its
-recordings, and so does FashionDVS: see experiment/dvs/simulated.py. What is made goes beside the
-recordings, or to another folder with --cache_path. At the end every file of frames is read once,
-and those that are bad are listed.
+recordings (experiment/dvs/recording/simulation.py). What is made goes beside the recordings, or to
+another folder with --cache_path. At the end every file of frames is read once, and those that are
+bad are listed.
 """
 
 from __future__ import annotations
@@ -21,34 +21,28 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from torch.nn import Identity
 
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from experiment.bad_samples import find_bad_samples
 from experiment.dvs.augment import training_transform
-from experiment.dvs.check import check_frames
-from experiment.dvs.event_data import EventData
-from experiment.dvs.frames import EventFrames, FrameFolder
-from experiment.dvs.picture import draw_event_frames
+from experiment.dvs.event_data import EventData, draw_event_frames
+from experiment.dvs.frames import EventFrames, list_samples
 from experiment.dvs.prepare import prepare
-from experiment.dvs.source import (
-    DATASETS,
-    SOURCES,
-    Source,
-    class_names,
-    sensor_size,
-    source_folder,
-)
-from experiment.dvs.split import STRATIFIED, split_indices, stratified
-from experiment.failure import leave, one_sentence_errors, sentence_of
-from experiment.flag_parser import FlagParser, expanded_path, number
-from experiment.options import add_cache_flag
+from experiment.dvs.recording.source import DATASETS, SOURCES, DataSource, locate
+from experiment.dvs.split import STRATIFIED, train_and_test
+from experiment.flag.kinds import Whole, expanded_path
+from experiment.flag.parser import FlagParser
+from experiment.flag.table import cache_flag
 from experiment.packages import refuse_missing
+from experiment.train.failure import leave, one_sentence_errors, sentence_of
+from util.data import stratified_split
 from util.figure import import_matplotlib
-from util.loader import AugmentedDataset
-from util.new_folder import folder_problem
-from util.sampler import mixed_seed
+from util.file.named_folder import folder_problem
+from util.process.loader import AugmentedDataset
 
 
 def load_event_data(
@@ -62,7 +56,6 @@ def load_event_data(
     augment: bool = True,
     seed: int = 0,
     validation_fraction: float | None = None,
-    split_seed: int = 0,
     shuffle_frames: bool = False,
 ) -> EventData:
     """The data set `name` (one of DATASETS) from the folder `data_path`, T frames per sample.
@@ -70,8 +63,8 @@ def load_event_data(
     Frames that are not there yet for this T are made first, which takes minutes, by `num_workers`
     processes (0: this one), in `cache_path`/NAME if that is given and else beside the recordings.
     `split`: see experiment.dvs.split; None is the data set's own first. `seed` decides the
-    augmentation. `validation_fraction` (between 0 and 1) of the training set is held out, in
-    equal parts of each class; `split_seed` decides which.
+    augmentation. `validation_fraction` (between 0 and 1) of the training set is held out, see
+    `stratified_split`.
     `shuffle_frames` puts the frames of each sample in a random order, in training and test alike:
     a control that shows what the order of the events is worth.
 
@@ -89,18 +82,16 @@ def load_event_data(
     drawn = split == STRATIFIED or validation_fraction is not None
     refuse_missing("spikingjelly", *(["sklearn"] if drawn else []))
     import_matplotlib()  # spikingjelly does
-    frames = prepare(
-        name,
-        source_folder(name, Path(data_path).expanduser()),
-        T=T,
-        cache=None if cache_path is None else Path(cache_path).expanduser() / name,
-        num_workers=num_workers,
-        report=_report,
-    )
+    cache_path = None if cache_path is None else Path(cache_path).expanduser()
+    store = locate(name, Path(data_path).expanduser(), cache_path)
+    frames = prepare(store, T=T, num_workers=num_workers, report=_report)
     train, test = _open(source, split, frames, T=T, shuffle=shuffle_frames)
     validation = None
     if validation_fraction is not None:
-        train, validation = _split_off(train, validation_fraction, seed=split_seed)
+        parts = stratified_split(np.array(train.labels), validation_fraction)
+        train, validation = (
+            replace(train, indices=[train.indices[i] for i in part]) for part in parts
+        )
     transform = training_transform(flip=source.flip) if augment else Identity()
     return EventData(
         name=name,
@@ -109,23 +100,23 @@ def load_event_data(
         train=AugmentedDataset(train, transform, seed=seed),
         validation=validation,
         test=test,
-        class_names=tuple(test.source.classes),
-        sensor_size=test.sensor_size,
+        class_names=source.class_names,
+        sensor_size=source.sensor_size,
     )
 
 
 def _open(
-    source: Source, split: str, frames: Path, *, T: int, shuffle: bool
+    source: DataSource, split: str, frames: Path, *, T: int, shuffle: bool
 ) -> tuple[EventFrames, EventFrames]:
     """Training and test samples of a data set whose frames are ready."""
     if source.has_parts:
-        parts = [FrameFolder(frames / part, class_names(source)) for part in ("train", "test")]
+        parts = [list_samples(frames / part, source.class_names) for part in ("train", "test")]
         chosen = [range(len(part)) for part in parts]
     else:
-        parts = [FrameFolder(frames, class_names(source))] * 2
-        chosen = split_indices(split, parts[0].samples)
+        parts = [list_samples(frames, source.class_names)] * 2
+        chosen = train_and_test(split, parts[0])
     train, test = (
-        EventFrames(part, indices, T=T, sensor_size=sensor_size(source), shuffle=shuffle)
+        EventFrames(part, indices, T, source.sensor_size, shuffle)
         for part, indices in zip(parts, chosen, strict=True)
     )
     return train, test
@@ -135,35 +126,20 @@ def _report(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _split_off(
-    samples: EventFrames, fraction: float, *, seed: int
-) -> tuple[EventFrames, EventFrames]:
-    """The rest and a held-out `fraction`, with equal shares of each class."""
-    if not 0 < fraction < 1:
-        raise ValueError(f"validation fraction {fraction}: expected more than 0 and less than 1")
-    random_state = mixed_seed("validation", seed) % 2**32
-    chosen = stratified(samples.indices, samples.labels, fraction=fraction, seed=random_state)
-    rest, held_out = (replace(samples, indices=indices) for indices in chosen)
-    return rest, held_out
-
-
 def get_parser() -> FlagParser:
-    """The flags of the preparation command."""
     parser = FlagParser("Check an event data set, and make the frames that training needs.")
-    parser.add_argument("--dataset", choices=DATASETS, default="CIFAR10_DVS", help="data set")
-    parser.add_argument("--data_path", metavar="FOLDER", type=expanded_path, required=True,
-        default=argparse.SUPPRESS,  # else the help says "default: None"
-        help="the data set's folder, or one that holds a folder of its name")  # fmt: skip
-    parser.add_argument("--T", metavar="STEPS", type=number(int, 1), default=10,
-        help="frames per sample")  # fmt: skip
-    add_cache_flag(parser, "frames (and simulated or unpacked recordings) are put")
-    parser.add_argument("--num_workers", metavar="PROCESSES", type=number(int, 0, 1024),
-        default=len(os.sched_getaffinity(0)),
-        help="processes that make and check frames; 0: this one alone; default: one for each "
-        "processor core")  # fmt: skip
-    parser.add_argument("--picture", metavar="FILE", type=expanded_path, default=None,
-        help="draw the frames of a sample of each class into this PNG file; default: no "
-        "picture")  # fmt: skip
+    add, paths = parser.add_argument, {"metavar": "FOLDER", "type": expanded_path}
+    add("--dataset", choices=DATASETS, default="CIFAR10_DVS", help="data set")
+    text = "the data set's folder, or one that holds a folder of its name"
+    # Suppressed, for else the help says "default: None".
+    add("--data_path", required=True, default=argparse.SUPPRESS, help=text, **paths)
+    add("--T", metavar="STEPS", type=Whole(1), default=10, help="frames per sample")
+    cache_flag("frames (and simulated or unpacked recordings) are put").add_to(parser)
+    text = "processes that make and check frames; 0: this one alone; default: one for each core"
+    cores, whole = len(os.sched_getaffinity(0)), Whole(0, 1024)
+    add("--num_workers", metavar="PROCESSES", type=whole, default=cores, help=text)
+    text = "draw the frames of a sample of each class into this PNG file; default: no picture"
+    add("--picture", metavar="FILE", type=expanded_path, default=None, help=text)
     return parser
 
 
@@ -176,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = get_parser()
     args = parser.parse_args(argv)
     if args.picture is not None:
-        refuse_wrong_picture(parser, args.picture)
+        _refuse_wrong_picture(parser, args.picture)
     with one_sentence_errors(
         {}, less_memory="try a smaller --T", interrupted="interrupted; start again to go on"
     ):
@@ -188,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 cache_path=args.cache_path,
                 num_workers=args.num_workers,
             )
-            check_frames([data.train.source, data.test], args.num_workers, _report)
+            _refuse_bad_files([data.train.source, data.test], args.num_workers)
             if args.picture is not None:
                 draw_event_frames(data, args.picture)
         except (ValueError, FileNotFoundError) as error:
@@ -202,7 +178,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
 
 
-def refuse_wrong_picture(parser: FlagParser, path: Path) -> None:
+def _refuse_bad_files(parts: list[EventFrames], num_workers: int) -> None:
+    """ValueError with a line for each file of frames that is bad, after reading all of them."""
+    bad = find_bad_samples(parts, EventFrames.problem, num_workers=num_workers, report=_report)
+    if bad:
+        advice = "delete them and start again: they are made anew from the recordings"
+        raise ValueError("\n  ".join([f"{len(bad)} files of frames are damaged; {advice}:", *bad]))
+
+
+def _refuse_wrong_picture(parser: FlagParser, path: Path) -> None:
     """End the program if no picture can be written there."""
     folder = path.absolute().parent
     if path.is_dir():

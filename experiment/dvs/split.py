@@ -23,7 +23,7 @@ from torch.utils.data import random_split
 RANDOM_TENTH, FIRST_TENTH, STRATIFIED, GIVEN = "published", "tebn", "stratified", "given"
 
 
-def split_indices(split: str, samples: Sequence[tuple[str, int]]) -> tuple[list[int], list[int]]:
+def train_and_test(split: str, samples: Sequence[tuple[str, int]]) -> tuple[list[int], list[int]]:
     """Indices of the training and of the test set among `samples`, (path, label) pairs.
 
     `split` is any but "given". Raises ValueError for a path without a number, where it counts.
@@ -40,28 +40,10 @@ def split_indices(split: str, samples: Sequence[tuple[str, int]]) -> tuple[list[
         is_test = [10 * _number(path) < in_class[label] for path, label in samples]
         return [i for i in indices if not is_test[i]], [i for i in indices if is_test[i]]
     assert split == STRATIFIED, split
-    return stratified(indices, [label for _, label in samples], fraction=0.2, seed=0)
-
-
-def stratified(
-    indices: Sequence[int], labels: Sequence[int], *, fraction: float, seed: int
-) -> tuple[list[int], list[int]]:
-    """The rest of `indices`, and a random `fraction` of them with equal shares of each label.
-
-    Raises: ValueError if a label would be missing on either side.
-    """
     from sklearn.model_selection import train_test_split
 
-    try:
-        rest, held_out = train_test_split(
-            indices, test_size=fraction, stratify=labels, random_state=seed
-        )
-    except ValueError as error:
-        raise ValueError(
-            f"a fraction {fraction} of {len(indices)} samples does not leave every class on both "
-            "sides: choose another fraction"
-        ) from error
-    return list(rest), list(held_out)
+    labels = [label for _, label in samples]
+    return tuple(train_test_split(indices, test_size=0.2, stratify=labels, random_state=0))
 
 
 def _number(path: str) -> int:

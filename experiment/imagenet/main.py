@@ -4,9 +4,8 @@
     python experiment/imagenet/main.py --data_path FOLDER --accum 8              (one device)
     python experiment/imagenet/main.py --dummy 4096 --num_epoch 1                (no files needed)
 
-FOLDER holds train/CLASS/*.JPEG and val/CLASS/*.JPEG. Several machines, SLURM and what to expect of
-them: docs/scaling.md. Published for preact_resnet34 with seed 60: 70.70 % at the best test epoch,
-not repeated here.
+FOLDER holds train/CLASS/*.JPEG and val/CLASS/*.JPEG; several machines: docs/scaling.md. Published
+for preact_resnet34 with seed 60: 70.70 % at the best test epoch, not repeated here.
 """
 
 from __future__ import annotations
@@ -14,39 +13,35 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiment.check_images import check_images
-from experiment.data_description import DataDescription
+from experiment.check_images import check_images, checking_images
+from experiment.flag.values import network_of, recipe_of, request_of
 from experiment.imagenet.config.config import get_parser
-from experiment.options import make_request, network_arguments, training_recipe
-from experiment.run import run
-from model import RateModel, build_model
+from experiment.train.run import session, train
 from util.data import ImageData
-from util.imagenet import load_imagenet, make_random_data
+from util.image.imagenet import load_imagenet, make_random_data
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Run the command line `argv` (default: the process's own); returns the final metrics,
-    or how many images are readable (--check_data).
+def main(argv: Sequence[str] | None = None) -> dict:
+    """Run `argv` (default: the process's own); returns the final metrics, or --check_data's counts.
 
     Raises: SystemExit with code 2 for wrong arguments or input, 1 for a run that failed.
     """
     args = get_parser().parse_args(argv)
     if args.check_data:
-        return check_images(partial(data_of, args), num_workers=args.num_workers)
-    return run(
-        make_request(args), training_recipe(args), partial(data_of, args), partial(network_of, args)
-    )
+        with checking_images():
+            return check_images(data_of(args), num_workers=args.num_workers)
+    request, recipe = request_of(args), recipe_of(args)
+    with session(request, recipe) as group:
+        data = data_of(args)
+        return train(request, recipe, data, network_of(args, data), group)
 
 
 def data_of(args: argparse.Namespace) -> ImageData:
-    """The images that the flags name."""
     if args.dummy is not None and not args.check_data:
         return make_random_data(args.dummy, image_size=args.image_size, seed=args.seed)
     return load_imagenet(
@@ -57,13 +52,6 @@ def data_of(args: argparse.Namespace) -> ImageData:
         reader=args.reader,
         seed=args.seed,
         validation_fraction=args.val_fraction,
-    )
-
-
-def network_of(args: argparse.Namespace, data: ImageData | DataDescription) -> RateModel:
-    """The network that the flags name, for data with these classes and channels."""
-    return build_model(
-        **network_arguments(args), num_classes=len(data.class_names), in_channels=data.channels
     )
 
 

@@ -21,86 +21,70 @@ from torch import Tensor
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiment.evaluation import autocast
-from experiment.flag_parser import FlagParser, number
-from experiment.trained.checkpoint import Trained, load_trained
-from experiment.trained.command import (
-    add_images_flag,
-    batches_of,
-    command,
-    first_samples,
-    make_parser,
-    make_room,
-    results_folder,
-)
-from experiment.trained.scores import THRESHOLDS, add_counts, count_batch, summarise
-from experiment.trained.scores_picture import draw_scores
-from experiment.trained.table import format_table
+from experiment.flag.kinds import Real
+from experiment.flag.parser import FlagParser
+from experiment.train.evaluation import autocast
+from experiment.trained.part.checkpoint_command import checkpoint_parser, opened
+from experiment.trained.part.evaluation_set import EvaluationSet
+from experiment.trained.part.scores import THRESHOLDS, add_counts, count_batch, percentages
+from experiment.trained.part.scores_picture import draw_scores
+from experiment.trained.part.trained_network import Trained
 from model.inference.folded import FoldedNetwork
-from util.distributed import Group
-from util.record import write_json
+from util.figure import markdown_table
+from util.file.record import write_json
+
+PRODUCTS = ("evaluate.json", "evaluate.png")
 
 
 def get_parser() -> FlagParser:
-    """Every flag with its default."""
-    parser = make_parser(
+    description = (
         "Accuracy of every head and time step, early exit, confusion matrix and calibration of a "
-        "trained network on its test set.", out="evaluate"
-    )  # fmt: skip
-    add_images_flag(parser, None, "test images to count")
-    parser.add_argument("--thresholds", type=number(float, 0, 1), nargs="+", metavar="CONFIDENCE",
-        default=THRESHOLDS,
-        help="of early exit: stop at the first step whose confidence is above this")  # fmt: skip
+        "trained network on its test set."
+    )
+    parser = checkpoint_parser(description, out="evaluate", images="test images to count")
+    add, kind = parser.add_argument, Real(0, 1)
+    text = "of early exit: stop at the first step whose confidence is above this"
+    add("--thresholds", type=kind, nargs="+", metavar="CONFIDENCE", default=THRESHOLDS, help=text)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Run the command line `argv` (default: the process's own); returns what it writes.
-
-    Raises: SystemExit with code 2 for wrong arguments or input.
-    """
+    """Run the command line; returns what it writes. Raises: SystemExit(2) for wrong input."""
     args = get_parser().parse_args(argv)
-    with command(args.device, batch_size=args.batch_size) as group:
-        folder = group.from_first(lambda: results_folder(args.out, args.checkpoint, "evaluate"))
-        trained = load_trained(args.checkpoint, group.device, data_path=args.data_path)
-        result = evaluate(
-            trained, thresholds=sorted(set(args.thresholds)), images=args.images,
-            batch_size=args.batch_size, num_workers=args.num_workers, group=group,
-        )  # fmt: skip
-        if group.is_first:
-            make_room(folder)
+    with opened(args, "evaluate", PRODUCTS, shared=True) as (trained, results, tests):
+        chosen = tests.first(args.images)
+        result = count_scores(trained, chosen, thresholds=sorted(set(args.thresholds)))
+        if chosen.group.is_first:
+            folder = results.make_room()
             write_json(folder / "evaluate.json", result)
-            print(describe(result))
+            print(score_tables(result))
             draw_scores(result, trained.title, folder / "evaluate.png")
-            print(f"written: {folder / 'evaluate.json'}, {folder / 'evaluate.png'}")
+            results.print_written()
     return result
 
 
 @torch.no_grad()
-def evaluate(
+def count_scores(
     trained: Trained,
+    chosen: EvaluationSet,
     *,
     folded: FoldedNetwork | None = None,
     thresholds: Sequence[float] = THRESHOLDS,
-    images: int | None = None,
-    batch_size: int = 128,
-    num_workers: int = 0,
-    group: Group,
 ) -> dict[str, Any]:
-    """`scores.summarise` of the test set, each sample counted once over all processes.
+    """`scores.percentages` of the test set, each sample counted once over all processes.
 
     folded: what an export has, computed in fp32, in place of the trained network with its branches,
     which is computed as in its training (--amp).
+    Raises: ValueError for fewer samples than processes.
     """
-    data = trained.data
-    dataset = first_samples(data.test, images)
-    if len(dataset) < group.world_size:
-        raise ValueError(f"{len(dataset)} test images cannot be shared by {group.world_size} "
-                         "processes: use fewer")  # fmt: skip
+    group = chosen.group
+    if chosen.samples < group.world_size:
+        images, processes = chosen.samples, group.world_size
+        raise ValueError(
+            f"{images} test images cannot be shared by {processes} processes: use fewer"
+        )
     sums: dict[str, Tensor] = {}
-    for x, labels in batches_of(
-        dataset, data, batch_size=batch_size, num_workers=num_workers, group=group
-    ):
+    for x, labels in chosen.batches():
         if folded is None:
             with autocast(group.device, trained.arguments["amp"]):
                 branches, time_logits = trained.net.all_logits(x)
@@ -109,14 +93,13 @@ def evaluate(
         sums = add_counts(sums, count_batch(branches, time_logits, labels, thresholds))
     sums = {name: group.sum(value) for name, value in sums.items()}
     about = {"checkpoint": str(trained.path), "epochs": trained.epochs, "T": trained.net.T}
-    return about | summarise(sums, thresholds, data.class_names)
+    return about | percentages(sums, thresholds, trained.data.class_names)
 
 
-def describe(result: dict[str, Any]) -> str:
-    """The tables for a terminal."""
-    *branches, own = zip(result["head_top1"], result["head_top5"], strict=True)
-    named = [(f"branch {i}", *pair) for i, pair in enumerate(branches, 1)]
-    heads = [(name, f"{a:.2f}", f"{b:.2f}") for name, a, b in [*named, ("spiking network", *own)]]
+def score_tables(result: dict[str, Any]) -> str:
+    names = [f"branch {i}" for i in range(1, len(result["head_top1"]))] + ["spiking network"]
+    accuracies = zip(names, result["head_top1"], result["head_top5"], strict=True)
+    heads = [(name, f"{top1:.2f}", f"{top5:.2f}") for name, top1, top5 in accuracies]
     steps = [
         (str(row["t"]), f"{row['top1']:.2f}", f"{row['top5']:.2f}", f"{row['confidence']:.3f}")
         for row in result["steps"]
@@ -125,19 +108,20 @@ def describe(result: dict[str, Any]) -> str:
         (f"{row['threshold']:g}", f"{row['mean_steps']:.2f}", f"{row['top1']:.2f}")
         for row in result["early_exit"]
     ]
-    ece = result["calibration"]["ece"]
-    return "\n\n".join([
+    calibration = result["calibration"]
+    parts = [
         f"{result['samples']} test images, loss {result['loss']:.4f}, calibration error (ECE, "
-        f"{result['calibration']['number_of_bins']} bins) {ece:.2f} %",
-        format_table(("head", "top-1 (%)", "top-5 (%)"), heads),
-        format_table(("steps taken", "top-1 (%)", "top-5 (%)", "mean confidence"), steps),
-        format_table(("exit above confidence", "mean steps", "top-1 (%)"), exits),
+        f"{calibration['number_of_bins']} bins) {calibration['ece']:.2f} %",
+        markdown_table(("head", "top-1 (%)", "top-5 (%)"), heads),
+        markdown_table(("steps taken", "top-1 (%)", "top-5 (%)", "mean confidence"), steps),
+        markdown_table(("exit above confidence", "mean steps", "top-1 (%)"), exits),
         most_confused(result),
-    ])  # fmt: skip
+    ]
+    return "\n\n".join(parts)
 
 
-def most_confused(result: dict[str, Any], count: int = 5) -> str:
-    """The pairs of classes that are mistaken for each other most often, in a sentence."""
+def most_confused(result: dict[str, Any]) -> str:
+    """The five pairs of classes that are mistaken for each other most often, in a sentence."""
     names = result["classes"]
     pairs = [
         (number_of, names[true], names[predicted])
@@ -147,7 +131,7 @@ def most_confused(result: dict[str, Any], count: int = 5) -> str:
     ]
     if not pairs:
         return "no image was taken for another class"
-    worst = sorted(pairs, key=lambda pair: -pair[0])[:count]
+    worst = sorted(pairs, key=lambda pair: -pair[0])[:5]
     listed = ", ".join(f"{true} taken for {predicted} ({n})" for n, true, predicted in worst)
     return f"most frequent mistakes: {listed}"
 

@@ -19,36 +19,24 @@ Files of an earlier export in the folder are removed.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiment.flag_parser import FlagParser
-from experiment.packages import missing_package, refuse_missing
+from experiment.flag.parser import FlagParser
+from experiment.packages import missing_package
 from experiment.trained import energy
-from experiment.trained.agreement import folding_agreement, program_agreement
-from experiment.trained.card import write_card
-from experiment.trained.checkpoint import Trained, load_trained
-from experiment.trained.command import (
-    add_images_flag,
-    batches_of,
-    command,
-    first_samples,
-    make_parser,
-    make_room,
-    products_in,
-    refuse_many,
-    results_folder,
-)
-from experiment.trained.evaluate import evaluate
-from experiment.trained.exported import (
+from experiment.trained.evaluate import count_scores
+from experiment.trained.part.agreement import folding_agreement, program_agreement
+from experiment.trained.part.card import write_card
+from experiment.trained.part.checkpoint_command import checkpoint_parser, opened
+from experiment.trained.part.evaluation_set import EvaluationSet
+from experiment.trained.part.exported import (
     describe_network,
     export_program,
     read_program,
@@ -56,9 +44,9 @@ from experiment.trained.exported import (
     write_program,
     write_weights,
 )
+from experiment.trained.part.trained_network import Trained
 from model.inference.fold import fold
-from util.distributed import Group
-from util.record import write_json
+from util.file.record import write_json
 
 if TYPE_CHECKING:
     import nir
@@ -68,37 +56,31 @@ PRODUCTS = ("model.safetensors", "program.pt2", "graph.nir", "card.md", "export.
 
 
 def get_parser() -> FlagParser:
-    """Every flag with its default."""
-    parser = make_parser(
+    description = (
         "Write a trained network for use elsewhere: without branches, batch norms folded into "
-        "convolutions, spikes verified, a model card beside it.", out="export"
-    )  # fmt: skip
-    parser.add_argument("--format", choices=FORMATS, nargs="+", default=None,
-        help="what to write; default: safetensors and program, and nir where the network can be "
-        "expressed in it")  # fmt: skip
-    add_images_flag(parser, None, "test images to verify on")
+        "convolutions, spikes verified, a model card beside it."
+    )
+    parser = checkpoint_parser(description, out="export", images="test images to verify on")
+    text = (
+        "what to write; default: safetensors and program, and nir where the network can be "
+        "expressed in it"
+    )
+    parser.add_argument("--format", choices=FORMATS, nargs="+", help=text)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """Run the command line `argv` (default: the process's own); returns what export.json holds.
-
-    Raises: SystemExit with code 2 for wrong arguments or input.
-    """
+    """Run the command line; returns what it writes. Raises: SystemExit(2) for wrong input."""
     args = get_parser().parse_args(argv)
-    with command(args.device, batch_size=args.batch_size) as group:
-        refuse_many(group)
-        refuse_missing("spikingjelly", *{"safetensors"}.intersection(args.format or FORMATS))
-        folder = results_folder(args.out, args.checkpoint, "export")
-        trained = load_trained(args.checkpoint, group.device, data_path=args.data_path)
+    packages = ("spikingjelly", *{"safetensors"}.intersection(args.format or FORMATS))
+    with opened(args, "export", PRODUCTS, packages=packages) as (trained, results, tests):
         torch.backends.cudnn.allow_tf32 = False  # what is verified and reported is float32
         graph, left_out = make_graph(trained, args.format)
         formats = [name for name in args.format or FORMATS if name != "nir" or graph is not None]
-        options = {"images": args.images, "batch_size": args.batch_size,
-                   "num_workers": args.num_workers, "group": group}  # fmt: skip
-        result = verify(trained, **options) | measure(trained, **options)
-        make_room(folder, PRODUCTS)
-        result |= write(trained, folder, formats=formats, graph=graph, **options)
+        chosen = tests.first(args.images)
+        result = verify_folding(trained, chosen) | measure_folded(trained, chosen)
+        folder = results.make_room(remove=True)
+        result |= write_formats(formats, graph, trained, chosen, folder)
         write_json(folder / "export.json", result)
         write_card(result, trained, folder / "card.md")
         print(f"float64, folded: {result['float64']}\nfloat32, folded: {result['float32']}")
@@ -106,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
             print(f"program.pt2, read back: {result['program']}")
         if left_out:
             print(f"graph.nir not written: {left_out}")
-        print("written: " + ", ".join(map(str, products_in(folder, PRODUCTS))))
+        results.print_written()
     return result
 
 
@@ -122,7 +104,7 @@ def make_graph(
         return None, None
     side = trained.data.image_size
     try:
-        from experiment.trained.nir_graph import to_nir
+        from experiment.trained.part.nir_graph import to_nir
 
         return to_nir(fold(trained.net).cpu(), height=side, width=side), None
     except ValueError as error:
@@ -136,19 +118,15 @@ def make_graph(
         return None, reason
 
 
-def verify(
-    trained: Trained, *, images: int | None, batch_size: int, num_workers: int, group: Group
-) -> dict[str, Any]:
+def verify_folding(trained: Trained, chosen: EvaluationSet) -> dict[str, Any]:
     """How folding agrees with the trained network in float64, exactly, and in float32.
 
     Raises: ValueError if a spike differs in float64.
     """
-    inputs = partial(inputs_of, trained, images=images, batch_size=batch_size,
-                     num_workers=num_workers, group=group)  # fmt: skip
-    exact = folding_agreement(trained.net, inputs(), torch.float64)
+    exact = folding_agreement(trained.net, chosen.inputs(), torch.float64)
     if exact.different:
         raise ValueError(f"folding changed the network: {exact.sentence()}")
-    rounded = folding_agreement(trained.net, inputs(), torch.float32)
+    rounded = folding_agreement(trained.net, chosen.inputs(), torch.float32)
     return {
         "float64": exact.sentence(),
         "float32": rounded.sentence(),
@@ -157,27 +135,21 @@ def verify(
     }
 
 
-def inputs_of(
-    trained: Trained, *, images: int | None, batch_size: int, num_workers: int, group: Group
-) -> Iterable[Tensor]:
-    """The network inputs of the first test images, in batches."""
-    dataset = first_samples(trained.data.test, images)
-    for x, _ in batches_of(
-        dataset, trained.data, batch_size=batch_size, num_workers=num_workers, group=group
-    ):
-        yield x
+def measure_folded(trained: Trained, chosen: EvaluationSet) -> dict[str, Any]:
+    """Accuracy, firing rates and energy of the network that is written, for the card."""
+    accuracy = count_scores(trained, chosen, folded=fold(trained.net))
+    few = min(chosen.samples, energy.IMAGES)
+    chosen = chosen._replace(count=few, batch_size=min(chosen.batch_size, 32))
+    operations = energy.operations_per_image(trained, chosen)
+    return {"accuracy": accuracy, "energy": energy.energy_report(operations, trained, few)}
 
 
-def write(
-    trained: Trained,
-    folder: Path,
-    *,
+def write_formats(
     formats: Sequence[str],
     graph: nir.NIRGraph | None,
-    images: int | None,
-    batch_size: int,
-    num_workers: int,
-    group: Group,
+    trained: Trained,
+    chosen: EvaluationSet,
+    folder: Path,
 ) -> dict[str, Any]:
     """Write the files of these formats, reading each back; returns what that showed.
 
@@ -193,33 +165,18 @@ def write(
         if any(not torch.equal(value, again[k]) for k, value in net.state_dict().items()):
             raise ValueError(f"{folder / 'model.safetensors'} does not hold what was written")
     if "program" in formats:
-        inputs = partial(inputs_of, trained, images=images, batch_size=batch_size,
-                         num_workers=num_workers, group=group)  # fmt: skip
-        program = export_program(net, next(iter(inputs())).cpu())
+        program = export_program(net, next(chosen.inputs()).cpu())
         write_program(program, description, folder / "program.pt2")
         again = read_program(folder / "program.pt2")
-        agreement = program_agreement(net, again, (x.cpu() for x in inputs()))
+        agreement = program_agreement(net, again, (x.cpu() for x in chosen.inputs()))
         if agreement.different:
             raise ValueError(f"the program is not the network: {agreement.sentence()}")
         result |= {"program": agreement.sentence(), "program_counts": agreement._asdict()}
     if graph is not None:
-        from experiment.trained.nir_graph import write_nir
+        from experiment.trained.part.nir_graph import write_nir
 
         write_nir(graph, folder / "graph.nir")
     return result
-
-
-def measure(
-    trained: Trained, *, images: int | None, batch_size: int, num_workers: int, group: Group
-) -> dict[str, Any]:
-    """Accuracy, firing rates and energy of the network that is written, for the card."""
-    options = {"num_workers": num_workers, "group": group}
-    accuracy = evaluate(
-        trained, folded=fold(trained.net), images=images, batch_size=batch_size, **options
-    )
-    few = min(images or energy.IMAGES, energy.IMAGES, len(trained.data.test))
-    operations = energy.measure(trained, images=few, batch_size=min(batch_size, 32), **options)
-    return {"accuracy": accuracy, "energy": energy.report(operations, trained, few)}
 
 
 if __name__ == "__main__":

@@ -22,19 +22,19 @@ import torch
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiment.data_description import describe_data
-from experiment.failure import refuse_lost_output
-from experiment.flag_parser import FlagParser, expanded_path, home_path, number, warn_about
-from experiment.trained.checkpoint import read_saved
-from experiment.trained.command import command, refuse_many
-from experiment.trained.exported import Exported, describe_network, read_weights
-from experiment.trained.input_events import EVENT_SUFFIXES
-from experiment.trained.input_file import find_files, read_input, wanted_suffixes
+from experiment.flag.kinds import Real, expanded_path, home_path
+from experiment.flag.parser import FlagParser, warn_about
+from experiment.train.failure import refuse_lost_output
+from experiment.trained.part.checkpoint_command import command
+from experiment.trained.part.exported import Exported, describe_network, read_weights
+from experiment.trained.part.input_events import EVENT_SUFFIXES
+from experiment.trained.part.input_file import find_files, read_input, wanted_suffixes
+from experiment.trained.part.trained_network import load_trained
 from model.inference.fold import fold
 from model.inference.stream import Stream
-from util.file_kind import Kind, kind_of_file
-from util.picture import SUFFIXES as IMAGE_SUFFIXES
-from util.picture import UNREADABLE, reason_of
+from util.file.kind import Kind, kind_of_file
+from util.image.picture import SUFFIXES as IMAGE_SUFFIXES
+from util.image.picture import UNREADABLE, reason_of
 
 
 class Prediction(NamedTuple):
@@ -47,32 +47,34 @@ class Prediction(NamedTuple):
 
 
 def get_parser() -> FlagParser:
-    """Every flag with its default."""
     parser = FlagParser("Classify images or event recordings with a trained network.")
     add = parser.add_argument
-    add("network", type=expanded_path, metavar="NETWORK",
-        help="a checkpoint of a run (best.pt), or the model.safetensors of an export")  # fmt: skip
-    add("inputs", type=home_path, nargs="+", metavar="FILE|FOLDER",
-        help=f"images ({', '.join(IMAGE_SUFFIXES)}) or, for networks of event data, recordings "
-        f"({', '.join(EVENT_SUFFIXES)}); folders are searched with all below them")  # fmt: skip
-    add("--confidence", type=number(float, 0, 1), default=1.0, metavar="PROBABILITY",
-        help="stop computing time steps above this confidence; 1: take all T")  # fmt: skip
-    add("--data_path", type=expanded_path, default=None, metavar="FOLDER",
-        help="where the data set lies of a checkpoint that an earlier version has saved without "
-        "the names of the classes; default: where it lay in training")  # fmt: skip
-    add("--device", default=None, help="cpu, cuda or cuda:N; default: cuda if there is one")
+    text = "a checkpoint of a run (best.pt), or the model.safetensors of an export"
+    add("network", type=expanded_path, metavar="NETWORK", help=text)
+    text = (
+        f"images ({', '.join(IMAGE_SUFFIXES)}) or, for networks of event data, recordings "
+        f"({', '.join(EVENT_SUFFIXES)}); folders are searched with all below them"
+    )
+    add("inputs", type=home_path, nargs="+", metavar="FILE|FOLDER", help=text)
+    text = "stop computing time steps above this confidence; 1: take all T"
+    add("--confidence", type=Real(0, 1), default=1.0, metavar="PROBABILITY", help=text)
+    text = (
+        "where the data set lies of a checkpoint that an earlier version has saved without the "
+        "names of the classes; default: where it lay in training"
+    )
+    add("--data_path", type=expanded_path, metavar="FOLDER", help=text)
+    add("--device", help="cpu, cuda or cuda:N; default: cuda if there is one")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> list[Prediction]:
-    """Run the command line `argv` (default: the process's own); returns the answers.
+    """Run the command line; returns the answers.
 
-    Raises: SystemExit with code 2 for wrong arguments, 1 after the last file if any was skipped.
+    Raises: SystemExit, code 2 for wrong input, 1 after the last file if any was skipped.
     """
     args = get_parser().parse_args(argv)
     answers, skipped = [], 0
     with command(args.device) as group:
-        refuse_many(group)
         network = load_network(args.network, group.device, data_path=args.data_path)
         for path in find_files(args.inputs, wanted_suffixes(network)):
             try:
@@ -82,8 +84,8 @@ def main(argv: Sequence[str] | None = None) -> list[Prediction]:
                 print(f"skipped {path}: {reason_of(error)}", file=sys.stderr)
                 continue
             answers.append(answer)
-            print(f"{answer.path}: {answer.label}, confidence {answer.confidence:.3f}, "
-                  f"{answer.steps} of {network.net.T} steps")  # fmt: skip
+            steps = f"{answer.steps} of {network.net.T} steps"
+            print(f"{path}: {answer.label}, confidence {answer.confidence:.3f}, {steps}")
         refuse_lost_output()
     if skipped:
         print(f"{skipped} of {skipped + len(answers)} files skipped", file=sys.stderr)
@@ -104,19 +106,15 @@ def load_network(path: Path, device: torch.device, *, data_path: Path | None = N
             f"{path} is {kind}: expected a checkpoint of a run, such as best.pt, or "
             "the model.safetensors of an export"
         )
-    if kind is Kind.SAFETENSORS:
-        torch.backends.cudnn.allow_tf32 = False  # exports are verified in float32
-        network = read_weights(path)
-        network.net.to(device)
-        described = True
-    else:
-        saved = read_saved(path, data_path=data_path)
-        described = saved.description is not None
-        data = saved.description if described else describe_data(saved.load_data())
-        net = fold(saved.build(data, device))
-        network = Exported(net, describe_network(vars(saved.arguments), data))
-    if described and data_path is not None:
+    if kind is not Kind.SAFETENSORS:
+        trained = load_trained(path, device, data_path=data_path, with_data=False)
+        description = describe_network(trained.arguments, trained.description)
+        return Exported(fold(trained.net), description)
+    if data_path is not None:
         warn_about(["data_path"], "the network knows its classes, and needs no data set")
+    torch.backends.cudnn.allow_tf32 = False  # exports are verified in float32
+    network = read_weights(path)
+    network.net.to(device)
     return network
 
 

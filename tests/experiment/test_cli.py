@@ -9,8 +9,10 @@ from tests.support.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
 MAIN = ROOT / "experiment" / "cifar" / "main.py"
-SMALL = ["--dataset", "FakeData", "--width", "2", "--T", "1", "--num_epoch", "1",
-         "--num_workers", "0", "--train_batch_size", "256", "--device", "cpu"]  # fmt: skip
+SMALL = [
+    *("--dataset", "FakeData", "--width", "2", "--T", "1", "--num_epoch", "1", "--device", "cpu"),
+    *("--num_workers", "0", "--train_batch_size", "256"),
+]
 
 
 def start(*command, cwd, **streams):

@@ -10,19 +10,18 @@ import re
 import subprocess
 import sys
 from contextlib import redirect_stdout
-from pathlib import Path
 
 import pytest
 
 from experiment.cifar import main as cifar
 from experiment.trained import predict
 from tests.experiment.test_cli import SMALL
-from tests.experiment.test_packages import COMMANDS, MICRO
+from tests.experiment.test_packages import MICRO
+from tests.support.commands import COMMANDS, ROOT
 from tests.support.image_files import write_image_folder
 from tests.support.trained_run import make_checkpoint
-from util.console import SteadyFile
+from util.process.console import SteadyFile
 
-ROOT = Path(__file__).parents[2]
 ODD = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # a notebook's, not installed here
     "TORCHINDUCTOR_CACHE_DIR": "/proc/none",  # which nobody can make
@@ -48,22 +47,23 @@ def test_every_command_on_an_odd_machine(tmp_path):
             folder.rename(folder.with_name(name))
     runs = tmp_path / "µ"
     network = f"{runs}/*/last.pt"
+    train = ["--data_path", str(data), "--log_path", str(runs), "--train_batch_size", "4"]
+    small = ["--arch", "resnet18", "--image_size", "32"]
+    figure = ["--measured", "docs/benchmark/cost.json", "--output", str(tmp_path / "figure.PNG")]
     works = [
-        ["experiment/imagenet/main.py", *MICRO, "--arch", "resnet18", "--image_size", "32",
-         "--data_path", str(data), "--train_batch_size", "4", "--log_path", str(runs)],
+        ["experiment/imagenet/main.py", *MICRO, *small, *train],
         ["experiment/trained/evaluate.py", network, *FEW],
         ["experiment/trained/energy.py", network, *FEW],
         ["experiment/trained/look_inside.py", network, *FEW, "--gradient_images", "2"],
         ["experiment/trained/predict.py", network, "docs/digits.png", "--device", "cpu"],
         ["experiment/curves.py", f"{runs}/*"],
-        ["benchmark/figure.py", "--output", str(tmp_path / "figure.PNG")],
-    ]  # fmt: skip
+        ["benchmark/speed/readme_figure.py", *figure],
+    ]
     commands = [*([command, "--help"] for command in COMMANDS), *works]
     (tmp_path / "commands.json").write_text(json.dumps(commands))
-    result = subprocess.run(
-        [sys.executable, "-m", "tests.support.odd_machine", tmp_path / "commands.json"],
-        cwd=ROOT, env=environment(**ODD), capture_output=True, timeout=300,
-    )  # fmt: skip
+    program = [sys.executable, "-m", "tests.support.odd_machine", tmp_path / "commands.json"]
+    options = {"cwd": ROOT, "env": environment(**ODD), "capture_output": True, "timeout": 300}
+    result = subprocess.run(program, **options)
     printed, errors = result.stdout.decode("ascii"), result.stderr.decode()
     codes = json.loads((tmp_path / "commands.json").read_bytes())
     assert [c for c, code in zip(commands, codes, strict=True) if code] == [], errors
@@ -82,10 +82,9 @@ def test_training_goes_on_when_its_reader_is_gone(tmp_path):
     """The rest is in train.log; standard error says so once."""
     reading, writing = os.pipe()
     command = [sys.executable, "experiment/cifar/main.py", *SMALL, "--log_path", str(tmp_path)]
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment(PYTHONIOENCODING="utf-8"), stdout=writing,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    streams = {"stdout": writing, "stderr": subprocess.PIPE, "text": True}
+    options = {"cwd": ROOT, "env": environment(PYTHONIOENCODING="utf-8"), **streams}
+    process = subprocess.Popen(command, **options)
     os.close(writing)
     os.close(reading)
     _, errors = process.communicate(timeout=300)

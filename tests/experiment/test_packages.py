@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,23 +12,15 @@ import pytest
 from experiment.cifar import main as cifar
 from experiment.dvs import main as dvs
 from experiment.dvs import process
-from experiment.failure import RunFailed, failures_of_a_run, one_sentence_errors
 from experiment.packages import OPTIONAL, missing_package
+from experiment.train.failure import RunFailed, failures_of_a_run, one_sentence_errors
 from experiment.trained import energy, export, predict
+from tests.support.commands import COMMANDS, ROOT
 from tests.support.plain_image import finders_without
 from tests.support.trained_run import make_checkpoint
 
-ROOT = Path(__file__).parents[2]
-COMMANDS = [
-    str(path.relative_to(ROOT))
-    for place in ("benchmark/*.py", "experiment/*/*.py")
-    for path in sorted(ROOT.glob(place))
-    if 'if __name__ == "__main__":' in path.read_text()
-]
-MICRO = ["--width", "2", "--T", "1", "--num_epoch", "1", "--num_workers", "0", "--device", "cpu"]
-CIFAR, EVALUATE, LOOK_INSIDE = (
-    f"experiment/{name}.py" for name in ("cifar/main", "trained/evaluate", "trained/look_inside")
-)
+MICRO = shlex.split("--width 2 --T 1 --num_epoch 1 --num_workers 0 --device cpu")
+CIFAR, IMAGENET = "experiment/cifar/main.py", "experiment/imagenet/main.py"
 FAKE = ["--dataset", "FakeData"]
 
 
@@ -44,14 +37,14 @@ def on_a_plain_image(commands, folder):
 def test_a_plain_image_trains(tmp_path):
     runs = ["--log_path", str(tmp_path)]
     checkpoint, few = f"{tmp_path}/FakeData*/best.pt", ["--images", "8", "--device", "cpu"]
+    images = ["--dummy", "8", "--arch", "resnet18", "--image_size", "32", "--train_batch_size", "4"]
     works = [
         [CIFAR, *FAKE, "--arch", "vgg11", *MICRO, *runs, "--train_batch_size", "256"],
-        ["experiment/imagenet/main.py", "--dummy", "8", "--arch", "resnet18", "--image_size", "32",
-         *MICRO, *runs, "--train_batch_size", "4"],
-        [EVALUATE, checkpoint, *few],
-        [LOOK_INSIDE, checkpoint, *few, "--gradient_images", "2"],
+        [IMAGENET, *images, *MICRO, *runs],
+        ["experiment/trained/evaluate.py", checkpoint, *few],
+        ["experiment/trained/look_inside.py", checkpoint, *few, "--gradient_images", "2"],
         ["experiment/trained/predict.py", checkpoint, "docs/digits.png", "--device", "cpu"],
-    ]  # fmt: skip
+    ]
     refused = {
         "scikit-learn": [CIFAR, *FAKE, "--val_fraction", "0.1", *MICRO, *runs],
         "spikingjelly": ["experiment/dvs/main.py", "--data_path", str(tmp_path), *runs],
@@ -77,7 +70,7 @@ def hide(monkeypatch):
     """Hide a package that is installed, and what of ours has imported it."""
 
     def hide(module):
-        importers = {"nir": "experiment.trained.nir_graph"}
+        importers = {"nir": "experiment.trained.part.nir_graph"}
         for name in list(sys.modules):
             if name.partition(".")[0] == module or name == importers.get(module):
                 monkeypatch.delitem(sys.modules, name)
@@ -96,7 +89,7 @@ REFUSED = [
     ("sklearn", cifar, [*FAKE, *MICRO, "--val_fraction", "0.1"]),
     ("sklearn", dvs, ["--dataset", "DigitsDVS"]),
     ("sklearn", process, ["--dataset", "DigitsDVS", "--data_path", "data"]),
-    ("spikingjelly", dvs, ["--dataset", "FashionDVS"]),
+    ("spikingjelly", dvs, ["--dataset", "NMNIST"]),
     ("spikingjelly", process, ["--data_path", "data"]),
     ("spikingjelly", energy, ["CHECKPOINT", "--images", "2"]),
     ("spikingjelly", export, ["CHECKPOINT"]),
@@ -141,9 +134,13 @@ def test_a_package_that_a_begun_run_misses_fails_it(module):
 
 @pytest.mark.parametrize(
     "error",
-    [ModuleNotFoundError("x", name="modle"), ModuleNotFoundError("x", name="nir.ir"),
-     ImportError("cannot import name 'x' from 'nir'", name="nir"), ImportError("x")],
-)  # fmt: skip
+    [
+        ModuleNotFoundError("x", name="modle"),
+        ModuleNotFoundError("x", name="nir.ir"),
+        ImportError("cannot import name 'x' from 'nir'", name="nir"),
+        ImportError("x"),
+    ],
+)
 def test_other_failed_imports_are_mistakes_of_the_program(error):
     assert missing_package(error) is None
     with pytest.raises(ImportError), one_sentence_errors({}), failures_of_a_run({}):

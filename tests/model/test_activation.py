@@ -12,17 +12,17 @@ from model.baseline.through_time import ThroughTime
 from model.functional import Neuron
 from model.kernel import DEFAULT_EXECUTION
 from model.layer import AveragePool, ConvNormLIF, LIFLayer, Linear, MaxPool, Shortcut, average_pool
-from model.method import METHODS
+from model.method import METHODS, Method
 from model.rate_pair import RatePair
 from model.spike_train import SpikeTrain
 
 OF_WHOLE_BATCHES = (RatePair, SpikeTrain, ThroughTime)
 ACTIVATIONS = (*OF_WHOLE_BATCHES, OnlineStep)
-VERBS = sorted(
+VERBS = [
     name
     for name, member in vars(Activation).items()
     if inspect.isfunction(member) and not name.startswith("_")
-)
+]
 
 
 def parameters(function) -> list[tuple]:
@@ -31,25 +31,13 @@ def parameters(function) -> list[tuple]:
     return [(parameter.name, parameter.kind, parameter.default) for parameter in found]
 
 
-def test_the_verbs_are_those_of_the_protocol():
-    assert {"conv_norm", "shortcut", "fire", "linear", "map", "max_pool", "add"} < set(VERBS)
-
-
-@pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("kind", ACTIVATIONS)
-def test_has_every_verb_with_the_same_parameters(kind, verb):
-    assert parameters(getattr(kind, verb)) == parameters(getattr(Activation, verb))
-
-
-@pytest.mark.parametrize("kind", OF_WHOLE_BATCHES)
-def test_starts_with_the_same_arguments(kind):
-    assert parameters(kind.start) == parameters(BatchActivation.start)
-
-
-@pytest.mark.parametrize("kind", ACTIVATIONS)
-def test_has_a_rate(kind):
-    is_field = "rate" in getattr(kind, "_fields", ())
-    assert is_field or isinstance(kind.rate, property)
+def test_has_every_verb_with_the_same_parameters_and_a_rate(kind):
+    for verb in VERBS:
+        assert parameters(getattr(kind, verb)) == parameters(getattr(Activation, verb)), verb
+    if kind in OF_WHOLE_BATCHES:
+        assert parameters(kind.start) == parameters(BatchActivation.start)
+    assert "rate" in getattr(kind, "_fields", ()) or isinstance(kind.rate, property)
 
 
 def test_methods_have_no_other_activation():
@@ -58,15 +46,12 @@ def test_methods_have_no_other_activation():
         assert (row.activation is None) if row.online else (row.activation in OF_WHOLE_BATCHES)
 
 
-LAYERS = {
-    "conv_norm": lambda: ConvNormLIF(2, 3, 3, neuron=Neuron()),
-    "shortcut": lambda: Shortcut(2, 3, 1),
-    "fire": lambda: LIFLayer(Neuron()),
-    "linear": lambda: Pooled(Linear(2, 3)),
-    "map": lambda: AveragePool(2),
-    "max_pool": lambda: MaxPool(2),
-    "add": lambda: Doubled(),
-}
+def test_which_methods_flow_through_rates():
+    class Own(RatePair):
+        """As somebody's own method would have."""
+
+    assert [name for name, row in METHODS.items() if row.by_rates] == ["esd", "rate"]
+    assert Method("a variant", Own).by_rates
 
 
 class Pooled(torch.nn.Sequential):
@@ -79,6 +64,21 @@ class Pooled(torch.nn.Sequential):
 class Doubled(torch.nn.Module):
     def forward(self, x):
         return x.add(x)
+
+
+LAYERS = {
+    "conv_norm": lambda: ConvNormLIF(2, 3, 3, neuron=Neuron()),
+    "shortcut": lambda: Shortcut(2, 3, 1),
+    "fire": lambda: LIFLayer(Neuron()),
+    "linear": lambda: Pooled(Linear(2, 3)),
+    "map": lambda: AveragePool(2),
+    "max_pool": lambda: MaxPool(2),
+    "add": Doubled,
+}
+
+
+def test_there_is_a_layer_of_every_verb():
+    assert set(LAYERS) == set(VERBS) - {"over_time"}
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -1,12 +1,14 @@
-"""The reliable teacher and the loss against loops written from the definitions."""
+"""Every teacher and the loss against the definitions, written with loops."""
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from model.distillation import SelfDistillationLoss, reliable_teacher
+from model import TEACHERS
+from model.baseline.teacher import SMOOTHING, soft_teacher
+from model.distillation import SelfDistillationLoss, reliable_teacher, right_heads
 
-N, B, K = 3, 7, 5
+N, B, K = 3, 9, 5
 
 
 @pytest.fixture
@@ -19,62 +21,105 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return logits, labels
 
 
-def loss_by_loops(logits, labels, alp: float, beta: float, temperature: float):
-    hard = sum((1 if n == N - 1 else alp) * F.cross_entropy(logits[n], labels) for n in range(N))
-    terms = []
+def by_loops(name: str, z, y: int, progress: float):
+    """(teacher (K,), weight) of one sample; z (N, K)."""
+    p = [head.exp() / head.exp().sum() for head in z]
+    right = [n for n in range(N) if int(z[n].argmax()) == y]
+    if name == "reliable":
+        weights = [float(n in right) for n in range(N)]
+    elif name == "soft":
+        weights = [1.0 if n in right else progress * float(p[n][y]) for n in range(N)]
+    elif name == "all":
+        weights = [1.0] * N
+    elif name == "final":
+        weights = [0.0] * (N - 1) + [1.0]
+    elif name == "best":
+        best = max(range(N), key=lambda n: float(p[n][y]))
+        weights = [float(n == best) for n in range(N)]
+    else:
+        smooth = torch.full((K,), SMOOTHING / K, dtype=z.dtype)
+        smooth[y] += 1 - SMOOTHING
+        return smooth.log(), 1.0
+    if not any(weights):
+        return torch.zeros(K, dtype=z.dtype), 0.0
+    return sum(w * head for w, head in zip(weights, z, strict=True)) / sum(weights), max(weights)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("name", TEACHERS)
+def test_a_teacher_equals_its_definition(batch, name: str, progress: float) -> None:
+    logits, labels = batch
+    teacher, weight = TEACHERS[name].teach(logits.requires_grad_(), labels, progress)
+    assert not teacher.requires_grad and not weight.requires_grad
+    assert (weight.dtype == torch.bool) is (name == "reliable")
     for b in range(B):
-        right = [n for n in range(N) if logits[n, b].argmax() == labels[b]]
-        if right:
-            teacher = torch.stack([logits[n, b] for n in right]).mean(0).detach()
-            target = (teacher / temperature).softmax(-1)
-            for n in range(N):
-                student = (logits[n, b] / temperature).softmax(-1)
-                terms.append((target * (target / student).log()).sum())
-    samples = len(terms) // N
-    soft = temperature**2 * sum(terms) / samples if samples else torch.zeros(())
-    return hard + beta * soft, hard, soft, samples / B
+        wanted, wanted_weight = by_loops(name, logits[:, b].detach(), int(labels[b]), progress)
+        torch.testing.assert_close(teacher[b], wanted, rtol=1e-12, atol=1e-12)
+        assert float(weight[b]) == pytest.approx(wanted_weight, rel=1e-12)
 
 
 @pytest.mark.parametrize("alp, beta, temperature", [(1.0, 0.3, 3.0), (0.5, 0.7, 1.5), (0, 0, 3)])
-def test_loss_and_gradient_equal_the_definition(batch, alp, beta, temperature) -> None:
+@pytest.mark.parametrize("name", TEACHERS)
+def test_the_loss_and_its_gradient_equal_the_definition(batch, name, alp, beta, temperature):
     logits, labels = batch
     ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
-    loss = SelfDistillationLoss(alp, beta, temperature)(list(ours), labels)
-    expected = loss_by_loops(theirs, labels, alp, beta, temperature)
-    for value, other in zip(loss, expected, strict=True):
-        torch.testing.assert_close(value, torch.as_tensor(other, dtype=torch.float64))
+    teacher = TEACHERS[name]
+    loss = SelfDistillationLoss(alp, beta, temperature, teacher=teacher)
+    loss = loss(list(ours), labels, 0.5)
+
+    tau, total, norm = teacher.temperature or temperature, 0.0, 0.0
+    for b in range(B):
+        target, weight = by_loops(name, theirs[:, b].detach(), int(labels[b]), 0.5)
+        target = (target / tau).softmax(-1)
+        for head in theirs[:, b]:
+            total += weight * (target * (target.log() - (head / tau).log_softmax(-1))).sum()
+        norm += weight
+    weights = [alp] * (N - 1) + [1]
+    hard = sum(w * F.cross_entropy(z, labels) for w, z in zip(weights, theirs, strict=True))
+    soft = tau**2 * total / norm
+    torch.testing.assert_close(loss.hard, hard)
+    torch.testing.assert_close(loss.soft, soft)
+    torch.testing.assert_close(loss.total, hard + beta * soft)
+    assert loss.reliable == right_heads(logits, labels).any(0).double().mean()
     loss.total.backward()
-    expected[0].backward()
+    (hard + beta * soft).backward()
     torch.testing.assert_close(ours.grad, theirs.grad)
 
 
-def test_teacher_is_the_mean_of_the_heads_that_are_right(batch) -> None:
+def test_a_soft_teacher_begins_as_the_reliable_one_and_then_takes_in_every_sample(batch) -> None:
     logits, labels = batch
-    teacher, reliable = reliable_teacher(logits.requires_grad_(), labels)
-    assert not teacher.requires_grad
-    assert (reliable.dtype, reliable.shape) == (torch.bool, (B,))
-    assert not reliable[0] and reliable[1]
-    torch.testing.assert_close(teacher[0], torch.zeros(K, dtype=torch.float64))
-    torch.testing.assert_close(teacher[1], logits[:, 1].mean(0))
+    first = soft_teacher(logits, labels, 0.0)
+    assert all(map(torch.equal, first, reliable_teacher(logits, labels)))
+    right = right_heads(logits, labels).any(0)
+    assert right.any() and not right.all()
+    _, weight = soft_teacher(logits, labels, 1.0)
+    assert (weight[right] == 1).all()
+    assert ((weight[~right] > 0) & (weight[~right] < 1)).all()
 
 
-def test_without_a_teacher_the_loss_is_the_cross_entropy(batch) -> None:
+def test_label_smoothing_is_the_cross_entropy_of_smoothed_labels(batch) -> None:
     logits, labels = batch
-    for b in range(B):
-        logits[:, b, labels[b]] = -9.0
+    ours, theirs = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    loss = SelfDistillationLoss(1.0, 0.3, teacher=TEACHERS["label_smoothing"])
+    loss(list(ours), labels).total.backward()
+    for head in theirs:
+        smooth = F.cross_entropy(head, labels, label_smoothing=SMOOTHING)
+        (F.cross_entropy(head, labels) + 0.3 * smooth).backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("heads", [1, N])
+def test_without_a_teacher_the_loss_is_the_cross_entropy(batch, heads) -> None:
+    """Where no head is right; and where one head is its own teacher."""
+    logits, labels = batch[0][:heads], batch[1]
+    if heads > 1:
+        logits.scatter_(2, labels.expand(N, B)[..., None], -9.0)
     logits.requires_grad_()
     loss = SelfDistillationLoss(1.0, 0.3)(list(logits), labels)
-    assert loss.soft == 0 and loss.reliable == 0
+    assert loss.soft == 0 and (loss.reliable == 0 or heads == 1)
     (gradient,) = torch.autograd.grad(loss.total, logits)
     (expected,) = torch.autograd.grad(sum(F.cross_entropy(z, labels) for z in logits), logits)
     torch.testing.assert_close(gradient, expected)
-
-
-def test_one_head_alone_learns_from_the_label_only(batch) -> None:
-    logits, labels = batch
-    loss = SelfDistillationLoss(1.0, 0.3)([logits[0]], labels)
-    torch.testing.assert_close(loss.total, F.cross_entropy(logits[0], labels))
-    assert loss.soft == 0
 
 
 @pytest.mark.parametrize(

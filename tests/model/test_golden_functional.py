@@ -21,6 +21,22 @@ CONSISTENT_BN_CASES = [name for name, stored in BN_CASES.items() if not stored["
 TEACHER_EPSILON = 1e-7  # relative; the published teacher has a 1e-8 in its denominator
 
 
+@pytest.fixture(params=LIF_CASES)
+def lif(request) -> tuple[dict, dict]:
+    """The constants of a case, and its arrays."""
+    return LIF_CASES[request.param], golden.tensors("lif.npz", request.param)
+
+
+@pytest.fixture(params=BN_CASES)
+def bn(request) -> tuple[dict, dict]:
+    return BN_CASES[request.param], golden.tensors("bn.npz", request.param)
+
+
+@pytest.fixture(params=LOSS_CASES)
+def losses(request) -> dict:
+    return golden.tensors("losses.npz", request.param)
+
+
 def neuron_of(stored: dict) -> Neuron:
     v_reset = 0.0 if stored["mode"] == "hard0" else None
     detach_reset = stored["mode"] == "soft_detach"
@@ -40,25 +56,18 @@ def with_kernel(x, *neuron):
 
 
 @pytest.mark.parametrize("lif_rate", [functional.lif_rate, with_kernel])
-@pytest.mark.parametrize("name", LIF_CASES)
-def test_spikes_rates_and_eligibilities(name, lif_rate):
-    stored, expected = LIF_CASES[name], golden.tensors("lif.npz", name)
+def test_spikes_rates_and_eligibilities(lif, lif_rate):
+    stored, expected = lif
     spikes, rate, eligibility = lif_rate(expected["x"], *neuron_of(stored))
     assert torch.equal(spikes, expected["spikes"].to(spikes.dtype))
     assert_close(rate, expected["mean"], 1e-12)
     assert_close(eligibility, eligibility_of(expected), 1e-13)
+    alone = kernel.spikes(expected["x"], neuron_of(stored), stored["T"])  # as in inference
+    assert torch.equal(alone, spikes)
 
 
-@pytest.mark.parametrize("name", LIF_CASES)
-def test_spikes_of_inference(name):
-    stored, expected = LIF_CASES[name], golden.tensors("lif.npz", name)
-    spikes = kernel.spikes(expected["x"], neuron_of(stored), stored["T"])
-    assert torch.equal(spikes, expected["spikes"].to(spikes.dtype))
-
-
-@pytest.mark.parametrize("name", LIF_CASES)
-def test_backpropagation_through_time_of_a_constant_offset_is_the_eligibility(name):
-    stored, expected = LIF_CASES[name], golden.tensors("lif.npz", name)
+def test_backpropagation_through_time_of_a_constant_offset_is_the_eligibility(lif):
+    stored, expected = lif
     offset = torch.zeros_like(expected["mean"]).requires_grad_()
     spikes = through_time.lif_through_time(expected["x"] + offset, neuron_of(stored))
     spikes.mean(0).backward(expected["grad_out"])
@@ -66,9 +75,8 @@ def test_backpropagation_through_time_of_a_constant_offset_is_the_eligibility(na
     assert_close(offset.grad, expected["grad_out"] * eligibility_of(expected), 1e-13)
 
 
-@pytest.mark.parametrize("name", LIF_CASES)
-def test_gradient_through_a_firing_rate(name):
-    stored, expected = LIF_CASES[name], golden.tensors("lif.npz", name)
+def test_gradient_through_a_firing_rate(lif):
+    stored, expected = lif
     x = expected["x"]
     rate_input = x.mean(0).requires_grad_()
     pair = RatePair(x.flatten(0, 1), rate_input, Facts(len(x)))
@@ -80,12 +88,11 @@ def test_gradient_through_a_firing_rate(name):
 
 
 @pytest.mark.parametrize("batch_statistics", [functional.batch_statistics, kernel.batch_statistics])
-@pytest.mark.parametrize("name", BN_CASES)
-def test_batch_statistics_normalise_the_spike_train(name, batch_statistics):
-    expected = golden.tensors("bn.npz", name)
+def test_batch_statistics_normalise_the_spike_train(bn, batch_statistics):
+    stored, expected = bn
     x = expected["x_spike"].flatten(0, 1)
-    eps = BN_CASES[name]["eps"]
-    out = F.batch_norm(x, *batch_statistics(x), expected["gamma"], expected["beta"], eps=eps)
+    affine = expected["gamma"], expected["beta"]
+    out = F.batch_norm(x, *batch_statistics(x), *affine, eps=stored["eps"])
     assert_close(out.view_as(expected["spike_out"]), expected["spike_out"], 1e-11)
 
 
@@ -101,10 +108,9 @@ def test_batch_norm_backward_centres_bfloat16_in_fp32():
     torch.testing.assert_close(own, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", BN_CASES)
-def test_batch_norm_backward_in_its_general_form(name):
+def test_batch_norm_backward_in_its_general_form(bn):
     """Also where the rate is not the time mean of the spike train (`_inconsistent`)."""
-    stored, expected = BN_CASES[name], golden.tensors("bn.npz", name)
+    stored, expected = bn
     mean, variance = functional.batch_statistics(expected["x_spike"].flatten(0, 1))
     inverse_std = torch.rsqrt(variance + stored["eps"])
     grad_y, grad_gamma, grad_beta = functional.rate_batch_norm_backward(
@@ -121,9 +127,9 @@ def test_batch_norm_backward_in_its_general_form(name):
     assert_close(grad_y, wanted, 1e-11)
 
 
-@pytest.mark.parametrize("name", CONSISTENT_BN_CASES)
-def test_layer_with_an_identity_convolution_is_the_published_batch_norm(name):
-    stored, expected = BN_CASES[name], golden.tensors("bn.npz", name)
+@pytest.mark.parametrize("bn", CONSISTENT_BN_CASES, indirect=True)
+def test_layer_with_an_identity_convolution_is_the_published_batch_norm(bn):
+    stored, expected = bn
     layer = identity_convolution(stored, expected)
     rate_input = expected["x_rate"].requires_grad_()
     out = layer(RatePair(expected["x_spike"].flatten(0, 1), rate_input, Facts(stored["T"])))
@@ -157,57 +163,51 @@ def identity_convolution(stored: dict, expected: dict) -> ConvNorm:
     return layer
 
 
-@pytest.mark.parametrize("name", LOSS_CASES)
-def test_teacher(name):
-    expected = golden.tensors("losses.npz", name)
-    teacher, reliable = reliable_teacher(expected["logits"], expected["labels"])
-    assert torch.equal(reliable, expected["valid"])
-    assert_close(teacher, expected["teacher_noeps"], 1e-12)
-    assert_close(teacher, expected["teacher"], TEACHER_EPSILON * expected["teacher"].abs().max())
+def test_teacher(losses):
+    teacher, reliable = reliable_teacher(losses["logits"], losses["labels"])
+    assert torch.equal(reliable, losses["valid"])
+    assert_close(teacher, losses["teacher_noeps"], 1e-12)
+    assert_close(teacher, losses["teacher"], TEACHER_EPSILON * losses["teacher"].abs().max())
 
 
 @pytest.mark.parametrize("formula", ["cifar", "dvs", "imagenet"])
-@pytest.mark.parametrize("name", LOSS_CASES)
-def test_loss_and_its_gradient(name, formula):
+def test_loss_and_its_gradient(losses, formula):
     """Equal to the published formula, up to its 1e-8 and to where it applies alp (`cifar`)."""
-    expected = golden.tensors("losses.npz", name)
-    labels = expected["labels"]
-    for run, alp, beta in runs_of(expected, formula):
-        heads = expected["logits"].clone().requires_grad_()
+    labels = losses["labels"]
+    for run, alp, beta in runs_of(losses, formula):
+        heads = losses["logits"].clone().requires_grad_()
         loss = SelfDistillationLoss(alp, beta)(list(heads), labels)
         loss.total.backward()
 
-        hard = expected["ce"][-1] + alp * expected["ce"][:-1].sum()
-        soft = expected["kd"].sum()
-        published, gradient = expected[f"{run}/loss"], expected[f"{run}/grad"]
-        if not expected["valid"].any():
+        hard = losses["ce"][-1] + alp * losses["ce"][:-1].sum()
+        soft = losses["kd"].sum()
+        published, gradient = losses[f"{run}/loss"], losses[f"{run}/grad"]
+        if not losses["valid"].any():
             assert published.isnan()
-            soft, published = torch.zeros_like(soft), expected[f"{run}/ce_part"]
+            soft, published = torch.zeros_like(soft), losses[f"{run}/ce_part"]
         if formula == "cifar":  # multiplies the last head's cross-entropy by alp as well
-            published = published + (1 - alp) * expected["ce"][-1]
-            gradient[-1] += (1 - alp) * cross_entropy_gradient(expected["logits"][-1], labels)
+            published = published + (1 - alp) * losses["ce"][-1]
+            gradient[-1] += (1 - alp) * cross_entropy_gradient(losses["logits"][-1], labels)
         assert_close(loss.hard, hard, 1e-12 * hard)
         assert_close(loss.soft, soft, TEACHER_EPSILON * soft)
         assert_close(loss.total, published, TEACHER_EPSILON * published)
         assert_close(heads.grad, gradient, TEACHER_EPSILON * gradient.abs().max())
-        assert loss.reliable == expected["valid"].double().mean()
+        assert loss.reliable == losses["valid"].double().mean()
 
 
-@pytest.mark.parametrize("name", LOSS_CASES)
-def test_loss_without_the_published_epsilon_is_exact(name):
+def test_loss_without_the_published_epsilon_is_exact(losses):
     """The published formula with a plain mean for a teacher, to rounding."""
-    expected = golden.tensors("losses.npz", name)
-    if not expected["valid"].any():
-        wanted = cross_entropy_gradient(expected["logits"], expected["labels"])
+    if not losses["valid"].any():
+        wanted = cross_entropy_gradient(losses["logits"], losses["labels"])
         wanted[:-1] *= 0.7
     else:
-        reference = expected["logits"].clone().requires_grad_()
+        reference = losses["logits"].clone().requires_grad_()
         published_loss(
-            reference, expected["labels"], formula="imagenet", alp=0.7, beta=0.3, epsilon=0.0
+            reference, losses["labels"], formula="imagenet", alp=0.7, beta=0.3, epsilon=0.0
         ).total.backward()
         wanted = reference.grad
-    heads = expected["logits"].clone().requires_grad_()
-    SelfDistillationLoss(0.7, 0.3)(list(heads), expected["labels"]).total.backward()
+    heads = losses["logits"].clone().requires_grad_()
+    SelfDistillationLoss(0.7, 0.3)(list(heads), losses["labels"]).total.backward()
     assert_close(heads.grad, wanted, 1e-14)
 
 

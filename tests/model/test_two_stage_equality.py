@@ -3,8 +3,10 @@
 Shapes: T time steps, B batch, C channels, H height, W width, K classes, N heads.
 """
 
+from __future__ import annotations
+
 import random
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -27,40 +29,55 @@ HALVINGS = {"resnet18": 3, "resnet19": 2, "preact_resnet18": 5, "preact_resnet34
 
 @dataclass(frozen=True)
 class Setting:
-    """One random network with its input; `seed` draws weights and data."""
+    """One random network with its input; `seed` draws weights and data.
+
+    sizes: further keyword arguments that both implementations take.
+    size: height and width of the image in pixels.
+    """
 
     seed: int
     arch: str
     T: int
     frames: bool
     reset: str
-    batch: int
-    in_channels: int
-    height: int
-    width_pixels: int
-    width: int
-    num_classes: int
-    decay: float
-    thresh: float
     window: bool
+    batch: int
+    size: tuple[int, int]
+    sizes: dict
+
+    @classmethod
+    def drawn(cls, seed: int, arch: str, T: int, *, frames: bool | None = None) -> Setting:
+        """Frames or not as drawn, if None; the reset follows the seed."""
+        draw = random.Random(seed)
+        height = draw.randint(33, 61) if arch.startswith("preact") else draw.randint(9, 17)
+        return cls(
+            seed,
+            arch,
+            T,
+            frames=draw.random() < 0.5 if frames is None else frames,
+            reset=tuple(RESETS)[seed % len(RESETS)],
+            window=draw.random() < 0.5,
+            batch=draw.randint(2, 4),
+            size=(height, height + draw.randint(0, 5)),
+            sizes={
+                "in_channels": draw.randint(1, 3),
+                "width": draw.randint(3, 8),
+                "num_classes": draw.randint(2, 11),
+                "decay": draw.choice([0.0, 0.2, 0.5, 0.9]),
+                "thresh": draw.choice([0.6, 1.0, 1.3]),
+            },
+        )
 
     def options(self) -> dict:
         """Keyword arguments that both implementations take."""
         v_reset, detach_reset = RESETS[self.reset]
-        names = ("T", "in_channels", "width", "num_classes", "decay", "thresh")
-        return {
-            **{name: value for name, value in asdict(self).items() if name in names},
-            "v_reset": v_reset,
-            "detach_reset": detach_reset,
-            "branch_pool": self.branch_pool(),
-        }
+        neurons = {"v_reset": v_reset, "detach_reset": detach_reset}
+        return {"T": self.T, **self.sizes, **neurons, "branch_pool": self.branch_pool()}
 
     def branch_pool(self) -> int | None:
         """A window that leaves 1x1 of the branches' map, the largest one; or global pooling."""
         shrink = 2 ** HALVINGS[self.arch]
-        return (
-            min(-(-self.height // shrink), -(-self.width_pixels // shrink)) if self.window else None
-        )
+        return min(-(-side // shrink) for side in self.size) if self.window else None
 
     def __str__(self) -> str:
         source = "frames" if self.frames else "image"
@@ -73,29 +90,10 @@ def random_settings() -> list[Setting]:
     archs = ("resnet18", "resnet19", "preact_resnet18", "resnet18", "preact_resnet34")
     settings = []
     for seed in range(30):
-        draw = random.Random(seed)
         arch = archs[seed % len(archs)]
-        preact = arch.startswith("preact")
-        height = draw.randint(33, 61) if preact else draw.randint(9, 17)
-        settings.append(
-            Setting(
-                seed=seed,
-                arch=arch,
-                T=1 + seed // 3,
-                # Max pooling in the preact stem: see the test of frames below.
-                frames=not preact and draw.random() < 0.5,
-                reset=tuple(RESETS)[seed % len(RESETS)],
-                batch=draw.randint(2, 4),
-                in_channels=draw.randint(1, 3),
-                height=height,
-                width_pixels=height + draw.randint(0, 5),
-                width=draw.randint(3, 8),
-                num_classes=draw.randint(2, 11),
-                decay=draw.choice([0.0, 0.2, 0.5, 0.9]),
-                thresh=draw.choice([0.6, 1.0, 1.3]),
-                window=draw.random() < 0.5,
-            )
-        )
+        # Max pooling in the preact stem: see the test of frames below.
+        frames = False if arch.startswith("preact") else None
+        settings.append(Setting.drawn(seed, arch, 1 + seed // 3, frames=frames))
     return settings
 
 
@@ -130,11 +128,7 @@ def test_settings_cover_what_they_should():
 @pytest.mark.parametrize("arch", ["preact_resnet18", "preact_resnet34"])
 def test_frames_through_max_pooling_follow_the_published_rate_pass(arch):
     """Max pooling does not commute with the time mean: rates are then no mean of spikes."""
-    setting = Setting(
-        seed=100, arch=arch, T=4, frames=True, reset="soft-detached", batch=3, in_channels=2,
-        height=37, width_pixels=45, width=4, num_classes=5, decay=0.2, thresh=1.0, window=False,
-    )  # fmt: skip
-    compare_training_step(*networks(setting))
+    compare_training_step(*networks(Setting.drawn(100, arch, 4, frames=True)))
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet19", "preact_resnet18"])
@@ -178,11 +172,12 @@ def networks(setting: Setting):
                 is_scale = name.endswith(("weight", "running_var"))
                 value.copy_(is_scale + 0.2 * torch.rand_like(value))
         if setting.arch == "resnet19":  # its last neurons would hardly fire otherwise
+            thresh = setting.sizes["thresh"]
             oracle.classifier[0].weight.mul_(5)
-            oracle.classifier[0].bias.uniform_(0.5 * setting.thresh, 1.2 * setting.thresh)
+            oracle.classifier[0].bias.uniform_(0.5 * thresh, 1.2 * thresh)
     ours = build_model(setting.arch, **setting.options()).double()
     ours.load_state_dict(from_reference(oracle.state_dict()))
-    shape = (setting.batch, setting.in_channels, setting.height, setting.width_pixels)
+    shape = (setting.batch, setting.sizes["in_channels"], *setting.size)
     x = torch.randn((setting.T, *shape) if setting.frames else shape, dtype=torch.float64)
     return ours, oracle, x
 

@@ -37,27 +37,26 @@ def write_mnist_family(
     return parts
 
 
-def write_cifar(
-    monkeypatch, dataset_class: type[CIFAR10], folder: Path, *, highest_label=9
-) -> Path:
+def cifar_pixels(count: int) -> np.ndarray:
+    """What `write_cifar` writes: the first images, (count, 3, 32, 32)."""
+    return np.random.default_rng(0).integers(0, 256, (count, 3, 32, 32), dtype=np.uint8)
+
+
+def write_cifar(monkeypatch, dataset_class: type[CIFAR10], folder: Path) -> Path:
     """A small CIFAR folder and its archive, both in `folder`; returns the archive's path.
 
-    Each file holds seven images whose red plane is the running number of the image, the green one
-    the row and the blue one 100 + the column of the pixel. torchvision is told the md5 sums of
-    these files in place of the published ones.
+    Each file holds seven images. torchvision is told the md5 sums of these files in place of the
+    published ones.
     """
     batches = folder / dataset_class.base_folder
     batches.mkdir(parents=True)
-    label_key = "fine_labels" if dataset_class.__name__ == "CIFAR100" else "labels"
+    fine = dataset_class.__name__ == "CIFAR100"
+    count, label_key = (100, "fine_labels") if fine else (10, "labels")
     names = [name for name, _ in [*dataset_class.train_list, *dataset_class.test_list]]
-    for position, name in enumerate(names):
-        data = np.empty((7, 3, 32, 32), dtype=np.uint8)
-        data[:, 0] = np.arange(7 * position, 7 * (position + 1)).reshape(7, 1, 1)
-        data[:, 1], data[:, 2] = np.arange(32)[:, None], 100 + np.arange(32)
-        labels = [*range(6), highest_label]
-        _dump(batches / name, {"data": data.reshape(7, 3072), label_key: labels})
+    pixels = cifar_pixels(7 * len(names)).reshape(len(names), 7, 3072)
+    for name, data in zip(names, pixels, strict=True):
+        _dump(batches / name, {"data": data, label_key: [*range(6), count - 1]})
     meta = dataset_class.meta
-    count = 100 if dataset_class.__name__ == "CIFAR100" else 10
     _dump(batches / meta["filename"], {meta["key"]: [f"class {k}" for k in range(count)]})
 
     archive = folder / dataset_class.filename

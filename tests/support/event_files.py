@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 CLASSES = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
 JAER_HEADER = (
     b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n"
     b"# Data format is int32 address, int32 timestamp (8 bytes total), repeated for each event\r\n"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiment import engine
+from experiment.train.state import TrainingState
 
 
 def main_until(
@@ -24,17 +24,17 @@ def main_until(
 
     Returns: the exit code; what it wrote to stderr is in the file `stderr`, one per rank.
     """
-    check = engine.refuse_non_finite
+    update = TrainingState.update
     calls = 0
 
-    def signal_then_check(*arguments: Any) -> None:
+    def signal_then_update(state: TrainingState) -> None:
         nonlocal calls
         calls += 1
         if calls == step and int(os.environ.get("RANK", 0)) == rank:
             os.kill(os.getpid(), request)
-        check(*arguments)
+        update(state)
 
-    engine.refuse_non_finite = signal_then_check
+    TrainingState.update = signal_then_update
     usual = sys.stderr
     sys.stderr = open(f"{stderr}.{os.environ.get('RANK', 0)}", "w", buffering=1)  # noqa: SIM115
     try:
@@ -42,6 +42,6 @@ def main_until(
     except SystemExit as end:
         return int(end.code or 0)
     finally:
-        engine.refuse_non_finite = check
+        TrainingState.update = update
         sys.stderr = usual
     return 0

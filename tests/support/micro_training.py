@@ -1,26 +1,35 @@
 """A network, data and a recipe so small that a step takes milliseconds."""
 
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
-from experiment.recipe import Recipe
-from experiment.training_state import TrainingState
+from experiment.train.loop import fit
+from experiment.train.recipe import Recipe
+from experiment.train.recorder import Recorder
+from experiment.train.state import TrainingState
+from experiment.train.step import Part, Step, StepContext
+from experiment.train.task import Training
 from model import RateModel, build_model
-from util.distributed import Group
-from util.loader import AugmentedDataset
+from model.distillation import SelfDistillationLoss
+from util.process.distributed import Group
+from util.process.loader import AugmentedDataset
+from util.process.signals import StopRequest
 
+LOSS = SelfDistillationLoss(0.7, 0.3)
 ONE_PROCESS = Group(0, 1, torch.device("cpu"))
 CLASSES = 5
 
 
 def micro_recipe(**changes) -> Recipe:
-    values = {
-        "seed": 3, "num_epoch": 2, "train_batch_size": 4, "val_batch_size": 5, "num_workers": 0,
-        "optim": "SGDM", "lr": 0.1, "wd": 1e-3, "scheduler": "COSINE", "alp": 0.7, "beta": 0.3,
-    }  # fmt: skip
+    sizes = {"num_epoch": 2, "train_batch_size": 4, "val_batch_size": 5, "num_workers": 0}
+    update = {"optim": "SGDM", "lr": 0.1, "wd": 1e-3, "scheduler": "COSINE"}
+    values = {"seed": 3, **sizes, **update, "alp": 0.7, "beta": 0.3}
     return Recipe(**(values | changes))
 
 
@@ -39,7 +48,7 @@ def micro_images(count: int, *, seed: int) -> TensorDataset:
 
 @dataclass(frozen=True)
 class MicroData:
-    """What `experiment.engine.Data` asks for, on images of noise."""
+    """What `experiment.train.task.Data` asks for, on images of noise."""
 
     train: Dataset
     test: Dataset
@@ -51,11 +60,46 @@ class MicroData:
     def to_input(self, batch: Tensor) -> Tensor:
         return batch.float() / 64
 
+    def draw_into(self, folder: Path) -> None:
+        pass
 
-def micro_data() -> MicroData:
-    train = AugmentedDataset(micro_images(10, seed=1), lambda image: image, seed=0)
-    return MicroData(train, micro_images(13, seed=2))
+
+def augmented(images: TensorDataset) -> AugmentedDataset:
+    """A training set of these images as they are."""
+    return AugmentedDataset(images, lambda image: image, seed=0)
+
+
+def micro_data(**changes) -> MicroData:
+    sets = {"train": augmented(micro_images(10, seed=1)), "test": micro_images(13, seed=2)}
+    return MicroData(**(sets | changes))
+
+
+def micro_training(recipe: Recipe | None = None, data: MicroData | None = None) -> Training:
+    return Training(data or micro_data(), recipe or micro_recipe(), ONE_PROCESS)
+
+
+def micro_context(state: TrainingState, loss: Callable = LOSS) -> StepContext:
+    """What one process steps with."""
+    return StepContext(state, state.net, loss, micro_data().to_input, "none", ONE_PROCESS)
+
+
+def take_steps(
+    step: Step, batches: Iterable[Part], *, progress: float = 1.0, device: str = "cpu"
+) -> None:
+    """Each batch is a step in one part; for a network in training mode."""
+    progress = torch.tensor(progress, dtype=torch.float64, device=device)
+    for batch in batches:
+        step([batch], progress)
 
 
 def micro_state(recipe: Recipe | None = None, method: str = "esd") -> TrainingState:
-    return TrainingState(micro_network(method), recipe or micro_recipe(), {"T": 3, "arch": "x"})
+    net = micro_network(method).train()
+    return TrainingState(net, recipe or micro_recipe(), {"T": 3, "arch": "x"})
+
+
+def fit_silently(
+    state: TrainingState, training: Training | None = None, *, stop: StopRequest | None = None
+) -> None:
+    """`fit` without records."""
+    recorder = Recorder(None, logging.getLogger("silent"))
+    fit(state, training or micro_training(), recorder=recorder, stop=stop or StopRequest())

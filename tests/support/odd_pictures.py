@@ -56,8 +56,8 @@ def png(pixels: np.ndarray, bits: int, colour: int, *chunks: tuple[bytes, bytes]
 def tiff(data: bytes, *, bits: int, black: int = 1) -> bytes:
     """Gray pixels as they are; black: the photometric interpretation, 0 if black is highest."""
     height, width = GRAY.shape
-    tags = {256: width, 257: height, 258: bits, 259: 1, 262: black, 273: 8, 277: 1, 278: height,
-            279: len(data)}  # fmt: skip
+    tags = {256: width, 257: height, 258: bits, 259: 1, 262: black}
+    tags |= {273: 8, 277: 1, 278: height, 279: len(data)}
     entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags.items())
     head = struct.pack("<2sHI", b"II", 42, 8 + len(data))
     return head + data + struct.pack("<H", len(tags)) + entries + bytes(4)
@@ -104,103 +104,108 @@ XMP_SEGMENT = b"http://ns.adobe.com/xap/1.0/\0" + XMP
 TURNED_BY_XMP = jpeg()[:2] + struct.pack(">HH", 0xFFE1, 2 + len(XMP_SEGMENT)) + XMP_SEGMENT
 TURNED_BY_XMP += jpeg()[2:]
 
+OPAQUE = np.dstack([RGB, np.full_like(GRAY, 255)])
+DEEP_LAYERED = np.dstack([DEEP_RGB, ALPHA.astype(np.uint16) * 257])
+DEEP_PPM = b"P6 6 5 65535\n" + (RGB * np.uint16(257)).astype(">u2").tobytes()
+TEN_BITS = b"P5 4 1 1023\n" + LEVELS.astype(">u2").tobytes()
+WHITE_IS_ZERO = tiff(DEEP.astype("<u2").tobytes(), bits=16, black=0)
+FADED = np.full((5, 6, 4), (10, 20, 30, 51), np.uint8)
+PALETTE_ALPHA = Image.merge("PA", (palette().getchannel(0), Image.fromarray(ALPHA)))
+HALF_OF_PALETTE = saved(palette(), "PNG", transparency=bytes(128) + b"\xff" * 128)
+FIRST_OF_PALETTE = saved(palette(), "GIF", transparency=int(GRAY[0, 0]))
+BAD_EXIF = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"
+
+
+def transparent(*colour: int) -> tuple[bytes, bytes]:
+    """The chunk of a PNG file that makes one colour transparent."""
+    return b"tRNS", struct.pack(f">{len(colour)}H", *colour)
+
+
+def white_where(mask: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    return np.where(mask, 255, pixels).astype(np.uint8)
+
+
+def gray_of(bits: int) -> tuple[bytes, np.ndarray]:
+    """A gray file of few bits whose level 1 is transparent, and what is seen of it."""
+    levels, step = GRAY >> 8 - bits, 255 // (2**bits - 1)
+    return png(levels, bits, 0, transparent(1)), rgb_of(white_where(levels == 1, levels * step))
+
+
+BLACK, FIRST, FIRST_RGB = ALPHA[..., None] == 0, GRAY[0, 0], RGB[0, 0]
+ON_FIRST, ON_FIRST_RGB = FIRST == GRAY, (FIRST_RGB == RGB).all(-1, keepdims=True)
+
 # File name: (content, RGB pixels).
 PICTURES: dict[str, tuple[bytes, np.ndarray]] = {
-    "gray.png": (saved(GRAY, "PNG"), rgb_of(GRAY)),
     "rgb.png": (saved(RGB, "PNG"), RGB),
-    "rgb.jpg": (jpeg(), decoded(jpeg())),
-    "progressive.JPG": (jpeg(progressive=True), decoded(jpeg(progressive=True))),
-    "gray.jpeg": (saved(GRAY, "JPEG"), decoded(saved(GRAY, "JPEG"))),
-    "cmyk.jpg": (saved(CMYK, "JPEG"), decoded(saved(CMYK, "JPEG"))),
     "really_png.JPEG": (saved(RGB, "PNG"), RGB),
     "rgb.bmp": (saved(RGB, "BMP"), RGB),
     "rgb.ppm": (saved(RGB, "PPM"), RGB),
-    "gray.pgm": (saved(GRAY, "PPM"), rgb_of(GRAY)),
     "rgb.tif": (saved(RGB, "TIFF"), RGB),
     "rgb.webp": (saved(RGB, "WEBP", lossless=True), RGB),
     "cmyk.tif": (saved(CMYK, "TIFF"), RGB),
+    "rgb16.png": (png(DEEP_RGB, 16, 2), RGB),
+    "rgb16.ppm": (DEEP_PPM, RGB),
+    "gray.png": (saved(GRAY, "PNG"), rgb_of(GRAY)),
+    "gray.pgm": (saved(GRAY, "PPM"), rgb_of(GRAY)),
+    "gray10.pgm": (TEN_BITS, rgb_of(np.array([[0, 0, 128, 255]], dtype=np.uint8))),
+    "gray12.tif": (tiff(in_12_bits(GRAY), bits=12), rgb_of(GRAY)),
+    "gray16.png": (saved(DEEP, "PNG"), rgb_of(GRAY)),
+    "gray16.tif": (saved(DEEP, "TIFF"), rgb_of(GRAY)),
+    "gray16.pgm": (b"P5 6 5 65535\n" + DEEP.astype(">u2").tobytes(), rgb_of(GRAY)),
+    "gray16_white_is_zero.tif": (WHITE_IS_ZERO, rgb_of(255 - GRAY)),
     "bits.png": (saved(BITS, "PNG"), rgb_of(ALPHA)),
     "bits.tif": (saved(BITS, "TIFF"), rgb_of(ALPHA)),
     "palette.png": (saved(palette(), "PNG"), COLOURS),
     "palette.gif": (saved(palette(), "GIF"), COLOURS),
     "palette.bmp": (saved(palette(), "BMP"), COLOURS),
-    "gray16.png": (saved(DEEP, "PNG"), rgb_of(GRAY)),
-    "gray16.tif": (saved(DEEP, "TIFF"), rgb_of(GRAY)),
-    "gray16_white_is_zero.tif": (
-        tiff(DEEP.astype("<u2").tobytes(), bits=16, black=0), rgb_of(255 - GRAY)
-    ),
-    "gray12.tif": (tiff(in_12_bits(GRAY), bits=12), rgb_of(GRAY)),
-    "gray16.pgm": (b"P5 6 5 65535\n" + DEEP.astype(">u2").tobytes(), rgb_of(GRAY)),
-    "gray10.pgm": (
-        b"P5 4 1 1023\n" + LEVELS.astype(">u2").tobytes(),
-        rgb_of(np.array([[0, 0, 128, 255]], dtype=np.uint8)),
-    ),
-    "rgb16.png": (png(DEEP_RGB, 16, 2), RGB),
-    "rgb16.ppm": (b"P6 6 5 65535\n" + (RGB * np.uint16(257)).astype(">u2").tobytes(), RGB),
     "rgba.png": (saved(LAYERED, "PNG"), ON_WHITE),
     "rgba.tif": (saved(LAYERED, "TIFF"), ON_WHITE),
     "rgba.webp": (saved(LAYERED, "WEBP", lossless=True, exact=True), ON_WHITE),
-    "rgba16.png": (png(np.dstack([DEEP_RGB, ALPHA.astype(np.uint16) * 257]), 16, 6), ON_WHITE),
+    "rgba16.png": (png(DEEP_LAYERED, 16, 6), ON_WHITE),
+    "opaque.png": (saved(OPAQUE, "PNG"), RGB),
+    "half.png": (saved(FADED, "PNG"), np.full((5, 6, 3), (206, 208, 210), np.uint8)),
     "gray_alpha.png": (saved(np.dstack([GRAY, ALPHA]), "PNG"), rgb_of(GRAY_ON_WHITE)),
-    "half.png": (
-        saved(np.full((5, 6, 4), (10, 20, 30, 51), np.uint8), "PNG"),
-        np.full((5, 6, 3), (206, 208, 210), np.uint8),
-    ),
-    "opaque.png": (saved(np.dstack([RGB, np.full_like(GRAY, 255)]), "PNG"), RGB),
-    "palette_alpha.tif": (
-        saved(Image.merge("PA", (palette().getchannel(0), Image.fromarray(ALPHA))), "TIFF"),
-        np.where(BITS[..., None], COLOURS, 255).astype(np.uint8),
-    ),
-    "palette_transparent.png": (
-        saved(palette(), "PNG", transparency=bytes(128) + b"\xff" * 128),
-        np.where(BITS[..., None], COLOURS, 255).astype(np.uint8),
-    ),
-    "palette_transparent.gif": (
-        saved(palette(), "GIF", transparency=int(GRAY[0, 0])),
-        np.where((GRAY[0, 0] == GRAY)[..., None], 255, COLOURS).astype(np.uint8),
-    ),
+    "palette_alpha.tif": (saved(PALETTE_ALPHA, "TIFF"), white_where(BLACK, COLOURS)),
+    "palette_transparent.png": (HALF_OF_PALETTE, white_where(BLACK, COLOURS)),
+    "palette_transparent.gif": (FIRST_OF_PALETTE, white_where(ON_FIRST[..., None], COLOURS)),
     "gray_transparent.png": (
-        png(GRAY, 8, 0, (b"tRNS", struct.pack(">H", GRAY[0, 0]))),
-        rgb_of(np.where(GRAY[0, 0] == GRAY, 255, GRAY).astype(np.uint8)),
+        png(GRAY, 8, 0, transparent(FIRST)),
+        rgb_of(white_where(ON_FIRST, GRAY)),
     ),
-    **{
-        f"gray{bits}_transparent.png": (
-            png(GRAY >> 8 - bits, bits, 0, (b"tRNS", struct.pack(">H", 1))),
-            rgb_of(np.where(GRAY >> 8 - bits == 1, 255, (GRAY >> 8 - bits) * step)),
-        )
-        for bits, step in ((2, 85), (4, 17))
-    },
+    "gray2_transparent.png": gray_of(2),
+    "gray4_transparent.png": gray_of(4),
     "rgb_transparent.png": (
-        png(RGB, 8, 2, (b"tRNS", struct.pack(">3H", *RGB[0, 0]))),
-        np.where((RGB[0, 0] == RGB).all(-1, keepdims=True), 255, RGB).astype(np.uint8),
+        png(RGB, 8, 2, transparent(*FIRST_RGB)),
+        white_where(ON_FIRST_RGB, RGB),
     ),
     "animated.gif": (saved(palette(), "GIF", **FRAMES), COLOURS),
     "animated.webp": (saved(RGB, "WEBP", lossless=True, **FRAMES), RGB),
     "animated.png": (saved(RGB, "PNG", **FRAMES), RGB),
-    **{
-        f"turned_{k}.jpg": (jpeg(exif=with_exif(k)), turn(decoded(jpeg())))
-        for k, turn in TURNS.items()
-    },
     "turned.png": (saved(RGB, "PNG", exif=with_exif(6)), TURNS[6](RGB)),
     "turned.tif": (saved(RGB, "TIFF", exif=with_exif(6)), TURNS[6](RGB)),
     "turned.webp": (saved(RGB, "WEBP", lossless=True, exif=with_exif(6)), TURNS[6](RGB)),
     "turned_by_xmp.jpg": (TURNED_BY_XMP, TURNS[6](decoded(jpeg()))),
-    "bad_exif.jpg": (jpeg(exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"), decoded(jpeg())),
+    "bad_exif.jpg": (jpeg(exif=BAD_EXIF), decoded(jpeg())),
     "no_exif.jpg": (jpeg(exif=b"Exif\0\0nothing"), decoded(jpeg())),
-}  # fmt: skip
+}
+for number, turn in TURNS.items():
+    PICTURES[f"turned_{number}.jpg"] = jpeg(exif=with_exif(number)), turn(decoded(jpeg()))
+DECODED = {  # as the published code decodes them
+    "rgb.jpg": jpeg(),
+    "progressive.JPG": jpeg(progressive=True),
+    "gray.jpeg": saved(GRAY, "JPEG"),
+    "cmyk.jpg": saved(CMYK, "JPEG"),
+}
+PICTURES |= {name: (content, decoded(content)) for name, content in DECODED.items()}
 
 # File name: (content, what is said about it).
+OF_16_BITS = "a transparent colour of 16 bits"
 REFUSED: dict[str, tuple[bytes, str]] = {
     "float.tif": (saved(GRAY.astype(np.float32), "TIFF"), "mode F, whose range is unknown"),
     "int32.tif": (saved(GRAY.astype(np.int32), "TIFF"), "mode I, whose range is unknown"),
-    "gray16_transparent.png": (
-        png(DEEP, 16, 0, (b"tRNS", bytes(2))), "a transparent colour of 16 bits"
-    ),
-    "rgb16_transparent.png": (
-        png(DEEP_RGB, 16, 2, (b"tRNS", struct.pack(">3H", *DEEP_RGB[0, 0]))),
-        "a transparent colour of 16 bits",
-    ),
+    "gray16_transparent.png": (png(DEEP, 16, 0, transparent(0)), OF_16_BITS),
+    "rgb16_transparent.png": (png(DEEP_RGB, 16, 2, transparent(*DEEP_RGB[0, 0])), OF_16_BITS),
     "text.png": (b"<html>404</html>", "no image of a known kind, or damaged"),
     "torn.png": (saved(RGB, "PNG")[:70], "truncated"),
     "torn.jpg": (jpeg()[:-30], "truncated"),
-}  # fmt: skip
+}

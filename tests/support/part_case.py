@@ -1,4 +1,4 @@
-"""Parts of `benchmark/gpu.py` that end badly; their processes import them by name."""
+"""Parts of `benchmark.speed.gpu` that end badly; their processes import them by name."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmark.part.finding import Finding, Line
-from benchmark.part.setting import Setting
+from benchmark.speed.part.finding import Finding, Line
+from benchmark.speed.part.setting import Setting
 from tests.support.processes import wait_for
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import runpy
 import sys
 import traceback
@@ -65,19 +66,26 @@ def finders_without(hidden: set[str]) -> list:
     return [Rest if finder is PathFinder else finder for finder in sys.meta_path]
 
 
-def outcome(command: str, *flags: str) -> tuple[int, str, str]:
-    """How a command ends that is started as a file: exit code, stdout, stderr."""
-    sys.argv, code = [command], 0
+def exit_code(command: str, *flags: str) -> int:
+    """How a command ends that is started as a file."""
+    sys.argv = [command]
     for flag in flags:
+        flag = os.fsdecode(flag.encode("utf-8", "surrogateescape"))  # as Python reads it itself
         sys.argv += glob(flag) or [flag]
+    try:
+        runpy.run_path(command, run_name="__main__")
+    except SystemExit as end:
+        return end.code or 0
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def outcome(command: str, *flags: str) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr."""
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-        try:
-            runpy.run_path(command, run_name="__main__")
-        except SystemExit as end:
-            code = end.code or 0
-        except Exception:
-            traceback.print_exc()
-            code = 1
+        code = exit_code(command, *flags)
     return code, out.getvalue(), err.getvalue()
 
 

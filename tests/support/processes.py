@@ -13,11 +13,11 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
-from util.distributed import Group, process_group
+from util.process.distributed import Group, process_group
 
 # A server process imports torch once; each test process is forked from it.
 START_METHOD = "forkserver"
-PRELOADED = ["torch", "torchvision", "experiment.run", "experiment.imagenet.main"]
+PRELOADED = ["torch", "torchvision", "experiment.train.run", "experiment.imagenet.main"]
 
 
 def environment_of(rank: int, world_size: int, port: int) -> dict[str, str]:
@@ -49,10 +49,9 @@ def run_processes(
     multiprocessing.set_forkserver_preload(PRELOADED)
     server = store_server()
     queue = multiprocessing.get_context(START_METHOD).Queue()
-    context = torch.multiprocessing.start_processes(
-        _start, (world_size, server.port, queue, work, arguments, joined), nprocs=world_size,
-        join=False, start_method=START_METHOD,
-    )  # fmt: skip
+    start = torch.multiprocessing.start_processes
+    given = (world_size, server.port, queue, work, arguments, joined)
+    context = start(_start, given, world_size, join=False, start_method=START_METHOD)
     results: dict[int, Any] = {}
     while not context.join(timeout=0.05):
         _collect(queue, results)
@@ -70,13 +69,9 @@ def start_processes(
     """
     multiprocessing.set_forkserver_preload(PRELOADED)
     server = store_server()
-    context = multiprocessing.get_context(START_METHOD)
-    processes = [
-        context.Process(
-            target=_start, args=(rank, world_size, server.port, None, work, arguments, False)
-        )
-        for rank in range(world_size)
-    ]
+    given = (world_size, server.port, None, work, arguments, False)
+    process = multiprocessing.get_context(START_METHOD).Process
+    processes = [process(target=_start, args=(rank, *given)) for rank in range(world_size)]
     for process in processes:
         process.start()
     return processes, server

@@ -16,6 +16,18 @@ from torch import Tensor, nn
 BLOCKS = (2, 2, 2, 2)
 
 
+def constants_of(decay: float, thresh: float, v_reset: float | None, detach_reset: bool) -> dict:
+    """The paper's neurons as arguments of spikingjelly's."""
+    return {
+        "tau": 1 / (1 - decay),
+        "decay_input": False,
+        "v_threshold": thresh,
+        "v_reset": v_reset,
+        "surrogate_function": surrogate.Sigmoid(alpha=4.0),
+        "detach_reset": detach_reset,
+    }
+
+
 class Block(nn.Module):
     """conv-bn-LIF-conv-bn, plus shortcut, then LIF."""
 
@@ -38,34 +50,17 @@ class Block(nn.Module):
 
 
 class SpikingResNet18(nn.Module):
-    """`width` channels in the first stage; decay, v_reset and detach_reset as in the paper.
+    """`width` channels in the first stage; neurons: arguments of `constants_of`.
 
     online: neurons without gradients through time, one call per time step.
     """
 
     def __init__(
-        self,
-        *,
-        num_classes: int,
-        in_channels: int,
-        width: int,
-        decay: float,
-        thresh: float,
-        v_reset: float | None,
-        detach_reset: bool,
-        online: bool = False,
+        self, *, num_classes: int, in_channels: int, width: int, online: bool = False, **neurons
     ):
         super().__init__()
-        self.online = online
-        fire = partial(
-            neuron.SLTTLIFNode if online else neuron.LIFNode,
-            tau=1 / (1 - decay),
-            decay_input=False,
-            v_threshold=thresh,
-            v_reset=v_reset,
-            surrogate_function=surrogate.Sigmoid(alpha=4.0),
-            detach_reset=detach_reset,
-        )
+        kind = neuron.SLTTLIFNode if online else neuron.LIFNode
+        fire = partial(kind, **constants_of(**neurons))
         convolution = layer.Conv2d(in_channels, width, 3, 1, 1, bias=False)
         self.conv0 = nn.Sequential(convolution, layer.BatchNorm2d(width), fire())
         c_in = width
@@ -80,12 +75,7 @@ class SpikingResNet18(nn.Module):
         functional.set_step_mode(self, "s" if online else "m")
 
     def forward(self, x: Tensor) -> Tensor:
-        """(T, B, C, H, W) frames -> (T, B, K) logits of every time step, from rest.
-
-        Online, one frame (B, C, H, W) -> (B, K), from where the last left the neurons.
-        """
-        if not self.online:
-            functional.reset_net(self)
+        """One frame (B, C, H, W) -> logits (B, K), from where the last left the neurons."""
         x = self.conv0(x)
         for i in range(len(BLOCKS)):
             x = self.get_submodule(f"layer{i + 1}")(x)

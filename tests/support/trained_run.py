@@ -7,18 +7,20 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from experiment.cifar import main as cifar
 from experiment.data_description import describe_data
+from experiment.flag.values import request_of
 from experiment.imagenet import main as imagenet
-from experiment.options import make_request
-from experiment.trained.checkpoint import load_trained
-from experiment.trained.evaluate import evaluate
+from experiment.trained.evaluate import count_scores
+from experiment.trained.part.evaluation_set import EvaluationSet
+from experiment.trained.part.trained_network import Trained, load_trained
 from model import RateModel
 from util.checkpoint import save_checkpoint
-from util.distributed import Group
+from util.process.distributed import Group
 
+CPU = torch.device("cpu")
 SMALL = {
     cifar: ("--dataset", "Digits", "--width", "2", "--T", "3"),
     imagenet: ("--arch", "resnet18", "--image_size", "32", "--width", "2", "--T", "2"),
@@ -46,14 +48,25 @@ def make_checkpoint(
     torch.manual_seed(args.seed)
     data = experiment.data_of(args)
     net = stir(experiment.network_of(args, data))
-    state = {"arguments": make_request(args).identity, "data": describe_data(data).plain(),
-             "model": net.state_dict(), "epoch": 3}  # fmt: skip
+    identity, description = request_of(args).identity, describe_data(data).plain()
+    state = {"arguments": identity, "data": description, "model": net.state_dict(), "epoch": 3}
     path = folder / "best.pt"
     save_checkpoint({**state, **entries}, path)
     return path
 
 
+def make_trained(folder: Path, *flags: str, experiment: ModuleType = cifar) -> Trained:
+    """The network of `make_checkpoint`, with its data."""
+    return load_trained(make_checkpoint(folder, *flags, experiment=experiment), CPU)
+
+
+def first_samples(trained: Trained, count: int) -> tuple[Tensor, Tensor]:
+    """The first test images as the network takes them, and their labels."""
+    images, labels = zip(*(trained.data.test[i] for i in range(count)), strict=True)
+    return trained.data.to_input(torch.stack(images)), torch.tensor(labels)
+
+
 def evaluate_share(group: Group, path: str, images: int) -> dict[str, Any]:
     """What a process of a group finds in an evaluation."""
-    return evaluate(load_trained(Path(path), group.device), images=images, batch_size=32,
-                    group=group)  # fmt: skip
+    trained = load_trained(Path(path), group.device)
+    return count_scores(trained, EvaluationSet(trained.data, group, images, 32))

@@ -6,14 +6,8 @@ they are interpreted.
 
 from __future__ import annotations
 
-from benchmark.reference.kernel_case import (
-    RESETS,
-    Case,
-    backward_problems,
-    forward_problems,
-    norm_problems,
-    spike_problems,
-)
+from benchmark.reference.kernel_case import RESETS, Case
+from tests.support.kernel_problems import all_backward_problems, fire_problems
 
 H100 = ("cuda", 90, 32)  # backend, compute capability, threads of a warp
 INTEGERS = ("N", "inner", "channels", "M", "pixels")
@@ -26,15 +20,9 @@ WITHOUT = {  # parameters of the kernel that fires which are None
 
 
 def run_forward_case(case: Case) -> list:
-    """Problems on a case of firing, of normalisation alone and of spikes alone."""
     from model.kernel.triton import fire
 
-    problems = spike_problems(case, fire)
-    for overwrite in (False, True):
-        problems += norm_problems(case, fire, overwrite=overwrite)
-        for compact in (False, True):
-            problems += forward_problems(case, fire, overwrite=overwrite, compact=compact)
-    return problems
+    return fire_problems(case, fire)
 
 
 def is_in_place(case: Case) -> bool:
@@ -46,17 +34,12 @@ def is_in_place(case: Case) -> bool:
     return train.data_ptr() == source.current.values.data_ptr()
 
 
-def run_backward_case(case: Case, from_batch: bool, fires: bool) -> list:
-    """Problems of the backward kernels, with tiles that do not divide the maps."""
+def run_backward_case(case: Case) -> list:
+    """With tiles that do not divide the maps."""
     from model.kernel import triton_backward as kernels
 
     kernels.TILE_ROWS, kernels.TILE_CHANNELS, kernels.ROWS_PER_PROGRAM = 16, 4, 48
-    options = {"from_batch": from_batch, "fires": fires}
-    problems = []
-    for wants_source in (True, False):
-        run = kernels.fire_backward
-        problems += backward_problems(case, run, wants_source=wants_source, **options)
-    return problems
+    return all_backward_problems(case, kernels.fire_backward)
 
 
 def compile_for_gpu(

@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from util.figure import count_along, drawing, label_of
+from util.figure import as_utf8, count_along, drawing, label_of, markdown_table, printable
 
 ROOT = Path(__file__).parents[2]
 ODD = ["a$^$b", "US$_bill", "$", "x_1^2", "\\frac{1}", "\\$", "日本", "caf\udce9"]
@@ -27,11 +27,11 @@ content = io.BytesIO()
 with drawing(content, 2, 2, "a$^$b") as figure:
     figure.subplots().plot([1, 2])
 import matplotlib
-settings = {name: repr(matplotlib.rcParams[name]) for name in ("font.size", "text.parse_math")}
+assert "matplotlib.pyplot" not in sys.modules
 backend = dict.__getitem__(matplotlib.rcParams, "backend")
 backend = backend if isinstance(backend, str) else None
-print(json.dumps([content.getvalue().hex(), backend, settings, os.environ.get("MPLBACKEND")]))
-print("pyplot" if "matplotlib.pyplot" in sys.modules else "no pyplot")
+size = matplotlib.rcParams["font.size"]
+print(json.dumps([content.getvalue().hex(), backend, size, os.environ.get("MPLBACKEND")]))
 """
 
 
@@ -51,14 +51,20 @@ def test_text_is_no_formula_and_missing_letters_are_no_news(text):
         assert picture(text, [text, "b"]).startswith(b"\x89PNG")
 
 
-def test_a_long_name_leaves_room_for_the_picture():
+def test_a_name_of_any_length_and_letters_is_one_line_that_leaves_room_for_the_picture():
     assert label_of("x" * 250) == "x" * 39 + "…" and label_of(ODD[-1]) == "caf\\udce9"
+    assert label_of("a\n b\tc\r") == "a b c"
     with warnings.catch_warnings(action="error"):
         picture("title", [label_of("x" * 250), "b"])
 
 
-def test_a_name_of_several_lines_is_labelled_in_one():
-    assert label_of("a\n b\tc\r") == "a b c"
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("a\\b µ 日本", "a\\b µ 日本"), (ODD[-1], "caf\\udce9"), ("\ud800", "\\ud800")],
+)
+def test_what_is_no_letter_becomes_a_number(text, shown):
+    assert printable(text) == shown
+    assert as_utf8(text) == shown.encode()
 
 
 def test_a_title_may_hold_what_is_no_letter():
@@ -76,30 +82,21 @@ def test_a_formula_is_one_where_it_is_asked_for():
 
 
 def in_a_process(before="", **environment):
-    """(PNG, backend, settings, MPLBACKEND) after a picture was drawn; pyplot never is imported."""
+    """(PNG, backend, font size, MPLBACKEND) after a picture was drawn; pyplot never is imported."""
     kept = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
-    result = subprocess.run(
-        [sys.executable, "-c", DRAW.replace("BEFORE", before)], capture_output=True, text=True,
-        cwd=ROOT, env=kept | environment, timeout=120,
-    )  # fmt: skip
-    assert result.stderr == ""
-    found, pyplot = result.stdout.splitlines()
-    assert pyplot == "no pyplot"
-    return json.loads(found)
+    command = [sys.executable, "-W", "error", "-c", DRAW.replace("BEFORE", before)]
+    shown = subprocess.check_output(command, cwd=ROOT, env=kept | environment, timeout=120)
+    return json.loads(shown)
 
 
 def test_who_else_uses_matplotlib_is_left_alone():
     """Nor does it matter for our picture what they have set."""
     inline = "module://matplotlib_inline.backend_inline"  # of a notebook, not installed here
-    changed = (
-        'import matplotlib; matplotlib.rcParams.update({"font.size": 33, "text.usetex": True})'
-    )
-    plain = in_a_process()
-    assert plain[1:] == [None, {"font.size": "10.0", "text.parse_math": "True"}, None]
-    assert in_a_process(MPLBACKEND=inline) == [*plain[:3], inline]
-    assert in_a_process(MPLBACKEND="svg") == [plain[0], "svg", plain[2], "svg"]
-    settings = {"font.size": "33.0", "text.parse_math": "True"}
-    assert in_a_process(changed, MPLBACKEND="svg") == [plain[0], "svg", settings, "svg"]
+    changed = "import matplotlib; matplotlib.rcParams.update({'font.size': 33, 'text.usetex': 1})"
+    png, *others = in_a_process()
+    assert others == [None, 10, None]
+    assert in_a_process(MPLBACKEND=inline) == [png, None, 10, inline]
+    assert in_a_process(changed, MPLBACKEND="svg") == [png, "svg", 33, "svg"]
 
 
 def test_threads_draw_one_at_a_time():
@@ -122,3 +119,18 @@ def test_whole_numbers_alone_are_labelled():
         panel.plot([1, 2], [0, 1])
         count_along(panel.xaxis)
         assert all(place == int(place) for place in panel.get_xticks())
+
+
+def test_a_table_is_aligned_and_a_cell_may_hold_any_text():
+    assert markdown_table(["name", "ms", "MiB"], [["a|b\nc", "1.5", ""], ["d", "10.5", "2"]]) == (
+        "| name   |   ms | MiB |\n"
+        "|--------|-----:|----:|\n"
+        "| a\\|b c |  1.5 |     |\n"
+        "| d      | 10.5 |   2 |"
+    )
+    assert markdown_table(["a", "b"], [["1", ""]], left=2) == "| a | b |\n|---|---|\n| 1 |   |"
+
+
+def test_a_row_has_as_many_cells_as_the_header():
+    with pytest.raises(ValueError):
+        markdown_table(["a", "b"], [["1"]])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from experiment.flag_parser import FlagParser
-from experiment.options import add_cache_flag, add_check_flag, add_switch, make_parser
+from experiment.flag.idle import EVALUATING
+from experiment.flag.kinds import Switch
+from experiment.flag.parser import FlagParser
+from experiment.flag.row import Condition, Flag, Role
+from experiment.flag.table import CHECK_DATA, cache_flag, experiment_flags
 from util.data import DATASETS
 
 EMBEDDED = ("Digits", "FakeData")  # need no files
@@ -14,8 +15,6 @@ PAPER = {
     "seed": 60,
     "arch": "resnet18",
     "dataset": "CIFAR10",
-    "data_path": Path("data"),
-    "log_path": Path("runs"),
     "num_workers": 8,
     "T": 6,
     "train_batch_size": 128,
@@ -28,17 +27,24 @@ PAPER = {
 }
 
 
+OWN_FLAGS = {
+    "data": (cache_flag("downloads and unpacked archives are put"),),
+    "augmentation": (
+        Flag("auto_aug", Switch(), None, Role.DATA, idle=(EVALUATING,)).means(
+            "AutoAugment; default: on for CIFAR, off for others"
+        ),
+        Flag("cutout", Switch(), None, Role.DATA, idle=(EVALUATING,)).means(
+            "Cutout of 16 pixels; default: on for CIFAR, off for others"
+        ),
+    ),
+    "check": (CHECK_DATA,),
+}
+NO_FILES = Condition(lambda args: args.dataset in EMBEDDED, "this --dataset needs no files")
+FLAGS = experiment_flags(
+    PAPER, DATASETS, OWN_FLAGS, silencing={NO_FILES: ("data_path", "cache_path")}
+)
+
+
 def get_parser() -> FlagParser:
     """Every flag of the experiment with its default."""
-    parser = make_parser(
-        "Train a spiking network on small images.", DATASETS, PAPER, embedded=EMBEDDED
-    )
-    add_cache_flag(parser.add_argument_group("data"), "downloads and unpacked archives are put")
-    group = parser.add_argument_group("augmentation")
-    add_switch(group, "auto_aug", None, "AutoAugment; default: on for CIFAR, off for others")
-    add_switch(group, "cutout", None, "Cutout of 16 pixels; default: on for CIFAR, off for others")
-    add_switch(group, "gpu_aug", False,
-        "augment whole batches on the training device (a CPU too), not image by image where they "
-        "are loaded: other draws of the same distribution")  # fmt: skip
-    add_check_flag(parser)
-    return parser
+    return FlagParser("Train a spiking network on small images.", FLAGS)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from experiment.dvs.source import DATASETS, SPLITS
-from experiment.flag_parser import FlagParser, add_switch
-from experiment.options import add_cache_flag, make_parser
+from experiment.dvs.recording.source import DATASETS, SPLITS
+from experiment.flag.idle import EVALUATING
+from experiment.flag.kinds import OneOf, Switch
+from experiment.flag.parser import FlagParser
+from experiment.flag.row import Flag, Role
+from experiment.flag.table import cache_flag, experiment_flags
 
 PAPER = {
     "seed": 60,
     "arch": "resnet18",
     "dataset": "CIFAR10_DVS",
-    "data_path": Path("data"),
-    "log_path": Path("runs"),
     "num_workers": 8,
     "T": 10,
     "train_batch_size": 32,
@@ -26,15 +25,24 @@ PAPER = {
 }
 
 
+OWN_FLAGS = {
+    "events": (
+        Flag("split", OneOf(SPLITS), None, Role.DATA).means(
+            "training and test set; CIFAR10_DVS has two, whose accuracies must not be compared: "
+            "published (default) and tebn; the other data sets have one each"
+        ),
+        cache_flag("frames (and simulated or unpacked recordings) are put"),
+        Flag("event_aug", Switch(), True, Role.DATA, idle=(EVALUATING,)).means(
+            "mirror, and roll, rotate or cut out, whole samples"
+        ),
+        Flag("shuffle_frames", Switch(), False, Role.DATA).means(
+            "put each sample's frames in a random order: a control for what it is worth"
+        ),
+    )
+}
+FLAGS = experiment_flags(PAPER, DATASETS, OWN_FLAGS)
+
+
 def get_parser() -> FlagParser:
     """Every flag of the experiment with its default."""
-    parser = make_parser("Train a spiking network on event data.", DATASETS, PAPER)
-    group = parser.add_argument_group("events")
-    group.add_argument("--split", choices=SPLITS, default=None,
-        help="training and test set; CIFAR10_DVS has two, whose accuracies must not be compared: "
-        "published (default) and tebn; the other data sets have one each")  # fmt: skip
-    add_cache_flag(group, "frames (and simulated or unpacked recordings) are put")
-    add_switch(group, "event_aug", True, "mirror, and roll, rotate or cut out, whole samples")
-    add_switch(group, "shuffle_frames", False,
-        "put each sample's frames in a random order: a control for what it is worth")  # fmt: skip
-    return parser
+    return FlagParser("Train a spiking network on event data.", FLAGS)

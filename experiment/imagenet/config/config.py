@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from experiment.flag_parser import FlagParser, Idle, add_switch, number
-from experiment.options import add_check_flag, make_parser
-from util.image_folder import READERS
-from util.imagenet import TRAIN_IMAGES
+from experiment.flag.idle import EVALUATING
+from experiment.flag.kinds import OneOf, OrAlone, Switch, Whole
+from experiment.flag.parser import FlagParser
+from experiment.flag.row import Condition, Flag, Role
+from experiment.flag.table import CHECK_DATA, experiment_flags
+from util.image.files import READERS
+from util.image.imagenet import TRAIN_IMAGES
 
 DATASETS = ("imagenet",)
 
@@ -15,8 +16,6 @@ PAPER = {
     "seed": 60,
     "arch": "preact_resnet34",
     "dataset": "imagenet",
-    "data_path": Path("data"),
-    "log_path": Path("runs"),
     "num_workers": 16,
     "T": 4,
     "train_batch_size": 512,
@@ -29,44 +28,51 @@ PAPER = {
 }
 
 
+PLAIN = Condition(
+    lambda args: not args.imagenet_aug and args.dummy is None,
+    "as in the published ImageNet run, images are cropped and flipped alone; --imagenet_aug "
+    "applies the flags",
+)
+NOTHING_TO_APPLY = Condition(
+    lambda args: not (args.auto_aug or args.cutout),
+    "it applies --auto_aug and --cutout, and neither is given",
+)
+NO_FILES = Condition(
+    lambda args: args.dummy is not None and not args.check_data, "--dummy reads no files"
+)
+UNUSED = (NO_FILES, NOTHING_TO_APPLY, EVALUATING)
+UNAPPLIED = (PLAIN, NO_FILES, EVALUATING)
+
+OWN_FLAGS = {
+    "images": (
+        Flag("image_size", Whole(16, 4096), 224, Role.DATA, "PIXELS").means(
+            "side of the images that the network sees"
+        ),
+        Flag("reader", OneOf(READERS), "pil", Role.DATA, idle=(NO_FILES,)).means(
+            "what decodes and crops the files; pil: as published; torchvision: faster, resizing "
+            "rounds differently, by two grey levels at most"
+        ),
+        Flag("dummy", OrAlone(Whole(1), TRAIN_IMAGES), None, Role.DATA, "IMAGES").means(
+            "train on so many random images in memory instead of files, to measure; without a "
+            "number: as many as ImageNet has; default: read the files"
+        ),
+        Flag("imagenet_aug", Switch(), False, Role.DATA, idle=UNUSED).means(
+            "apply --auto_aug and --cutout, which the published run accepted and ignored"
+        ),
+        Flag("auto_aug", Switch(), False, Role.DATA, idle=UNAPPLIED).means(
+            "AutoAugment's ImageNet policy, with --imagenet_aug"
+        ),
+        Flag("cutout", Switch(), False, Role.DATA, idle=UNAPPLIED).means(
+            "Cutout of half the image's side, with --imagenet_aug"
+        ),
+    ),
+    "check": (CHECK_DATA,),
+}
+FLAGS = experiment_flags(
+    PAPER, DATASETS, OWN_FLAGS, silencing={NO_FILES: ("data_path", "val_fraction")}
+)
+
+
 def get_parser() -> FlagParser:
     """Every flag of the experiment with its default."""
-    parser = make_parser("Train a spiking network on ImageNet.", DATASETS, PAPER)
-    group = parser.add_argument_group("images")
-    group.add_argument("--image_size", metavar="PIXELS", type=number(int, 16, 4096), default=224,
-        help="side of the images that the network sees")  # fmt: skip
-    group.add_argument("--reader", choices=list(READERS), default="pil",
-        help="what decodes and crops the files; pil: as published; torchvision: faster, resizing "
-        "rounds differently, by two grey levels at most")  # fmt: skip
-    group.add_argument("--dummy", metavar="IMAGES", type=number(int, 1), nargs="?", default=None,
-        const=TRAIN_IMAGES,
-        help="train on so many random images in memory instead of files, to measure; without a "
-        "number: as many as ImageNet has; default: read the files")  # fmt: skip
-    add_switch(group, "imagenet_aug", False,
-        "apply --auto_aug and --cutout, which the published run accepted and ignored")  # fmt: skip
-    add_switch(group, "auto_aug", False, "AutoAugment's ImageNet policy, with --imagenet_aug")
-    add_switch(group, "cutout", False,
-        "Cutout of half the image's side, with --imagenet_aug")  # fmt: skip
-    parser.idle += [
-        Idle(
-            lambda args: not args.imagenet_aug and args.dummy is None,
-            ("auto_aug", "cutout"),
-            "as in the published ImageNet run, images are cropped and flipped alone; "
-            "--imagenet_aug applies the flags",
-        ),
-        Idle(
-            lambda args: args.dummy is not None and not args.check_data,
-            ("data_path", "reader", "imagenet_aug", "auto_aug", "cutout", "val_fraction"),
-            "--dummy reads no files",
-        ),
-        Idle(
-            lambda args: not (args.auto_aug or args.cutout),
-            ("imagenet_aug",),
-            "it applies --auto_aug and --cutout, and neither is given",
-        ),
-        Idle(
-            lambda args: args.evaluate is not None, ("imagenet_aug",), "--evaluate trains nothing"
-        ),
-    ]
-    add_check_flag(parser)
-    return parser
+    return FlagParser("Train a spiking network on ImageNet.", FLAGS)

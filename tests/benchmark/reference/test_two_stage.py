@@ -12,14 +12,10 @@ from spikingjelly.activation_based import surrogate
 from benchmark.reference.two_stage import TwoStageNet
 from benchmark.reference.two_stage_layers import LIF, TwoStageBatchNorm
 from tests.support import golden
-from tests.support.golden_case import (
-    Subject,
-    expected_arrays,
-    mismatches,
-    replay,
-)
+from tests.support.golden_case import Subject, expected_arrays, mismatches, replay
 from tests.support.golden_trajectory import replay_trajectory, trajectory_mismatches
 from tests.support.published_loss import published_loss, published_teacher
+from util.misc import parameter_groups
 
 LIF_CASES = golden.constants("lif.npz")["cases"]
 BN_CASES = golden.constants("bn.npz")["cases"]
@@ -194,30 +190,18 @@ def oracle_subject(network: TwoStageNet, stored: dict) -> Subject:
         values = published_loss(
             logits, labels, formula=stored["formula"], alp=stored["alp"], beta=stored["beta"]
         )
-        return {
-            "loss": values.total,
-            "hard": values.hard,
-            "soft": values.soft,
-            "hard_per_head": values.hard_per_head,
-            "soft_per_head": values.soft_per_head,
-            "teacher": published_teacher(logits, labels),
-        }
+        found = {**vars(values), "teacher": published_teacher(logits, labels)}
+        found["loss"] = found.pop("total")
+        return found
 
     def neurons():
         return {n: (m.firing_rate, m.eligibility) for n, m in network.neurons().items()}
 
-    parameters = dict(network.named_parameters())
     return Subject(
         network=network,
-        parameters=parameters,
+        parameters=dict(network.named_parameters()),
         buffers=dict(network.named_buffers()),
-        groups=[
-            {
-                "params": [p for p in parameters.values() if p.dim() > 1],
-                "weight_decay": golden.manifest()["wd"],
-            },
-            {"params": [p for p in parameters.values() if p.dim() == 1], "weight_decay": 0.0},
-        ],
+        groups=parameter_groups(network, weight_decay=golden.manifest()["wd"]),
         train=network.train_step_logits,
         evaluate=network.eval_heads,
         loss=loss,

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from experiment.dvs import recordings
-from experiment.dvs.events import Events
-from experiment.dvs.integrate import Integration, integrate
+from experiment.dvs.integrate import Integration, integrate, refuse_too_large
+from experiment.dvs.recording import recordings
+from experiment.dvs.recording.aedat import Events
 from tests.support.event_files import aedat2, random_events
 
 
@@ -26,9 +26,20 @@ def test_events_outside_of_the_sensor_are_refused(x, y):
         integrate(Events(zeros, zeros + x, zeros + y, zeros), 2, height=5, width=7)
 
 
-@pytest.mark.parametrize(
-    ("error", "damage"), [(EOFError(), "EOFError"), (OSError(5, "Input/output error"), "Input/out")]
-)
+def test_only_frames_larger_than_the_memory_are_refused():
+    refuse_too_large(1000, (128, 128))
+    with pytest.raises(ValueError, match=r"10,000,000: .* take 185 GB .* this machine has \d"):
+        refuse_too_large(10**7, (34, 34))
+
+
+ERRORS = [
+    (EOFError(), "EOFError"),
+    (OSError(5, "Input/output error"), "Input/out"),
+    (RuntimeError("encrypted"), "encrypted"),
+]
+
+
+@pytest.mark.parametrize("error, damage", ERRORS)
 def test_every_error_of_a_file_is_damage_even_without_a_word(tmp_path, monkeypatch, error, damage):
     def fail(content):
         raise error
@@ -36,7 +47,6 @@ def test_every_error_of_a_file_is_damage_even_without_a_word(tmp_path, monkeypat
     monkeypatch.setattr(recordings, "decode_aedat", fail)
     (tmp_path / "cat").mkdir()
     (tmp_path / "cat" / "0.aedat").write_bytes(aedat2(random_events(9, 0)))
-    task = Integration({"cat": tmp_path / "cat"}, tmp_path, T=2, sensor_size=(128, 128))
-    (result,) = task
+    (result,) = Integration({"cat": tmp_path / "cat"}, tmp_path, 2, (128, 128))
     assert damage in result.damage and result.unwritten is None
     assert [path.name for path in (tmp_path / "cat").iterdir()] == ["0.aedat"]

@@ -1,23 +1,24 @@
 """experiment.dvs.main: from archives to a trained network and back from its checkpoint."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from experiment import run
-from experiment.dvs.config.config import get_parser
 from experiment.dvs.main import main
-from experiment.dvs.source import SOURCES
-from experiment.failure import RunFailed
-from experiment.trained.checkpoint import load_trained
+from experiment.dvs.recording.source import SOURCES
+from experiment.train import run
+from experiment.train.failure import RunFailed
+from experiment.trained.part.trained_network import load_trained
 from tests.support.event_files import cifar10_dvs_events, write_archives
 
 NAME = "CIFAR10_DVS"
-SHORT = ["--width", "2", "--num_epoch", "1", "--num_workers", "0", "--train_batch_size", "18",
-         "--T", "3", "--device", "cpu"]  # fmt: skip
+SHORT = shlex.split(
+    "--width 2 --num_epoch 1 --num_workers 0 --train_batch_size 18 --T 3 --device cpu"
+)
 
 
 @pytest.fixture
@@ -95,12 +96,3 @@ def test_wrong_input_ends_with_one_sentence_and_no_folder(paths, flags, message,
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
     assert not list(Path(paths[3]).glob("*"))
-
-
-def test_the_defaults_are_the_papers_recipe():
-    args = get_parser().parse_args([])
-    assert (args.arch, args.dataset, args.T, args.train_batch_size) == (
-        "resnet18", NAME, 10, 32
-    )  # fmt: skip
-    assert (args.lr, args.wd, args.num_epoch, args.alp, args.beta) == (0.1, 5e-4, 300, 1.0, 0.1)
-    assert args.event_aug and not args.shuffle_frames and args.method == "esd"

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from experiment.imagenet.config.config import get_parser
 from experiment.imagenet.main import main
 from tests.support.image_files import write_image_folder
 from tests.support.interruption import main_until
@@ -21,7 +20,7 @@ PUBLISHED = (
 )
 # The size of the network, the images and the run, not what is computed.
 TINY = (
-    "--width 4 --image_size 32 --branch_pool global --train_batch_size 12 --val_batch_size 8 "
+    "--width 4 --T 2 --image_size 32 --branch_pool global --train_batch_size 12 --val_batch_size 8 "
     "--num_epoch 2 --num_workers 1 --device cpu --checkpoint_every 3"
 )
 STEPS = 4  # of 40 images in batches of 12, per epoch; the last one has four
@@ -66,9 +65,6 @@ def test_the_published_command_trains_on_two_processes(finished):
     (first, second), log_path = finished
     assert first == second
     run = only_run(log_path)
-    assert {path.name for path in run.iterdir()} >= {
-        "config.json", "train.log", "metrics.jsonl", "last.pt", "best.pt", "curves.png"
-    }  # fmt: skip
     records = records_of(run)
     assert [record["epoch"] for record in records] == [0, 1]
     assert records[-1]["test"]["samples"] == 20
@@ -79,8 +75,8 @@ def test_the_published_command_trains_on_two_processes(finished):
 
 
 def test_a_run_that_one_process_was_asked_to_stop_goes_on_exactly(finished, folder, tmp_path):
-    """In the middle of the second epoch."""
-    argv = command(folder, tmp_path / "runs", "--resume", "auto")
+    """In the middle of the second epoch; who loads the images changes nothing."""
+    argv = command(folder, tmp_path / "runs", "--resume", "auto", "--num_workers", "0")
     (tmp_path / "runs").mkdir()
     interrupted = (main, argv, STEPS + 2, 1, signal.SIGTERM, tmp_path / "stderr")
     assert run_processes(main_until, 2, *interrupted, joined=False) == [143, 143]
@@ -115,51 +111,3 @@ def test_parts_of_a_step_are_resumed_exactly(folder, tmp_path):
     assert records_of(again) == records_of(whole)
     assert_same_state(again, whole)
     assert "--accum 3: batch norm sees 4 images at a time" in (whole / "train.log").read_text()
-
-
-def test_a_damaged_image_is_named_and_nothing_else_is_said(tmp_path, capsys):
-    folder = write_image_folder(tmp_path / "images", classes=4)
-    damaged = folder / "train" / "class_02" / "1.JPEG"
-    damaged.write_bytes(damaged.read_bytes()[:100])
-    (tmp_path / "runs").mkdir()
-    with pytest.raises(SystemExit) as end:
-        main(command(folder, tmp_path / "runs", "--T", "1", "--train_batch_size", "4"))
-    assert end.value.code == 1
-    said = capsys.readouterr().err.strip().splitlines()
-    errors = [line for line in said if not line.startswith("warning")]
-    assert len(errors) == 1 and str(damaged) in errors[0], said
-
-
-@pytest.mark.parametrize(
-    ("flags", "warned"),
-    [
-        ("--auto_aug --cutout", "no effect of --auto_aug, --cutout"),
-        ("--auto_aug --imagenet_aug", None),
-        ("--imagenet_aug", "no effect of --imagenet_aug: it applies --auto_aug and --cutout"),
-        ("--dummy 8 --imagenet_aug --auto_aug", "no effect of --imagenet_aug, --auto_aug: --dummy"),
-        ("--dummy 8 --data_path somewhere", "no effect of --data_path: --dummy reads no files"),
-        ("", None),
-    ],
-)
-def test_flags_without_effect_are_named_in_one_line(flags, warned, capsys):
-    get_parser().parse_args(shlex.split(flags))
-    said = capsys.readouterr().err
-    if warned is None:
-        assert said == ""
-    else:
-        assert warned in said and len(said.splitlines()) == 1
-
-
-def test_the_defaults_are_the_paper_s():
-    args = get_parser().parse_args([])
-    assert (args.arch, args.T, args.decay, args.alp, args.beta) == (
-        "preact_resnet34", 4, 0.2, 0.7, 0.3
-    )  # fmt: skip
-    assert (args.train_batch_size, args.lr, args.wd, args.num_epoch) == (512, 0.2, 2e-5, 100)
-    assert (args.image_size, args.imagenet_aug, args.accum) == (224, False, 1)
-
-
-def test_random_images_need_no_files(tmp_path):
-    argv = [*shlex.split(TINY), "--dummy", "14", "--T", "1", "--num_epoch", "1"]
-    result = main([*argv, "--log_path", str(tmp_path)])
-    assert result["epochs"] == 1

@@ -12,33 +12,25 @@ import torch
 import torch.nn.functional as F
 from safetensors.numpy import load_file
 
-from experiment.trained.agreement import folding_agreement, program_agreement
-from experiment.trained.checkpoint import load_trained
-from experiment.trained.evaluate import evaluate
+from experiment.trained.evaluate import count_scores
 from experiment.trained.export import main, make_graph
-from experiment.trained.exported import read_program, read_weights
+from experiment.trained.part.agreement import folding_agreement, program_agreement
+from experiment.trained.part.evaluation_set import EvaluationSet
+from experiment.trained.part.exported import read_program, read_weights
 from model.inference.fold import fold
-from tests.support.trained_run import make_checkpoint
-from util.distributed import Group
+from tests.support.micro_training import ONE_PROCESS
+from tests.support.trained_run import first_samples, make_checkpoint, make_trained
 
-CPU = torch.device("cpu")
 IMAGES = 11
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """(checkpoint, export folder, what the command returned) of a hard-reset network."""
+    """(trained network, export folder, what the command returned) of a hard-reset network."""
     folder = tmp_path_factory.mktemp("run")
-    path = make_checkpoint(folder, "--v_reset", "0", "--T", "2")
-    return path, folder / "export", main([str(path), "--images", str(IMAGES), "--device", "cpu"])
-
-
-def test_images(path, count=5):
-    data = load_trained(path, CPU).data
-    return data.to_input(torch.stack([data.test[i][0] for i in range(count)]))
-
-
-test_images.__test__ = False
+    trained = make_trained(folder, "--v_reset", "0", "--T", "2")
+    result = main([trained.path, "--images", IMAGES, "--device", "cpu"])
+    return trained, folder / "export", result
 
 
 def test_everything_is_written_and_verified(run):
@@ -53,8 +45,8 @@ def test_everything_is_written_and_verified(run):
 
 
 def test_safetensors_holds_the_folded_weights_for_any_reader(run):
-    path, folder, _ = run
-    net = load_trained(path, CPU).net
+    trained, folder, _ = run
+    net = trained.net
     arrays = load_file(folder / "model.safetensors")
     assert set(arrays) == set(fold(net).state_dict())
     stem = net.stem
@@ -66,10 +58,10 @@ def test_safetensors_holds_the_folded_weights_for_any_reader(run):
 
 @torch.no_grad()
 def test_weights_read_back_are_the_network_and_describe_its_input(run):
-    path, folder, result = run
+    trained, folder, result = run
     exported = read_weights(folder / "model.safetensors")
-    x = test_images(path)
-    assert torch.equal(exported.net(x), fold(load_trained(path, CPU).net)(x))
+    x, _ = first_samples(trained, 5)
+    assert torch.equal(exported.net(x), fold(trained.net)(x))
     assert exported.description == result["description"]
     assert exported.description["class_names"] == list("0123456789")
 
@@ -82,8 +74,8 @@ def test_files_are_read_from_a_folder_that_is_no_utf_8(run, tmp_path):
 
 
 def test_the_program_runs_where_only_torch_is_installed(run, tmp_path):
-    path, folder, _ = run
-    x = test_images(path)
+    trained, folder, _ = run
+    x, _ = first_samples(trained, 5)
     np.save(tmp_path / "x.npy", x.numpy())
     script = (
         "import sys, json, numpy, torch\n"
@@ -98,24 +90,32 @@ def test_the_program_runs_where_only_torch_is_installed(run, tmp_path):
     done = subprocess.run(arguments, capture_output=True, text=True, cwd=tmp_path, check=True)
     assert done.stdout.strip() == "Digits"
     with torch.no_grad():
-        expected = fold(load_trained(path, CPU).net)(x)
+        expected = fold(trained.net)(x)
     assert np.array_equal(np.load(tmp_path / "y.npy"), expected.numpy())
+
+
+CARD = (
+    "resnet18 with spikes, T = 2, for Digits",
+    "hard reset to 0",
+    "graph.nir",
+    "1,437 samples",
+    "stages.3.1.unit2",
+    "## Limits",
+)
 
 
 def test_the_card_says_what_was_measured(run):
     _, folder, result = run
     card = (folder / "card.md").read_text()
-    for part in (
-        "resnet18 with spikes, T = 2, for Digits", "hard reset to 0", "graph.nir", "1,437 samples",
-        f"Top-1 {result['accuracy']['top1']:.2f} %", f"{result['energy']['synops']:,.0f}",
-        "stages.3.1.unit2", result["float64"], "## Limits",
-    ):  # fmt: skip
-        assert part in card, part
+    accuracy, synops = result["accuracy"]["top1"], result["energy"]["synops"]
+    measured = (f"Top-1 {accuracy:.2f} %", f"{synops:,.0f}", result["float64"], result["program"])
+    for text in (*CARD, *measured):
+        assert text in card, text
 
 
 def test_agreement_counts_a_changed_spike(run):
-    path, folder, _ = run
-    trained, x = load_trained(path, CPU), test_images(path)
+    trained, folder, _ = run
+    x, _ = first_samples(trained, 5)
     net, program = fold(trained.net), read_program(folder / "program.pt2")
     assert program_agreement(net, program, [x, x[:1]]).different == 0
     with torch.no_grad():
@@ -124,20 +124,14 @@ def test_agreement_counts_a_changed_spike(run):
     assert folding_agreement(trained.net, [x], torch.float64).different == 0
 
 
-def test_nir_of_a_soft_reset_is_refused_when_asked_for_and_left_out_otherwise(tmp_path, capsys):
-    path = make_checkpoint(tmp_path)
-    with pytest.raises(SystemExit) as exit_:
-        main([str(path), "--format", "nir"])
-    assert exit_.value.code == 2
-    assert "NIR cannot express a soft reset" in capsys.readouterr().err
-    assert not (tmp_path / "export").exists()
-    graph, reason = make_graph(load_trained(path, CPU), None)
+def test_nir_of_a_soft_reset_is_left_out_if_it_is_not_asked_for(trained):
+    graph, reason = make_graph(trained, None)
     assert graph is None and "soft reset" in reason
 
 
 def test_what_nir_cannot_pool_is_left_out_before_anything_is_written(tmp_path, capsys):
     path = make_checkpoint(tmp_path, "--arch", "vggsnn", "--v_reset", "0", "--T", "1")
-    options = [str(path), "--images", "2", "--device", "cpu"]
+    options = [path, "--images", 2, "--device", "cpu"]
     with pytest.raises(SystemExit):
         main([*options, "--format", "safetensors", "nir"])
     assert "maps of 4x4 into 3x3" in capsys.readouterr().err
@@ -147,40 +141,36 @@ def test_what_nir_cannot_pool_is_left_out_before_anything_is_written(tmp_path, c
     assert (tmp_path / "export" / "card.md").exists()
 
 
-def test_a_folder_holds_one_export_and_what_others_put_there(tmp_path, capsys):
+@torch.no_grad()
+def test_the_card_has_the_accuracy_of_the_file_not_of_a_training_in_bfloat16(tmp_path, capsys):
+    """And the folder holds this export alone, beside what others have put there."""
+    trained = make_trained(tmp_path, "--amp", "bf16")
     folder = tmp_path / "export"
     folder.mkdir()
     for name in ("program.pt2", "graph.nir", "card.md", "notes.txt"):
         (folder / name).write_text("of another day")
-    path = make_checkpoint(tmp_path, "--T", "1")
-    main([str(path), "--images", "2", "--format", "safetensors", "--device", "cpu"])
+    options = ["--images", 40, "--format", "safetensors", "--device", "cpu"]
+    found = main([trained.path, *options])["accuracy"]
+
     names = {"model.safetensors", "card.md", "export.json"}
     assert {path.name for path in folder.iterdir()} == names | {"notes.txt"}
     written = capsys.readouterr().out.splitlines()[-1].removeprefix("written: ").split(", ")
     assert set(written) == {str(folder / name) for name in names}
 
-
-@torch.no_grad()
-def test_the_card_has_the_accuracy_of_the_file_not_of_a_training_in_bfloat16(tmp_path):
-    path = make_checkpoint(tmp_path, "--amp", "bf16")
-    options = ["--images", "40", "--format", "safetensors", "--device", "cpu"]
-    found = main([str(path), *options])["accuracy"]
-    logits = read_weights(tmp_path / "export" / "model.safetensors").net(test_images(path, 40))
-    trained = load_trained(path, CPU)
-    labels = torch.stack([trained.data.test[i][1] for i in range(40)])
+    x, labels = first_samples(trained, 40)
+    logits = read_weights(folder / "model.safetensors").net(x)
     loss = F.cross_entropy(logits.double().mean(0), labels).item()
     top1 = 100 * (logits.mean(0).argmax(1) == labels).double().mean().item()
     assert (found["loss"], found["top1"]) == (pytest.approx(loss), pytest.approx(top1))
-    in_training = evaluate(trained, images=40, group=Group(0, 1, CPU))
+    in_training = count_scores(trained, EvaluationSet(trained.data, ONE_PROCESS, 40))
     assert in_training["loss"] != pytest.approx(loss, rel=1e-4), "nothing to tell apart"
-    card = (tmp_path / "export" / "card.md").read_text()
+    card = (folder / "card.md").read_text()
     assert f"Top-1 {top1:.2f} %" in card
     assert "computed in float32" in card and "bfloat16 (`--amp bf16`)" in card
 
 
 def test_damaged_weights_are_refused(run, tmp_path):
-    _, folder, _ = run
-    content = (folder / "model.safetensors").read_bytes()
+    content = (run[1] / "model.safetensors").read_bytes()
     (tmp_path / "torn.safetensors").write_bytes(content[: len(content) // 2])
     with pytest.raises(ValueError, match="damaged or no safetensors file"):
         read_weights(tmp_path / "torn.safetensors")

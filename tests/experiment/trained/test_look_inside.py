@@ -7,22 +7,21 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from experiment.trained.checkpoint import load_trained
-from experiment.trained.inside_picture import branch_maps
 from experiment.trained.look_inside import main
-from experiment.trained.tensorboard_log import write_events
-from tests.support.trained_run import make_checkpoint
+from experiment.trained.part.findings import Findings, write_events
+from experiment.trained.part.inside_picture import branch_maps
+from tests.support.trained_run import first_samples, make_checkpoint
 
 FEW = ("--images", "6", "--gradient_images", "4", "--device", "cpu")
 
 
 def record(epoch: int) -> dict:
+    losses = {"total": 3.0, "hard": 2.0, "soft": 1.0}
     return {
         "epoch": epoch,
-        "train": {"total": 3.0, "hard": 2.0, "soft": 1.0, "reliable": 0.5 + 0.1 * epoch,
-                  "head_top1": [50.0] * 4},
+        "train": {**losses, "reliable": 0.5 + 0.1 * epoch, "head_top1": [50.0] * 4},
         "test": {"head_top1": [40.0 + epoch] * 4, "firing_rate": {"stem": 0.2}},
-    }  # fmt: skip
+    }
 
 
 def test_pictures_numbers_and_events_are_written(tmp_path, capsys):
@@ -49,39 +48,22 @@ def test_pictures_numbers_and_events_are_written(tmp_path, capsys):
     assert "silent: no spike on 6 test images" in capsys.readouterr().out
 
 
-def test_events_of_a_run_without_a_teacher_do_not_speak_of_one(tmp_path):
+def test_events_of_a_run_without_a_teacher_do_not_speak_of_one(trained, tmp_path):
     alone = record(0)
     alone["train"]["total"] = alone["train"]["hard"]
-    write_events(tmp_path, [], [], {}, [alone], step=1)
+    write_events(tmp_path, [], Findings([], [], {}, 0, 0), trained._replace(records=[alone]))
     events = EventAccumulator(str(tmp_path))
     events.Reload()
     assert events.Tags()["scalars"] == [f"training/test_top1/head_{head}" for head in (1, 2, 3, 4)]
 
 
 @torch.no_grad()
-def test_branch_maps_are_what_branches_read_and_make(tmp_path):
-    trained = load_trained(make_checkpoint(tmp_path), torch.device("cpu"))
-    image = trained.data.to_input(trained.data.test[0][0][None])
-    rows = branch_maps(trained.net, image)
+def test_branch_maps_are_what_branches_read_and_make(trained):
+    rows = branch_maps(trained.net, first_samples(trained, 1)[0])
     assert [tuple(read.shape) for read, _ in rows] == [(2, 32, 32), (4, 16, 16), (8, 8, 8)]
     for branch, (read, made) in zip(trained.net.branches, rows, strict=True):
         assert ((read * 3 - (read * 3).round()).abs() < 1e-5).all()  # spikes out of 3 steps
         torch.testing.assert_close(branch.blocks[0](read[None])[0], made)
-
-
-@pytest.mark.parametrize("arguments, sentence", [
-    (["--image", "360"], "--image 360: expected 0 to 359"),
-    (["--neuron", "stem"], "expected LAYER:CHANNEL,ROW,COLUMN"),
-    (["--neuron", "nowhere:0"], "no spiking layer 'nowhere'"),
-    (["--gradient_images", "1000"], "--gradient_images 1000: the test set has only 360"),
-])  # fmt: skip
-def test_wrong_input_ends_with_a_sentence_and_code_2(tmp_path, capsys, arguments, sentence):
-    path = make_checkpoint(tmp_path)
-    with pytest.raises(SystemExit) as exit_:
-        main([str(path), *FEW, *arguments])
-    assert exit_.value.code == 2
-    assert sentence in capsys.readouterr().err
-    assert not (tmp_path / "look_inside").exists()
 
 
 def test_a_network_without_branches_has_no_branch_maps_not_even_old_ones(tmp_path, capsys):

@@ -2,15 +2,14 @@
 
 import copy
 import pickle
-from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmark.measure import saved_bytes
+from benchmark.speed.measure import saved_bytes
 from model import build_model
-from model.baseline.checkpointed import checkpoint_blocks, recomputed
+from model.baseline.checkpointed import recomputed
 from model.baseline.through_time import ThroughTime
 from model.functional import Neuron
 from model.layer import ConvNormLIF
@@ -38,8 +37,7 @@ def result_of_training(net) -> dict[str, torch.Tensor]:
 
 def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
     assert list(found) == list(expected)
-    for name, value in expected.items():
-        assert torch.equal(found[name], value), name
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
 def runs_of(net) -> list[int]:
@@ -50,30 +48,13 @@ def runs_of(net) -> list[int]:
     return runs
 
 
-def train_of_layer() -> tuple[ConvNormLIF, ThroughTime]:
-    torch.manual_seed(0)
+def test_a_layer_keeps_its_input_alone() -> None:
     layer = ConvNormLIF(4, 6, 3, bias=True, neuron=Neuron(threshold=0.5)).double()
     maps = (torch.rand(T * B, 4, 6, 5) < 0.4).double().requires_grad_()
-    return layer, ThroughTime(maps, T, is_constant=False)
-
-
-def test_a_layer_has_the_same_gradients_and_statistics() -> None:
-    found = []
-    for run in (lambda layer, x: layer(x), recomputed):
-        layer, x = train_of_layer()
-        out = run(layer, x).maps
-        (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
-        found.append([x.maps.grad, *(p.grad for p in layer.parameters()), *layer.buffers()])
-    for own, expected in zip(*found, strict=True):
-        assert torch.equal(own, expected)
-    assert found[0][0].norm() > 0
-
-
-def test_a_layer_keeps_its_input_alone() -> None:
-    layer, x = train_of_layer()
+    x = ThroughTime(maps, T, is_constant=False)
     parameters = sum(p.nbytes for p in layer.parameters())
     kept = saved_bytes(lambda: recomputed(layer, x), ())
-    assert x.maps.nbytes <= kept <= x.maps.nbytes + parameters < saved_bytes(lambda: layer(x), ())
+    assert maps.nbytes <= kept <= maps.nbytes + parameters < saved_bytes(lambda: layer(x), ())
 
 
 def test_a_network_trains_as_without() -> None:
@@ -84,15 +65,6 @@ def test_a_network_trains_as_without() -> None:
     assert sorted(runs) == sorted(2 * [B] + 4 * [T * B])  # the image is constant, what fires is not
     assert_equal(found, result_of_training(network("bptt")))
     assert found["stages.0.0.unit1.norm.num_batches_tracked"] == 1
-
-
-def test_a_network_keeps_a_fraction_of_what_it_kept() -> None:
-    kept = {}
-    for method in ("bptt", "bptt_checkpointed"):
-        net = build_model("resnet18", num_classes=K, T=4, width=6, method=method)
-        x = torch.randn(3, 3, 32, 32)
-        kept[method] = saved_bytes(lambda net=net, x=x: net(x)[0].sum(), net.parameters())
-    assert kept["bptt_checkpointed"] < kept["bptt"] / 5
 
 
 @pytest.mark.parametrize("is_training", [False, True], ids=["evaluation", "no_grad"])
@@ -114,24 +86,10 @@ def test_a_copy_runs_its_own_blocks(duplicate) -> None:
     net = network()
     expected = result_of_training(network())
     twin = duplicate(net)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.zero_()
     untouched = copy.deepcopy(net.state_dict())
     assert_equal(result_of_training(twin), expected)
     assert_equal(net.state_dict(), untouched)
     assert all(p.grad is None for p in net.parameters())
-    with torch.no_grad():
-        for parameter in net.parameters():
-            parameter.zero_()
-    twin.zero_grad()
-    twin.load_state_dict(untouched)
-    assert_equal(result_of_training(twin), expected)
-
-
-def test_blocks_are_wrapped_from_outside() -> None:
-    """The stem and every block of every stage; no module is added, no class changed."""
-    net, plain = network("bptt"), network("bptt")
-    checkpoint_blocks(net)
-    assert repr(net) == repr(plain)
-    for part in (net.stem, *(block for stage in net.stages for block in stage)):
-        assert isinstance(part.forward, partial)
-        assert part.forward.args == (part,)
-    assert not any(isinstance(module.forward, partial) for module in plain.modules())

@@ -5,16 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from benchmark.reference.kernel_case import (
-    Case,
-    backward_problems,
-    forward_problems,
-    norm_problems,
-    spike_problems,
-)
+from benchmark.reference.kernel_case import Case, spike_problems
 from model import Execution, build_model, kernel
 from model.functional import Neuron, lif_steps
 from model.kernel import Fired, Maps, Normalisation, Source, compiled, reference
+from tests.support.kernel_problems import all_backward_problems, fire_problems
 
 CASES = [
     Case("soft detached", "identity"),
@@ -26,19 +21,15 @@ CASES = [
 @pytest.mark.parametrize("backend", ["auto", "reference"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_backends_agree(case, backend):
-    def fire(source, neuron, T, *, compact=False):
-        return kernel.fire(source, neuron, T, Execution(backend, sparse=compact))
+    def fire(source, neuron, T, *, compact=False, sums=True):
+        fired = kernel.fire(source, neuron, T, Execution(backend, sparse=compact))
+        return fired if sums else Fired(fired.train)
 
     def fire_backward(*arguments):
         return kernel.fire_backward(*arguments, Execution(backend))
 
-    for overwrite in (False, True):
-        for compact in (False, True):
-            assert forward_problems(case, fire, overwrite=overwrite, compact=compact) == []
-        assert norm_problems(case, fire, overwrite=overwrite) == []
-    for fires in (False, True):
-        options = {"from_batch": True, "wants_source": True, "fires": fires}
-        assert backward_problems(case, fire_backward, **options) == []
+    assert fire_problems(case, fire) == []
+    assert all_backward_problems(case, fire_backward) == []
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -114,5 +105,4 @@ def test_networks_agree_on_logits_and_gradients():
         (logits,) = net(x)
         logits.square().sum().backward()
         results[backend] = [logits, *(p.grad for p in net.parameters())]
-    for own, expected in zip(results["auto"], results["reference"], strict=True):
-        torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(results["auto"], results["reference"], rtol=1e-9, atol=1e-11)

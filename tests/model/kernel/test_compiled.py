@@ -11,13 +11,9 @@ from torch._dynamo.exc import BackendCompilerFailed
 from torch._inductor import cpp_builder
 from torch._inductor.exc import InvalidCxxCompiler
 
-from benchmark.reference.kernel_case import (
-    Case,
-    forward_problems,
-    norm_problems,
-    spike_problems,
-)
+from benchmark.reference.kernel_case import Case, forward_problems
 from model.kernel import compiled
+from tests.support.kernel_problems import fire_problems
 
 CASES = [
     Case("soft detached", "identity"),
@@ -27,22 +23,15 @@ CASES = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_forward(case):
-    assert forward_problems(case, compiled.fire) == []
+def test_every_request():
+    assert fire_problems(CASES[0], compiled.fire) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES[1:], ids=str)
+def test_other_neurons_layouts_and_dtypes(case):
     for compact in (False, True):
         assert forward_problems(case, compiled.fire, overwrite=True, compact=compact) == []
-
-
-@pytest.mark.slow
-def test_forward_without_neurons():
-    for overwrite in (False, True):
-        assert norm_problems(CASES[0], compiled.fire, overwrite=overwrite) == []
-
-
-@pytest.mark.slow
-def test_spikes_alone():
-    assert spike_problems(CASES[1], compiled.fire) == []
 
 
 def no_compiler(monkeypatch):
@@ -74,9 +63,6 @@ def test_what_cannot_be_compiled_is_announced_once(trouble, reason, monkeypatch,
     monkeypatch.setattr(compiled, "UNCOMPILED", set())
     torch._dynamo.reset()  # what other tests have compiled
     trouble(monkeypatch)
-    for overwrite in (True, False):
-        assert forward_problems(CASES[0], compiled.fire, overwrite=overwrite) == []
-        assert norm_problems(CASES[0], compiled.fire, overwrite=overwrite) == []
-    assert spike_problems(CASES[0], compiled.fire) == []
+    assert fire_problems(CASES[0], compiled.fire) == []
     (line,) = capsys.readouterr().out.splitlines()
     assert re.fullmatch(f"neurons run uncompiled, more slowly: {reason}", line)

@@ -3,17 +3,11 @@
 import pytest
 import torch
 
-from benchmark.reference.kernel_case import (
-    Case,
-    backward_problems,
-    cases,
-    forward_problems,
-    norm_problems,
-    spike_problems,
-)
+from benchmark.reference.kernel_case import Case, cases
 from model import functional, kernel
 from model.functional import Neuron
 from model.kernel import Maps, Source, cpu, reference
+from tests.support.kernel_problems import all_backward_problems, fire_problems
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 CASES = list(cases(DTYPES))
@@ -25,26 +19,16 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(cpu, "BLOCK_ELEMENTS", 64)
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_forward(case, overwrite):
-    for compact in (False, True):
-        assert forward_problems(case, cpu.fire, overwrite=overwrite, compact=compact) == []
-    assert spike_problems(case, cpu.fire) == []
-    assert norm_problems(case, cpu.fire, overwrite=overwrite) == []
+def test_forward(case):
+    assert fire_problems(case, cpu.fire) == []
 
 
-@pytest.mark.parametrize("fires", [True, False])
-@pytest.mark.parametrize("from_batch", [True, False])
 @pytest.mark.parametrize("channels_last", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_backward(dtype, channels_last, from_batch, fires):
+def test_backward(dtype, channels_last):
     case = Case("soft", channels_last=channels_last, dtype=dtype)
-    options = {"from_batch": from_batch, "fires": fires}
-    for wants_source in (True, False):
-        assert (
-            backward_problems(case, cpu.fire_backward, wants_source=wants_source, **options) == []
-        )
+    assert all_backward_problems(case, cpu.fire_backward) == []
 
 
 def test_without_neurons_no_time_step_reads_another():

@@ -5,17 +5,12 @@ from functools import partial
 import pytest
 import torch
 
-from benchmark.reference.kernel_case import (
-    Case,
-    T,
-    forward_problems,
-    norm_problems,
-    spike_problems,
-)
+from benchmark.reference.kernel_case import Case, T
 from model.functional import Neuron
 from model.kernel import Execution, Maps, Normalisation, Source, operator, reference
 from model.rate_pair import Facts, RatePair
 from model.resnet import BasicBlock
+from tests.support.kernel_problems import fire_problems
 
 SPIKING = torch.ops.spiking
 CASES = [
@@ -63,13 +58,9 @@ def test_backward_keeps_its_promises(fires, wants_source, checked):
     assert checked == ["fire_backward"]
 
 
-@pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_records_come_out_as_they_do_of_the_kernels(case, overwrite):
-    for compact in (False, True):
-        assert forward_problems(case, operator.fire, overwrite=overwrite, compact=compact) == []
-    assert norm_problems(case, operator.fire, overwrite=overwrite) == []
-    assert spike_problems(case, operator.fire) == []
+def test_records_come_out_as_they_do_of_the_kernels(case):
+    assert fire_problems(case, operator.fire) == []
 
 
 STRANGE = {
@@ -85,8 +76,7 @@ def test_a_current_whose_layout_no_kernel_can_write_is_left_alone(layout):
     source = Source(Maps(STRANGE[layout]), reusable=True)
     fired = operator.fire(source, Neuron(), 3)
     assert torch.equal(source.current.values, current)
-    for own, expected in zip(fired, reference.fire(source, Neuron(), 3), strict=True):
-        torch.testing.assert_close(own, expected)
+    torch.testing.assert_close(fired, reference.fire(source, Neuron(), 3))
 
 
 @pytest.mark.slow
@@ -109,5 +99,4 @@ def test_block_compiles_into_one_graph(backend, sparse):
         out = run(RatePair(train, rate, facts))
         (out.rate * torch.arange(16.0, dtype=torch.double).view(4, 4)).sum().backward()
         results.append([out.train, out.rate, rate.grad, *(p.grad for p in block.parameters())])
-    for own, expected in zip(*results, strict=True):
-        torch.testing.assert_close(own, expected)
+    torch.testing.assert_close(*results)

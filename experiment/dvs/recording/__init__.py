@@ -1,0 +1,1 @@
+"""Recordings of event cameras: archives, AEDAT files, and simulated ones."""

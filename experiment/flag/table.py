@@ -1,0 +1,225 @@
+"""The flags that all experiments share, one row each; everything else follows from the rows.
+
+A new flag is a row here, or beside an experiment's PAPER if no other has it, and its use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from experiment.flag import idle as when
+from experiment.flag.kinds import FlagKind, Location, OneOf, Or, Real, Switch, Whole
+from experiment.flag.row import OWN, Condition, Flag, Role
+from model import METHODS, MODELS, STEMS, TEACHERS
+
+OPTIMIZERS = ("SGDM", "Adam")
+SCHEDULERS = ("COSINE",)
+PRECISIONS = ("none", "bf16-backward", "bf16")
+
+DATA, NETWORK, METHOD, TRAINING, LOOP, CIRCUMSTANCE = Role
+POSITIVE = Real(0, open_low=True)
+MINUTES = Real(0, 1e4, open_low=True)
+FRACTION = Or(Real(0, 1, open_low=True), none=("none",))
+WINDOW = Or(Whole(1), "default", none=("global",))
+
+TRAINED = (when.EVALUATING,)  # silences what only training reads
+FOLDERLESS = (when.IN_ITS_OWN_FOLDER, *TRAINED)
+RESETLESS = (when.NO_RESET_TO_DETACH, when.WHOLE_RESET, *TRAINED)
+BRANCHLESS = (when.NO_BRANCHES,)
+UNTAUGHT = (when.NO_PUPILS, when.NO_LESSON, *TRAINED)
+GRAPHLESS = (when.NO_GPU, when.SEVERAL_PASSES, when.RECOMPUTING, when.SEVERAL_PROCESSES, *TRAINED)
+DENSE = (when.NO_RATES, when.DENSE_IN_BF16, when.DENSE_ON_GPU, *TRAINED)
+EXACT = (when.NO_RATES_BACKWARD, when.NO_BACKWARD)
+
+
+def texts_of(table: Mapping[str, Any]) -> str:
+    """The help of a flag that names a row of this table."""
+    return "; ".join(f"{name}: {row.text}" for name, row in table.items())
+
+
+# By their headings in --help. --cuda_graph replays the same kernels, so it is no part of what a run
+# is; --compile and --sparse bring others, which round otherwise.
+SHARED = {
+    "run": (
+        Flag("seed", Whole(0, 2**32 - 1), OWN, TRAINING, idle=TRAINED).means(
+            "seed of weights, order and augmentation"
+        ),
+        Flag("dataset", FlagKind(), OWN, DATA).means("data set"),
+        Flag("data_path", Location(), Path("data"), CIRCUMSTANCE, "FOLDER").means(
+            "where the data set lies"
+        ),
+        Flag("log_path", Location(), Path("runs"), CIRCUMSTANCE, "FOLDER", FOLDERLESS).means(
+            "where each run makes its own folder; made if it is not there"
+        ),
+        Flag("resume", Or(Location(), "auto"), None, CIRCUMSTANCE, "FILE|auto", TRAINED).means(
+            "go on with this checkpoint, in its folder; 'auto': with the newest run of the same "
+            "arguments below log_path, or a new one if there is none; a file outside a run "
+            "folder, such as a published model_weights.pth, gives the initial weights of a new "
+            "run; default: a new run"
+        ),
+        Flag("changed_data", Switch(), False, CIRCUMSTANCE, idle=(when.NO_RESUME, *TRAINED)).means(
+            "go on with --resume though the number of training samples is another by now, an "
+            "epoch in progress begins anew; or take initial weights of a network of other classes"
+        ),
+        Flag("evaluate", Location(), None, CIRCUMSTANCE, "FILE").means(
+            "print the accuracy of every head of this checkpoint and exit; default: train"
+        ),
+        Flag("device", FlagKind(), None, CIRCUMSTANCE).means(
+            "cpu, cuda or cuda:N; default: cuda if there is one"
+        ),
+        Flag("dist_timeout", MINUTES, 10, CIRCUMSTANCE, "MINUTES", (when.ONE_PROCESS,)).means(
+            "how long one of several processes waits for another before giving up"
+        ),
+        Flag("num_workers", Whole(0, 1024), OWN, LOOP, "PROCESSES").means(
+            "processes that load training images, and test images from files; 0: none beside the "
+            "training one"
+        ),
+        Flag("checkpoint_every", Whole(1), None, LOOP, "STEPS", TRAINED).means(
+            "save every so many steps too; default: only after each epoch"
+        ),
+        Flag("keep_checkpoints", Whole(1), 2, LOOP, "FILES", TRAINED).means(
+            "newest checkpoints kept, beside the best"
+        ),
+    ),
+    "network": (
+        Flag("arch", OneOf(MODELS), OWN, NETWORK).means("network"),
+        Flag("method", OneOf(METHODS), "esd", METHOD).means(texts_of(METHODS)),
+        Flag("width", Or(Whole(1, 2**16), none=("paper",)), None, NETWORK, "CHANNELS").means(
+            "channels of the stem; default: 'paper', 64, and 128 for resnet19"
+        ),
+        Flag("stem", OneOf(STEMS), "published", NETWORK).means(
+            "small: for images of 32 to 64 pixels, a 3x3 convolution where the published stem of "
+            "a preact_, sew_ or ms_resnet shrinks images of 224"
+        ),
+        Flag("branch_pool", WINDOW, "default", METHOD, "PIXELS|global|default", BRANCHLESS).means(
+            "side of the branches' pooling window; default: the published one"
+        ),
+    ),
+    "neuron": (
+        Flag("T", Whole(1), OWN, NETWORK, "STEPS").means("time steps of each image"),
+        Flag("decay", Real(0, 1), 0.2, NETWORK, "SHARE").means(
+            "share of the membrane potential kept per time step, 0 to 1"
+        ),
+        Flag("thresh", POSITIVE, 1.0, NETWORK, "POTENTIAL").means(
+            "firing threshold, in the unit of the membrane potential"
+        ),
+        Flag("v_reset", Or(Real(), none=("none", "soft")), None, NETWORK, "POTENTIAL").means(
+            "potential after a spike, below thresh; default: 'none', the threshold is subtracted "
+            "(soft reset)"
+        ),
+        Flag("detach_reset", Switch(), True, METHOD, idle=RESETLESS).means(
+            "gradients ignore the reset"
+        ),
+    ),
+    "training": (
+        Flag("train_batch_size", Whole(1), OWN, TRAINING, "IMAGES", TRAINED).means(
+            "images per step, over all processes"
+        ),
+        Flag("accum", Whole(1), 1, TRAINING, "PARTS", TRAINED).means(
+            "take the images of a step in so many parts, which saves memory; batch norm then sees "
+            "one part at a time"
+        ),
+        Flag("sync_bn", Switch(), False, TRAINING, idle=(when.ONE_PROCESS, *TRAINED)).means(
+            "batch norms see the images of all processes as one batch, not each its own"
+        ),
+        Flag("val_batch_size", Whole(1), OWN, LOOP, "IMAGES").means(
+            "images per step of an evaluation, over all processes"
+        ),
+        Flag("num_epoch", Whole(1), OWN, TRAINING, "EPOCHS", TRAINED).means(
+            "passes over the training set"
+        ),
+        Flag("optim", OneOf(OPTIMIZERS), "SGDM", TRAINING, idle=TRAINED).means(
+            "optimizer; SGDM: momentum 0.9"
+        ),
+        Flag("lr", POSITIVE, OWN, TRAINING, "RATE", TRAINED).means(
+            "initial learning rate, per step"
+        ),
+        Flag("wd", Real(0), OWN, TRAINING, "RATE", TRAINED).means(
+            "weight decay, per step (not on biases and batch norms)"
+        ),
+        Flag("scheduler", OneOf(SCHEDULERS), "COSINE", TRAINING, idle=TRAINED).means(
+            "COSINE: learning rate to 0 over num_epoch"
+        ),
+        Flag("alp", Real(0), OWN, TRAINING, "WEIGHT", (when.NO_BRANCHES, *TRAINED)).means(
+            "weight of the branches' cross-entropies"
+        ),
+        Flag("beta", Real(0), OWN, TRAINING, "WEIGHT", (when.NO_PUPILS, *TRAINED)).means(
+            "weight of the distillation terms"
+        ),
+        Flag("teacher", OneOf(TEACHERS), "reliable", TRAINING, idle=UNTAUGHT).means(
+            f"{texts_of(TEACHERS)}; default: %(default)s, the paper's"
+        ),
+        Flag("amp", OneOf(PRECISIONS), "none", TRAINING, idle=EXACT).means(
+            "none: fp32; bf16-backward: the spiking convolutions' backward in bfloat16, every "
+            "spike as in fp32; bf16: all convolutions in bfloat16, neurons in fp32"
+        ),
+        Flag("tf32", Switch(), True, TRAINING, idle=(when.IN_BF16, when.NO_GPU)).means(
+            "a GPU's convolutions read fp32 numbers rounded to TF32 (10 bits of mantissa), as is "
+            "default in PyTorch and was in the published code; all else stays fp32"
+        ),
+        Flag("compile", Switch(), False, METHOD, idle=(when.NO_RATES, *TRAINED)).means(
+            "neurons and norms through torch.compile; on a CPU it needs a C++ compiler; where it "
+            "fails they run uncompiled, and a line says why"
+        ),
+        Flag("cuda_graph", Switch(), False, LOOP, idle=GRAPHLESS).means(
+            "on a GPU, record forward and backward once as a CUDA graph and replay it; a pass's "
+            "memory stays reserved for it"
+        ),
+        Flag("sparse", Switch(), False, METHOD, idle=DENSE).means(
+            "on a CPU, skip silent inputs in the training's convolutions of spikes, which are "
+            "kept as bytes; each is the same up to rounding; needs a C++ compiler"
+        ),
+        Flag("val_fraction", FRACTION, None, DATA, "FRACTION", TRAINED).means(
+            "part of the training set held out to select the best epoch, above 0 and below 1; "
+            "default: 'none', it is chosen on the test set, as published"
+        ),
+    ),
+}
+
+CHECK_DATA = Flag("check_data", Switch(), False, CIRCUMSTANCE).means(
+    "read every image once, list those that cannot be read, and train nothing"
+)
+READ_BY_CHECK = ("dataset", "data_path", "cache_path", "reader", "num_workers", "check_data")
+
+
+def cache_flag(what: str) -> Flag:
+    """--cache_path: where the files go that are made of those in --data_path (`what`)."""
+    return Flag("cache_path", Location(), None, CIRCUMSTANCE, "FOLDER").means(
+        f"where {what}, if it cannot be in data_path; default: data_path"
+    )
+
+
+def grouped(tables: Mapping[str, Iterable[Flag]]) -> tuple[Flag, ...]:
+    """All rows, each with its heading."""
+    return tuple(replace(flag, group=group) for group, rows in tables.items() for flag in rows)
+
+
+def experiment_flags(
+    paper: Mapping[str, Any],
+    datasets: Collection[str],
+    own: Mapping[str, Iterable[Flag]],
+    *,
+    silencing: Mapping[Condition, Iterable[str]] | None = None,
+) -> tuple[Flag, ...]:
+    """All flags of an experiment: the shared ones, and its own by their headings in --help.
+
+    paper: the defaults of rows that have OWN; silencing: its own conditions, with the flags that
+    they leave without effect. An experiment on images has CHECK_DATA among its own.
+    """
+    flags = grouped({**SHARED, **own})
+    silencing = dict(silencing or {})
+    names = [flag.name for flag in flags]
+    if CHECK_DATA.name in names:
+        silencing[when.CHECKING] = [name for name in names if name not in READ_BY_CHECK]
+    return tuple(
+        replace(
+            flag,
+            kind=OneOf(datasets) if flag.name == "dataset" else flag.kind,
+            default=paper.get(flag.name, flag.default),
+            idle=(*flag.idle, *(c for c, silent in silencing.items() if flag.name in silent)),
+        )
+        for flag in flags
+    )

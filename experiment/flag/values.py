@@ -1,0 +1,65 @@
+"""What parsed flags mean to the layers below `main`, which see no parsed arguments."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiment.data_description import DataDescription
+from experiment.flag.lookup import flags_of, names_of
+from experiment.flag.row import IDENTITY, Role, silenced
+from experiment.train.recipe import Recipe
+from experiment.train.task import Data, Request
+from model import Execution, RateModel, build_model
+
+EXECUTION = ("compile", "sparse")  # of the flags on method and network, those about kernels
+
+
+def in_effect(args: argparse.Namespace, name: str) -> bool:
+    """Whether a flag is on and no condition says that it has no effect."""
+    silent = silenced(flags_of(args.dataset), args).values()
+    return bool(getattr(args, name)) and not any(name in names for names in silent)
+
+
+def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """The flags that `model.build_model` takes, by its names."""
+    execution = Execution(
+        backend="compiled" if args.compile else "auto",
+        convolution_backward=torch.bfloat16 if args.amp == "bf16-backward" else None,
+        sparse=in_effect(args, "sparse"),
+    )
+    names = names_of(args.dataset, Role.NETWORK, Role.METHOD)
+    arguments = {name: getattr(args, name) for name in names if name not in EXECUTION}
+    return {"execution": execution, **arguments}
+
+
+def network_of(args: argparse.Namespace, data: Data | DataDescription) -> RateModel:
+    """The network that the flags name, for data with these classes and channels."""
+    classes = len(data.class_names)
+    return build_model(**network_arguments(args), num_classes=classes, in_channels=data.channels)
+
+
+def recipe_of(args: argparse.Namespace) -> Recipe:
+    """The flags that the engine takes."""
+    values = {field.name: getattr(args, field.name) for field in fields(Recipe)}
+    return Recipe(**{**values, "cuda_graph": in_effect(args, "cuda_graph")})
+
+
+def request_of(args: argparse.Namespace, *names: str) -> Request:
+    """The flags that say what to do, where, and from where to go on.
+
+    names: what the run's name says beside what it says of every run.
+    """
+    flags = vars(args)
+    arguments = {k: str(v.absolute()) if isinstance(v, Path) else v for k, v in flags.items()}
+    method = args.method
+    if args.teacher != "reliable" and in_effect(args, "teacher"):
+        method += f"-{args.teacher}"
+    name = [args.dataset, args.arch, f"T{args.T}", method, f"seed{args.seed}", *names]
+    values = {field.name: flags[field.name] for field in fields(Request) if field.name in flags}
+    identity = {name: arguments[name] for name in names_of(args.dataset, *IDENTITY)}
+    return Request(arguments=arguments, identity=identity, run_name="_".join(name), **values)

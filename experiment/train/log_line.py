@@ -1,0 +1,71 @@
+"""What a run says about itself, on the console and in train.log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experiment.curves import distils
+from experiment.train.task import Training
+from model import RateModel
+from util.process.distributed import Group
+
+NO_SIGNALS = (
+    "outside the main thread no signal stops the training: KeyboardInterrupt, raised in this "
+    "thread, does, and saves"
+)
+
+
+def describe_device(group: Group) -> str:
+    """The device as a person names it."""
+    name = f"cpu ({torch.get_num_threads()} threads)"
+    if group.device.type == "cuda":
+        name = f"{group.device} ({torch.cuda.get_device_name(group.device)})"
+    return name if group.world_size == 1 else f"{name}, the first of {group.world_size} processes"
+
+
+def describe_accumulation(training: Training, net: RateModel) -> str:
+    """What --accum changes beside memory."""
+    several_heads = net.branches and training.recipe.beta
+    average = ", and distillation averages over them" if several_heads else ""
+    return (
+        f"--accum {training.recipe.accum}: batch norm sees {training.part} images at a "
+        f"time{average}, not the {training.share} that this process has in a step"
+    )
+
+
+def describe_fresh_start(resume: Path | str) -> str:
+    """What a run that was to be resumed begins with instead."""
+    if resume == "auto":
+        beginning = "no checkpoint of a run with these arguments yet, training from the beginning"
+    else:
+        beginning = "initial weights of a new run"
+    return f"--resume {resume}: {beginning}"
+
+
+def describe_epoch(record: dict[str, Any], best: dict[str, float]) -> str:
+    """An epoch in one line; of distillation only where there is some."""
+    train, test, timing = record["train"], record["test"], record["timing"]
+    parts = [f"epoch {record['epoch']}", f"loss {train['total']:.4f}"]
+    if distils([record]):
+        parts[1] += f" (hard {train['hard']:.4f}, soft {train['soft']:.4f})"
+        parts.append(f"reliable {100 * train['reliable']:.1f} %")
+    parts.append(f"train {train['head_top1'][-1]:.2f} %")
+    if "validation" in record:
+        parts.append(f"validation {record['validation']['top1']:.2f} %")
+    parts += [
+        f"test {test['top1']:.2f} %",
+        f"best {best['top1']:.2f} % (epoch {best['epoch']})",
+        f"{timing['images_per_second']:.0f} images/s",
+    ]
+    return "; ".join(parts)
+
+
+def describe_result(result: dict[str, Any]) -> str:
+    return (
+        f"finished: test top-1 {result['test_top1']:.2f} % after the last epoch, "
+        f"{result['best_test_top1']:.2f} % at epoch {result['best_epoch']}, the best on the "
+        f"{result['best_chosen_on']} set; curves in {result['folder']}/curves.png"
+    )

@@ -1,0 +1,119 @@
+"""What changes while a network is trained: all that a checkpoint has to hold."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from experiment.data_description import DataDescription, description_in, refuse_other_classes
+from experiment.flag.identity import refuse_other_arguments
+from experiment.train.recipe import Recipe, make_optimizer, make_scheduler
+from model import RateModel
+from model.distillation import DistillationLoss
+from util.misc import WeightedMeans, top_k_correct
+from util.util import random_state, restore_random_state
+
+
+class TrainingState:
+    """A network with its optimizer and schedule, and how far its training has come.
+
+    epoch, batch: epochs finished, and steps done in the present one.
+    means: metrics of the present epoch so far.
+    best: {"epoch", "top1"} of the best epoch so far, or None.
+    lines: records written to metrics.jsonl.
+    arguments: what the run computes, by flag; a checkpoint continues only the same.
+    data: what it is trained on; None is not checked.
+    """
+
+    def __init__(
+        self,
+        net: RateModel,
+        recipe: Recipe,
+        arguments: dict[str, Any],
+        data: DataDescription | None = None,
+    ):
+        self.net = net
+        self.optimizer: Optimizer = make_optimizer(net, recipe)
+        self.scheduler: LRScheduler = make_scheduler(self.optimizer, recipe)
+        self.arguments, self.data = arguments, data
+        self.epoch = self.batch = self.lines = 0
+        self.means = WeightedMeans()
+        self.best: dict[str, float] | None = None
+
+    @property
+    def place(self) -> str:
+        """How far the training has come, for a person."""
+        return f"epoch {self.epoch}, step {self.batch}"
+
+    def note(self, loss: DistillationLoss, logits: Tensor, labels: Tensor) -> None:
+        """Add a batch to the epoch's metrics; logits (N, B, K) of the heads, labels (B,)."""
+        correct = top_k_correct(logits, labels, ks=(1,))[1]
+        accuracies = {"head_top1": 100 * correct / len(labels)}
+        self.means.update(loss._asdict() | accuracies, weight=len(labels))
+
+    def update(self) -> None:
+        """Move the weights by their gradients, which ends a step."""
+        self.optimizer.step()
+        self.batch += 1
+
+    def next_epoch(self) -> None:
+        """Move the schedule and begin a new epoch."""
+        with warnings.catch_warnings():
+            # Resumed at the end of an epoch, this process has taken no step of the optimizer yet.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            self.scheduler.step()
+        self.epoch += 1
+        self.begin_epoch_anew()
+
+    def begin_epoch_anew(self) -> None:
+        """Take back the steps of the present epoch from its counts, not from the weights."""
+        self.batch, self.means = 0, WeightedMeans()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "arguments": self.arguments,
+            "data": None if self.data is None else self.data.plain(),
+            "model": self.net.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "means": self.means.state_dict(),
+            "best": self.best,
+            "lines": self.lines,
+            "random_state": random_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on exactly where `state` was taken.
+
+        Raises: ValueError if it is no state of a training, or belongs to other arguments or
+        classes.
+        """
+        missing = self.state_dict().keys() - state.keys() - {"data"}  # which came later
+        if missing:
+            raise ValueError(
+                f"it is no state of a training run ({min(missing)!r} is missing): name a last.pt "
+                "or best.pt of a run"
+            )
+        refuse_other_arguments(state["arguments"], self.arguments)
+        if self.data is not None:
+            way_out = ", or begin a new run without --resume"
+            refuse_other_classes(description_in(state), self.data, way_out=way_out)
+        try:
+            self.net.load_state_dict(state["model"])
+        except RuntimeError as error:  # the same arguments build another network by now
+            raise ValueError(
+                f"its weights do not fit the network ({' '.join(str(error).split())}): use the "
+                "version of the program that saved it"
+            ) from error
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.means.load_state_dict(state["means"])
+        self.epoch, self.batch, self.lines = state["epoch"], state["batch"], state["lines"]
+        self.best = state["best"]
+        restore_random_state(state["random_state"])

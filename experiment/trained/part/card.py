@@ -1,0 +1,138 @@
+"""The model card: what the exported network is, what it can do, and what it cannot."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from experiment.flag.lookup import flags_of, names_of
+from experiment.flag.row import Role, silenced
+from experiment.trained.part.trained_network import Trained
+from util.figure import as_utf8, markdown_table
+from util.file.atomic import write_atomically
+
+RECIPE = (Role.DATA, Role.METHOD, Role.TRAINING)
+APPLIED = ("auto_aug", "cutout")  # of which the data set says what was applied in the end
+FILES = {
+    "safetensors": "`model.safetensors`: weights of `model.inference.folded.FoldedNetwork`, read "
+    "with `experiment.trained.part.exported.read_weights`",
+    "program": '`program.pt2`: `torch.export.load("program.pt2").module()(images)` gives the '
+    "logits of every time step, (T, B, K), for any number of images",
+    "nir": "`graph.nir`: one image in, the logits of one time step out; `nir.read` reads it",
+}
+
+
+def write_card(result: dict[str, Any], trained: Trained, path: Path) -> None:
+    """Write card.md from what export.py measured."""
+    network, data = result["description"]["network"], trained.data.name
+    title = f"# {network['arch']} with spikes, T = {network['T']}, for {data}"
+    about = (
+        f"A spiking neural network, trained for {trained.epochs} epochs; its training branches are "
+        "removed and its batch norms are folded into the convolutions."
+    )
+    verified = {"folded, float64": result["float64"], "folded, float32": result["float32"]}
+    if "program" in result:
+        verified["program.pt2, read back"] = result["program"]
+    sections = {
+        "Files": "\n".join(f"- {FILES[name]}" for name in result["formats"]),
+        "Input": _input(result["description"], trained.net.T),
+        "Training": _training(network, trained),
+        "Accuracy": _accuracy(result["accuracy"], trained.arguments["amp"]),
+        "Firing rates and energy": _energy(result["energy"]),
+        "Verified": _bullets(verified),
+        "Limits": "\n".join(f"- {limit}" for limit in limits(trained)),
+    }
+    parts = [title, about, *(f"## {name}\n\n{text}" for name, text in sections.items())]
+    write_atomically(path, as_utf8("\n\n".join(parts) + "\n"))
+
+
+def _input(description: dict[str, Any], steps: int) -> str:
+    side, channels = description["image_size"], description["network"]["in_channels"]
+    shape = f"{channels} x {side} x {side}"
+    if description["kind"] == "events":
+        return (
+            f"{steps} frames of {shape} event counts (OFF, ON), each with the same number of "
+            "events, as float32 (T, B, C, H, W)."
+        )
+    mean, std = ([round(value, 4) for value in description[name]] for name in ("mean", "std"))
+    return (
+        f"An image of {shape} pixels, (pixel / 255 - mean) / std with mean {mean} and std {std} "
+        "per channel, as float32 (B, C, H, W)."
+    )
+
+
+def _training(network: dict[str, Any], trained: Trained) -> str:
+    data = trained.description
+    about = (
+        f"Data: {trained.data.name}, {data.training_samples:,} samples to train, "
+        f"{data.test_samples:,} to test, {network['num_classes']} classes."
+    )
+    reset = "soft reset" if network["v_reset"] is None else f"hard reset to {network['v_reset']:g}"
+    neuron = f"LIF, decay {network['decay']:g}, threshold {network['thresh']:g}, {reset}"
+    return f"{about}\n\n{_bullets({'neuron': neuron, **recipe(trained)})}"
+
+
+def _accuracy(accuracy: dict[str, Any], amp: str) -> str:
+    about = (
+        f"Top-1 {accuracy['top1']:.2f} %, top-5 {accuracy['top5']:.2f} % of "
+        f"{accuracy['samples']:,} test samples; calibration error (ECE) "
+        f"{accuracy['calibration']['ece']:.2f} %. All numbers here are of the network in these "
+        "files, computed in float32."
+    )
+    if amp == "bf16":
+        about += (
+            " It was trained and evaluated in bfloat16 (`--amp bf16`), so what the run itself "
+            "reports may differ."
+        )
+    steps = [(str(row["t"]), f"{row['top1']:.2f}") for row in accuracy["steps"]]
+    return f"{about}\n\n{markdown_table(('time steps taken', 'top-1 (%)'), steps)}"
+
+
+def _energy(energy: dict[str, Any]) -> str:
+    about = (
+        f"Means per image over {energy['images']} test images; {energy['pJ_per_mac']} pJ per MAC, "
+        f"{energy['pJ_per_ac']} pJ per AC (45 nm). {energy['not_counted'].capitalize()}."
+    )
+    macs, ann_macs, synops = (f"{energy[name]:,.0f}" for name in ("macs", "ann_macs", "synops"))
+    spiking, dense = (f"{energy[name] / 1e6:.3f}" for name in ("energy_pJ", "ann_energy_pJ"))
+    rows = [
+        ("spiking network", macs, synops, spiking),
+        ("same network without spikes", ann_macs, "0", dense),
+    ]
+    costs = markdown_table(("", "MACs", "SynOps", "energy (µJ)"), rows)
+    rates = [(name, f"{rate:.3f}") for name, rate in energy["firing_rate"].items()]
+    header = ("spiking layer", "spikes per neuron and time step")
+    return "\n\n".join([about, costs, markdown_table(header, rates)])
+
+
+def recipe(trained: Trained) -> dict[str, Any]:
+    """The flags that say how it was trained, but for those not given and those without effect."""
+    asked = argparse.Namespace(**trained.arguments)
+    silent = {
+        name
+        for condition, names in silenced(flags_of(asked.dataset), asked).items()
+        for name in names
+        if not condition.here and name not in APPLIED
+    }
+    applied = {name: getattr(trained.data, name, None) for name in APPLIED}
+    values = trained.arguments | applied
+    names = [name for name in names_of(asked.dataset, *RECIPE) if name not in silent]
+    return {name: values[name] for name in names if values[name] is not None}
+
+
+def limits(trained: Trained) -> list[str]:
+    """What the numbers above do not promise."""
+    chosen_on = "test" if trained.data.validation is None else "validation"
+    return [
+        f"it knows the {len(trained.data.class_names)} classes of {trained.data.name} and answers "
+        "with one of them whatever it is shown",
+        f"the best epoch of a run is chosen on the {chosen_on} set"
+        + (", so a best.pt's accuracy is optimistic" if chosen_on == "test" else ""),
+        "in float32 rounding may flip single spikes between machines and formats",
+        "energy is counted in operations, not measured on a chip",
+    ]
+
+
+def _bullets(entries: dict[str, Any]) -> str:
+    return "\n".join(f"- {name}: {value}" for name, value in entries.items())

@@ -1,0 +1,84 @@
+"""The files to classify, each brought to the form of the test set.
+
+Pictures go the way of ImageNet's test set (`--reader pil`): resized, cut, normalised; one that has
+the test set's size already, as all of CIFAR, is only normalised. Recordings: `input_events`.
+
+Shapes: T time steps, C channels, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+from experiment.trained.part.exported import Exported
+from experiment.trained.part.input_events import EVENT_SUFFIXES, RECORDINGS, read_events
+from util.file.named_folder import folders_below
+from util.image.picture import SUFFIXES as IMAGE_SUFFIXES
+from util.image.picture import read_picture
+
+
+def wanted_suffixes(network: Exported) -> tuple[str, ...]:
+    """The kinds of files that the network can read: images are normalised, events are not."""
+    return IMAGE_SUFFIXES if network.description["kind"] == "images" else EVENT_SUFFIXES
+
+
+def find_files(inputs: Sequence[Path], suffixes: Sequence[str]) -> Iterator[Path]:
+    """The files named, and those with a known suffix below the folders named, in order.
+
+    Links are followed; one that leads nowhere is a file that cannot be read.
+    Raises: ValueError for a folder without any, OSError for one that cannot be read.
+    """
+    for path in inputs:
+        if not path.is_dir():
+            yield path
+            continue
+        files = (Path(f.path, name) for f in folders_below(path) for name in f.files)
+        found = [
+            p
+            for p in sorted(files)
+            if p.suffix.lower() in suffixes and (p.is_file() or p.is_symlink())
+        ]
+        if not found:
+            raise ValueError(f"folder {path} has no files of the kinds {', '.join(suffixes)}")
+        yield from found
+
+
+def read_input(path: Path, network: Exported) -> Tensor:
+    """What the network takes at each time step, (T, C, H, W) float32.
+
+    Raises: one of util.image.picture.UNREADABLE.
+    """
+    net, description = network
+    if description["kind"] != "images":
+        return read_events(
+            path, description, net.T, lambda line: print(f"{path}: {line}", file=sys.stderr)
+        )
+    if path.suffix.lower() in RECORDINGS:
+        raise ValueError(
+            "a recording of events, but the network was trained on images: expected a "
+            "picture, such as a .png or .jpg file"
+        )
+    return read_image(path, description, net.in_channels).expand(net.T, -1, -1, -1)
+
+
+def read_image(path: Path, description: dict[str, Any], channels: int) -> Tensor:
+    """The centre of an image, resized and normalised: (1, C, H, W) float32.
+
+    Raises: one of util.image.picture.UNREADABLE.
+    """
+    modes = {1: "L", 3: "RGB"}
+    if channels not in modes:
+        raise ValueError(f"the network takes {channels} channels: expected 1 (gray) or 3 (RGB)")
+    side = description["image_size"]
+    pixels = read_picture(path).convert(modes[channels])
+    pixels = transforms.resize(pixels, [description["resize"]], antialias=True)
+    pixels = transforms.pil_to_tensor(transforms.center_crop(pixels, [side, side]))
+    mean, std = (torch.tensor(description[name]).view(-1, 1, 1) for name in ("mean", "std"))
+    return ((pixels.float() / 255 - mean) / std)[None]

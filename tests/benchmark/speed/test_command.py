@@ -1,0 +1,218 @@
+"""The commands: each once in little, what each refuses, and how each ends."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark.comparison import compare
+from benchmark.speed import cost, gpu, profile, scaling, sparsity, step
+from benchmark.speed import input as benchmark_input
+from benchmark.speed import readme_figure as figure
+from benchmark.speed.command import run
+from experiment.train.failure import RunFailed
+from tests.support.comparison import PLAN
+from tests.support.compiler import needs_compiler
+
+ROOT = Path(__file__).parents[3]
+COMMANDS = (compare, cost, figure, gpu, benchmark_input, profile, scaling, sparsity, step)
+MEMORY = "CPU out of memory: try a smaller batch, fewer time steps or a smaller network"
+without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+TINY = ["--width", "4", "--batch", "2", "--size", "16", "--repeats", "1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (ValueError("width is 0:\nexpected more"), 2, "error: width is 0: expected more\n"),
+        (FileNotFoundError(2, "not there", "a/b"), 2, "error: a/b: not there\n"),
+        (MemoryError(), 2, f"error: {MEMORY}\n"),
+        (RunFailed("it was too fast"), 1, "error: it was too fast\n"),
+        (KeyboardInterrupt(), 130, "stopped\n"),
+    ],
+)
+def test_what_a_user_can_cause_is_one_sentence(error, code, sentence, capsys):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as stop:
+        run(main)
+    assert (stop.value.code, capsys.readouterr().err) == (code, sentence)
+
+
+@pytest.mark.parametrize("error", [AssertionError, RuntimeError, KeyError])
+def test_a_mistake_of_the_program_is_not_hidden(error):
+    def main():
+        raise error("unexpected")
+
+    with pytest.raises(error):
+        run(main)
+
+
+def test_what_main_returns_is_handed_on():
+    assert run(lambda: 3) == 3
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+def test_every_flag_says_what_it_is(command):
+    parser = command.get_parser()
+    assert all(action.help for action in parser.flags().values())
+    assert command.__doc__ in parser.format_help()
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        (step, "--T 0", "--T: expected a whole number from 1 up to 2147483647, got '0'"),
+        (step, "--rep 3", "unrecognized arguments: --rep 3"),
+        (step, "--device tpu", "expected cpu or cuda, got 'tpu'"),
+        (step, "--contestants fastest", "invalid choice: 'fastest'"),
+        (step, "--contestants bptt_graph", "bptt_graph: a CUDA graph needs --device cuda"),
+        (step, "--contestants two_stage --arch vgg11", "two_stage cannot take --arch vgg11, only"),
+        (cost, "--methods magic", "invalid choice: 'magic'"),
+        (cost, "--output {file}/folder", "--output {file}/folder: "),
+        (profile, "--arch vgg11 --size 8 --batch 1", ""),
+        (sparsity, "--firing 101", "--firing: expected a number from 0 up to 100, got '101'"),
+        (sparsity, "--firing -1", "--firing: expected a number from 0 up to 100, got '-1'"),
+        (sparsity, "--firing often", "--firing: expected a number, got 'often'"),
+        (gpu, "--only magic", "invalid choice: 'magic'"),
+        pytest.param(gpu, "", "there is no GPU here that torch can use", marks=without_gpu),
+        (compare, "--plan x --minutes 0", "--minutes: expected a number above 0"),
+        (compare, "--plan x --minutes nan", "--minutes: expected a number above 0"),
+        (compare, "--plan {picture}", "{picture} is a picture: expected a TOML file"),
+        (compare, "--plan {plan} --output {file}", "--output {file}: {file} is a file; name"),
+        (benchmark_input, "--data_path {file}/no", "no/train is not there: expected FOLDER/"),
+        (figure, "--measured {file}.json", "--measured {file}.json cannot be drawn (No such file"),
+        (figure, "--measured {step} --output {file}", "(it is what benchmark's step wrote)"),
+        (figure, "--measured {results}", "(it is what benchmark's compare wrote)"),
+        (figure, "--measured {export}", "(it has no rows of methods and their costs)"),
+        (figure, "--measured {empty}", "(it has no rows of methods and their costs)"),
+        (figure, "--measured {half}", "cannot be drawn (Expecting property name"),
+        (figure, "--measured {picture}", "(it is a picture)"),
+        (figure, "--measured {folder}", "(Is a directory)"),
+        (figure, "--measured {cost} --output {folder}/no/figure.PNG", "{folder}/no"),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(command, arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(benchmark_input, "rate_of_step", measures_nothing)  # refused before
+    contents = {
+        "file": "",
+        "results": '{"command": "python -m benchmark.comparison.compare", "rows": [{}]}',
+        "export": '{"rows": [{"name": "esd"}]}',
+        "empty": '{"machine": {"processor": "a", "arch": "b"}, "rows": []}',
+        "half": "{",
+        "picture": b"\x89PNG\r\n\x1a\n",
+        "plan": PLAN,
+    }
+    paths = {"folder": tmp_path} | {name: tmp_path / name for name in contents}
+    paths |= {name: ROOT / "docs" / "benchmark" / f"{name}.json" for name in ("step", "cost")}
+    for name, content in contents.items():
+        paths[name].write_bytes(content if isinstance(content, bytes) else content.encode())
+    words = [word.format(**paths) for word in arguments.split()]
+    with pytest.raises(SystemExit) as stop:
+        run(lambda: command.main(words))
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert message.format(**paths) in error
+    assert error.startswith("error: ") and error.count("\n") == 1
+
+
+def measures_nothing(*_):
+    pytest.fail("it measured")
+
+
+def test_gpu_py_needs_no_package_beside_torch():
+    """On a machine with a GPU and PyTorch alone."""
+    program = (
+        "import sys; sys.modules |= dict.fromkeys(('spikingjelly', 'progress', 'sklearn')); "
+        "import benchmark.speed.gpu"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def written(folder, name, printed):
+    """The JSON of a command, which also wrote a picture, and the text that it printed."""
+    assert (folder / f"{name}.md").read_text() in printed
+    assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def test_step_in_little(tmp_path, capsys):
+    """With branches and without; contestants that lack the network are left out."""
+    words = [*TINY, "--warmup", "1", "--sweep", "2", "--output", tmp_path / "new"]
+    words += ["--contestants", "two_stage", "one_pass", "--arch", "sew_resnet18"]
+    rows = step.main(words)
+    printed = capsys.readouterr().out
+    assert "they cannot take --arch sew_resnet18: two_stage\n" in printed
+    found = [(row.name, row.branches, row.T) for row in rows]
+    assert found == [("one_pass", False, 2), ("one_pass", True, 2)]
+    assert all(row.peak > row.saved > 0 and 0 < row.firing < 1 for row in rows)
+    found = written(tmp_path / "new", "step", printed)
+    assert found["rows"] == [row._asdict() for row in rows]
+    assert found["command"].startswith("python -m benchmark.speed.step --width 4 --batch 2")
+    assert found["machine"]["threads"] == 1
+
+
+def test_cost_in_little(tmp_path, capsys):
+    words = ["--T", "3", "1", "--methods", "rate_sparse", "sltt", *TINY, "--output", tmp_path]
+    rows = cost.main(words)
+    assert [(row.method, row.T) for row in rows] == [
+        (method, T) for method in ("rate_sparse", "sltt") for T in (1, 3)
+    ]
+    assert all(row.seconds > row.backward_seconds > 0 for row in rows)
+    assert all(min(row.forward_peak, row.backward_peak) > row.kept > 0 for row in rows)
+    found = written(tmp_path, "cost", capsys.readouterr().out)
+    assert found["rows"] == [row._asdict() for row in rows]
+    out = tmp_path / "figure.PNG"
+    figure.main(["--measured", tmp_path / "cost.json", "--output", out])
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_committed_measurements_can_be_drawn(tmp_path):
+    out = tmp_path / "figure.PNG"
+    figure.main(["--measured", ROOT / "docs" / "benchmark" / "cost.json", "--output", out])
+    assert out.stat().st_size > 10_000
+
+
+def test_profile_in_little(capsys):
+    """Everything is counted once, and the known kinds are found."""
+    spent = profile.main(["--batch", "2", "--T", "2", "--size", "8", "--repeats", "1"])
+    ours = ["convolutions", "neurons", "batch statistics"]
+    expected = {f"spiking layers and loss, forward: {what}" for what in ours}
+    ours = ["convolutions", "norms and neurons"]
+    expected |= {f"spiking layers, backward: {what}" for what in ours} | {"optimizer"}
+    for way in ("forward", "heads and loss, backward"):
+        kinds = ("depthwise convolutions", "other convolutions", "other")
+        expected |= {f"branches, {way}: {what}" for what in kinds}
+    assert expected <= {kind for kind, microseconds in spent.items() if microseconds > 0}
+    printed = capsys.readouterr().out
+    assert re.search(rf"\| sum +\| +{sum(spent.values()) / 1e3:.1f} \|", printed)
+    assert "\n| aten::convolution_backward " in printed
+
+
+@needs_compiler
+def test_sparsity_in_little(tmp_path, capsys):
+    words = [*TINY, "--T", "2", "--firing", "0", "12.5", "--output", tmp_path / "new"]
+    text = sparsity.main(words)
+    assert [line.split()[1] for line in text.splitlines()[-2:]] == ["0", "12.5"]
+    assert (tmp_path / "new" / "sparsity.md").read_text() == text
+    assert text in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_scaling_exchanges_every_gradient_once_and_statistics_only_on_request(capsys):
+    """Bytes against what they must be: 4 for each parameter, and 12 for the loss and the guard."""
+    scaling.main(["--width", "4", "--T", "1", "--batch", "2", "--steps", "2"])
+    out = capsys.readouterr().out
+    rows = {int(m[1]): m for m in re.finditer(r"^\| +(\d+) \|(.+)\|$", out, re.MULTILINE)}
+    parameters = int(re.search(r"([\d,]+) parameters", out)[1].replace(",", ""))
+    one, two = (rows[n][2].split("|") for n in (1, 2))
+    assert (float(one[3]), int(one[4])) == (0, 0)
+    assert float(two[3]) == pytest.approx(4 * parameters / 1e6, abs=0.05)
+    assert int(two[4]) == 12
+    assert float(one[0]) > 0 and float(two[0]) > 0

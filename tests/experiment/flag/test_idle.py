@@ -1,0 +1,114 @@
+"""Which flags have no effect when; each is named in one line, and does nothing."""
+
+from importlib import import_module
+
+import pytest
+import torch
+
+from experiment.cifar.config.config import FLAGS, get_parser
+from experiment.flag import idle
+from experiment.flag.row import silenced
+from experiment.flag.table import READ_BY_CHECK
+from experiment.flag.values import in_effect
+from model import TEACHERS
+from model.distillation import SelfDistillationLoss
+
+# Experiment, flags, and how each line begins that says so.
+SAID = """
+cifar | --method rate --alp 1 | --alp: this --method has no branches
+cifar | --method bptt --branch_pool 4 | --branch_pool: this --method has no branches
+cifar | --method bptt --beta 1 --teacher soft | --beta, --teacher: this --method has no branches to
+cifar | --method bptt --beta 1 --teacher label_smoothing
+cifar | --beta 0 --teacher soft | --teacher: --beta 0 leaves out what it teaches
+cifar | --evaluate x --lr 1 --sparse --accum 2 | --accum, --lr, --sparse: --evaluate trains nothing
+cifar | --evaluate x --resume auto --changed_data | --resume, --changed_data: --evaluate trains
+cifar | --evaluate x --checkpoint_every 5 | --checkpoint_every: --evaluate trains nothing
+cifar | --evaluate x --amp bf16-backward | --amp: --evaluate runs no backward pass
+cifar | --method bptt --compile --sparse | --compile, --sparse: this --method has no rate-based
+cifar | --method bptt --amp bf16-backward | --amp: this --method has no rate-based layers
+cifar | --cuda_graph --no-tf32 | --tf32, --cuda_graph: it needs a GPU
+cifar | --amp bf16 --sparse | --sparse: convolutions in bfloat16 (--amp bf16) are dense
+cifar | --amp bf16 --tf32 | --tf32: convolutions are in bfloat16 | --tf32: it needs a GPU
+cifar | --accum 2 --cuda_graph | --cuda_graph: it needs a GPU | --cuda_graph: a graph holds one
+cifar | --v_reset 0 --detach_reset | --detach_reset: rate gradients have the whole derivative
+cifar | --method ottt --detach_reset | --detach_reset: this --method differentiates no reset
+cifar | --sync_bn --dist_timeout 3 | --dist_timeout, --sync_bn: there is one process
+cifar | --changed_data | --changed_data: there is no --resume
+cifar | --check_data --T 3 --num_workers 2 | --T: --check_data only reads images
+cifar | --dataset Digits --data_path x | --data_path: this --dataset needs no files
+cifar | --dataset CIFAR10 --data_path x
+dvs | --evaluate x --event_aug | --event_aug: --evaluate trains nothing
+imagenet | --auto_aug --cutout | --auto_aug, --cutout: as in the published ImageNet run
+imagenet | --auto_aug --imagenet_aug
+imagenet | --imagenet_aug | --imagenet_aug: it applies --auto_aug and --cutout
+imagenet | --dummy 8 --imagenet_aug --auto_aug | --imagenet_aug, --auto_aug: --dummy reads no files
+imagenet | --dummy 8 --data_path x --val_fraction 0.1 | --data_path, --val_fraction: --dummy reads
+imagenet | --dummy 8 --check_data --reader pil --T 3 | --T, --dummy: --check_data only reads images
+"""
+
+
+@pytest.mark.parametrize("row", SAID.strip().splitlines())
+def test_flags_without_effect_are_named(row, capsys, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    experiment, text, *said = (part.strip() for part in row.split("|"))
+    import_module(f"experiment.{experiment}.config.config").get_parser().parse_args(text.split())
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(said), lines
+    for line, beginning in zip(lines, said, strict=True):
+        assert line.startswith(f"warning: no effect of {beginning}")
+
+
+def test_the_smoothed_label_teaches_a_single_head_too():
+    """Unlike the other teachers, which give it its own logits."""
+    logits = [torch.randn(3, 4, generator=torch.Generator().manual_seed(0))]
+    labels = torch.tensor([0, 1, 2])
+    for name, teacher in TEACHERS.items():
+        soft = SelfDistillationLoss(1.0, 0.3, teacher=teacher)(logits, labels).soft
+        assert (soft > 1e-3) == (name == "label_smoothing")
+
+
+def test_a_log_path_is_not_used_where_a_run_goes_on_in_its_own_folder(tmp_path, capsys):
+    flags = ["--log_path", "runs", "--resume", tmp_path / "last.pt"]
+    get_parser().parse_args(flags)
+    assert capsys.readouterr().err == "", "outside a run folder"
+    (tmp_path / "config.json").write_text('{"identity": {}}')
+    get_parser().parse_args(flags)
+    assert "--log_path: --resume goes on in the folder" in capsys.readouterr().err
+
+
+def test_a_check_reads_few_flags():
+    args = get_parser().parse_args(["--check_data"])
+    names = {flag.name for flag in FLAGS} - set(silenced(FLAGS, args)[idle.CHECKING])
+    assert names == set(READ_BY_CHECK) - {"reader"}
+
+
+@pytest.mark.parametrize(
+    ("text", "on_gpu", "reason"),
+    [
+        ("--sparse", True, idle.DENSE_ON_GPU),
+        ("--sparse", False, None),
+        ("--sparse --amp bf16", False, idle.DENSE_IN_BF16),
+        ("--cuda_graph", False, idle.NO_GPU),
+        ("--cuda_graph", True, None),
+        ("--cuda_graph --accum 2", True, idle.SEVERAL_PASSES),
+        ("--cuda_graph --method ottt", True, idle.SEVERAL_PASSES),
+        ("--cuda_graph --method bptt_checkpointed", True, idle.RECOMPUTING),
+    ],
+)
+def test_a_switch_is_in_effect_unless_a_condition_says_otherwise(text, on_gpu, reason, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: on_gpu)
+    switch = text.split()[0].removeprefix("--")
+    args = get_parser().parse_args(text.split())
+    assert in_effect(args, switch) == (reason is None)
+    assert [c for c, names in silenced(FLAGS, args).items() if switch in names] == (
+        [] if reason is None else [reason]
+    )
+    assert not in_effect(get_parser().parse_args([]), switch)
+
+
+@pytest.mark.parametrize("processes", ["8", "", "many"])
+def test_a_graph_is_for_one_process(processes, monkeypatch, capsys):
+    """Whatever the variable holds; what it must hold is said elsewhere."""
+    monkeypatch.setenv("WORLD_SIZE", processes)
+    get_parser().parse_args(["--cuda_graph"])
+    assert "--cuda_graph: a graph holds the pass of one process" in capsys.readouterr().err

@@ -1,0 +1,241 @@
+"""The step is the published recipe's, and a bad one is not taken."""
+
+import math
+import multiprocessing
+import os
+import signal
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, Subset
+
+from experiment.train.accumulated import AccumulatedStep, online_pass, whole_pass
+from experiment.train.evaluation import evaluate
+from experiment.train.failure import NonFiniteError, Stopped
+from experiment.train.graph import GraphedStep
+from experiment.train.loop import choose_step, make_loss
+from experiment.train.recorder import Recorder
+from experiment.trained.part.evaluation_set import EvaluationSet
+from model import METHODS, TEACHERS, RateModel
+from tests.fault.micro_run import digest
+from tests.support.micro_training import (
+    LOSS,
+    ONE_PROCESS,
+    MicroData,
+    fit_silently,
+    micro_context,
+    micro_data,
+    micro_images,
+    micro_network,
+    micro_recipe,
+    micro_state,
+    micro_training,
+    take_steps,
+)
+from util.process.signals import StopRequest
+
+
+def batches_of(count, size, seed=5):
+    return list(DataLoader(micro_images(count, seed=seed), batch_size=size))
+
+
+def step_through(state, batches, loss=LOSS):
+    take_steps(choose_step(micro_context(state, loss), micro_recipe(), 4), batches)
+
+
+def loss_by_hand(heads, labels, alp, beta, tau=3.0):
+    """The equations of the loss, sample by sample and head by head."""
+    hard = F.cross_entropy(heads[-1], labels)
+    for logits in heads[:-1]:
+        hard = hard + alp * F.cross_entropy(logits, labels)
+    soft, reliable = torch.zeros(()), 0
+    for b, label in enumerate(labels):
+        right = [logits[b].detach() for logits in heads if logits[b].argmax() == label]
+        if right:
+            reliable += 1
+            teacher = (sum(right) / len(right) / tau).softmax(0)
+            for logits in heads:
+                student = (logits[b] / tau).log_softmax(0)
+                soft = soft + tau**2 * (teacher * (teacher.log() - student)).sum()
+    return hard + beta * soft / max(reliable, 1)
+
+
+def test_the_loss_of_a_recipe_has_its_teacher():
+    for name, teacher in TEACHERS.items():
+        assert make_loss(micro_recipe(teacher=name), ONE_PROCESS).teach is teacher.teach
+    with pytest.raises(ValueError, match="unknown teacher 'mean'"):
+        make_loss(micro_recipe(teacher="mean"), ONE_PROCESS)
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "kind", "backward"),
+    [
+        ("esd", {}, partial, None),
+        ("bptt", {"accum": 2}, AccumulatedStep, whole_pass),
+        ("sltt", {}, AccumulatedStep, online_pass),
+        ("ottt", {"accum": 2}, AccumulatedStep, online_pass),
+        ("esd", {"cuda_graph": True}, GraphedStep, None),
+    ],
+)
+def test_a_step_has_the_passes_that_its_recipe_needs(method, changes, kind, backward):
+    """Their numbers are those of one pass; what they keep is not."""
+    step = choose_step(micro_context(micro_state(method=method)), micro_recipe(**changes), 4)
+    assert type(step) is kind
+    assert getattr(step, "backward", None) is backward
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_training_equals_a_loop_written_by_hand(method):
+    batches = batches_of(11, 4)  # the last batch is smaller
+    state = micro_state(method=method)
+    step_through(state, batches)
+    assert (state.epoch, state.batch) == (0, 3)
+
+    net = micro_network(method).train()
+    velocity = {name: torch.zeros_like(value) for name, value in net.named_parameters()}
+    for x, labels in batches:
+        x = x.float() / 64
+        steps = net.method.own_pass.steps(net, x) if net.method.online else [x]
+        passes = [net(step) for step in steps]
+        losses = [loss_by_hand(heads, labels, alp=0.7, beta=0.3) for heads in passes]
+        loss = sum(losses) / len(losses) / 3  # T = 3
+        parameters = dict(net.named_parameters())
+        gradients = torch.autograd.grad(loss, list(parameters.values()))
+        with torch.no_grad():
+            for (name, value), gradient in zip(parameters.items(), gradients, strict=True):
+                decay = 1e-3 if value.ndim > 1 else 0.0
+                velocity[name] = 0.9 * velocity[name] + gradient + decay * value
+                value -= 0.1 * velocity[name]
+    for name, value in net.state_dict().items():
+        torch.testing.assert_close(state.net.state_dict()[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_means_are_those_of_the_samples():
+    state = micro_state()
+    losses = []
+
+    def remembering(heads, labels, progress):
+        losses.append((LOSS(heads, labels, progress), len(labels)))
+        return losses[-1][0]
+
+    step_through(state, batches_of(11, 4), remembering)
+    mean = sum(loss.total.item() * count for loss, count in losses) / 11
+    assert state.means.means()["total"] == pytest.approx(mean, rel=1e-6)
+
+
+def spoil_loss(net):
+    branch = net.branches[0].classifier
+    branch.register_forward_hook(lambda module, inputs, logits: logits * math.nan)
+
+
+def spoil_gradient(net, value):
+    parameter = net.get_parameter("classifier.0.weight")
+    parameter.register_hook(lambda gradient: torch.full_like(gradient, value))
+
+
+def what_moves(state):
+    """A digest of what an update changes; a forward pass alone moves running statistics."""
+    weights = [parameter.detach() for parameter in state.net.parameters()]
+    return digest([weights, state.optimizer.state_dict()])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "term"),
+    [
+        (spoil_loss, "hard loss"),
+        (partial(spoil_gradient, value=math.nan), "gradient of classifier.0.weight"),
+        (partial(spoil_gradient, value=1e30), "norm of the gradient"),
+    ],
+)
+def test_what_is_not_finite_is_named_before_the_weights_are_touched(spoil, term):
+    state = micro_state()
+    step_through(state, batches_of(4, 4))
+    spoil(state.net)
+    before = what_moves(state)
+    with pytest.raises(NonFiniteError, match=f"epoch 0, step 1: the {term} is not finite"):
+        step_through(state, batches_of(4, 4))
+    assert what_moves(state) == before
+
+
+@pytest.fixture
+def saved(monkeypatch):
+    """How far the state was at each save."""
+    stages = []
+
+    def save(self, state, group, *, is_best=False):
+        stages.append((state.epoch, state.batch))
+
+    monkeypatch.setattr(Recorder, "save", save)
+    return stages
+
+
+def fit_all(stop=None, **changes):
+    """10 images in batches of 4: three steps in each of two epochs."""
+    recipe = micro_recipe(**changes)
+    fit_silently(micro_state(recipe), micro_training(recipe), stop=stop)
+
+
+def test_checkpoints_come_every_so_many_steps_and_after_each_epoch(saved):
+    fit_all(checkpoint_every=2)
+    assert saved == [(0, 2), (1, 0), (1, 2), (2, 0)]
+    fit_all()
+    assert saved[4:] == [(1, 0), (2, 0)]
+
+
+def test_a_request_to_stop_is_heard_after_the_step(saved):
+    stop = StopRequest()
+    stop.requested = "SIGTERM"
+    with pytest.raises(Stopped, match="stopped by SIGTERM at epoch 0, step 1") as stopped:
+        fit_all(stop)
+    assert saved == [(0, 1)]
+    assert stopped.value.exit_code == 128 + signal.SIGTERM
+
+
+def test_a_request_to_stop_is_heard_during_an_evaluation(saved, monkeypatch):
+    run = RateModel.head_logits
+
+    def signalled(net, x, **options):
+        if not net.training:
+            os.kill(os.getpid(), signal.SIGUSR1)
+            monkeypatch.setattr(RateModel, "head_logits", run)
+        return run(net, x, **options)
+
+    monkeypatch.setattr(RateModel, "head_logits", signalled)
+    with StopRequest() as stop, pytest.raises(Stopped, match="SIGUSR1 at epoch 0, step 3"):
+        fit_all(stop)
+    assert saved == [(0, 3)]  # all steps are done, the epoch is not finished
+
+
+def test_an_evaluation_that_is_not_finite_stops_the_run(saved, monkeypatch):
+    diverged = {"loss": math.inf}
+    monkeypatch.setattr("experiment.train.loop.evaluate", lambda *args, **options: diverged)
+    with pytest.raises(NonFiniteError, match="loss on the test set is inf"):
+        fit_all()
+    assert saved == []
+
+
+@pytest.mark.parametrize("command", ["training", "evaluation", "trained"])
+def test_an_error_that_is_caught_leaves_no_process_that_loads_data(command):
+    """In a notebook nothing ends them but we."""
+
+    class Mistaken(MicroData):
+        def to_input(self, batch):
+            begun.extend(multiprocessing.active_children())
+            raise TypeError("a mistake")
+
+    before, begun = multiprocessing.active_children(), []
+    images = micro_data().train
+    data = Mistaken(images, Subset(images, [(0, index) for index in range(9)]))
+    training = micro_training(micro_recipe(num_workers=2), data)
+    with pytest.raises(TypeError) as error:
+        if command == "training":
+            fit_silently(micro_state(), training)
+        elif command == "evaluation":
+            evaluate(micro_network(), training, "test")
+        else:
+            list(EvaluationSet(data, ONE_PROCESS, batch_size=2, num_workers=2).batches())
+    assert len(begun) == len(before) + 2
+    assert multiprocessing.active_children() == before
+    assert error.value.__traceback__ is not None

@@ -1,0 +1,262 @@
+"""A run that was interrupted ends as one that was not, whatever it was resumed from."""
+
+import json
+import os
+import re
+import shutil
+from dataclasses import replace
+
+import pytest
+import torch
+
+from experiment.train import step as engine
+from experiment.train.folder import locked
+from experiment.train.recorder import Recorder
+from experiment.train.resume import matching_run
+from tests.fault import micro_run
+from tests.fault.micro_run import ending, outcome
+from tests.support.damage import damage_file
+from tests.support.finished_run import command, folder_in, refusal, run
+from util.checkpoint import load_checkpoint, save_checkpoint
+
+
+class Interruption(Exception):
+    """What stands in for the end of the process; tests of real kills are in tests/fault."""
+
+
+def interrupted_run(log_path, target, name, function, *more):
+    """A run that ends in `function`, which stands in for target.name; returns its folder."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interruption):
+        patch.setattr(target, name, function)
+        micro_run.main(command(log_path, *more))
+    return folder_in(log_path)
+
+
+def resumed(copied, *more):
+    """Exit code and output of the command that goes on with the run there."""
+    return ending(command(copied.parent, "--resume", "auto", *more))
+
+
+@pytest.mark.parametrize(
+    ("which", "begin_with", "go_on_with"),
+    [(1, "0", "0"), (3, "0", "2"), (5, "2", "0"), (7, "1", "2")],
+)
+def test_interrupted_and_resumed_equals_unbroken(which, begin_with, go_on_with, finished, tmp_path):
+    """Interrupted after the step `which`, before anything of it is saved."""
+    check, steps = engine.refuse_non_finite, iter(range(1000))
+
+    def interrupt(*args):
+        if next(steps) == which:
+            raise Interruption
+        return check(*args)
+
+    begin = ("--num_workers", begin_with)
+    folder = interrupted_run(tmp_path, engine, "refuse_non_finite", interrupt, *begin)
+    again = run(tmp_path, "--resume", "auto", "--num_workers", go_on_with)
+    assert again == (folder, finished.result | {"folder": str(folder)})
+    assert outcome(folder) == outcome(finished.folder)
+
+
+def test_a_record_without_its_checkpoint_is_cut_off(finished, tmp_path):
+    """Killed between the two: metrics.jsonl knows an epoch that the checkpoint does not."""
+    save = Recorder.save
+
+    def failing(self, state, group, *, is_best=False):
+        if state.batch == 0:
+            raise Interruption
+        save(self, state, group, is_best=is_best)
+
+    folder = interrupted_run(tmp_path, Recorder, "save", failing)
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
+    assert load_checkpoint(folder / "last.pt")["lines"] == 0
+    with (folder / "metrics.jsonl").open("a") as metrics:
+        metrics.write('{"torn')
+    run(tmp_path, "--resume", "auto")
+    assert outcome(folder) == outcome(finished.folder)
+
+
+def test_a_named_checkpoint_goes_on_in_its_own_folder(finished, copied, tmp_path):
+    (copied / "last.pt").unlink()
+    again = run(tmp_path / "elsewhere", "--resume", str(copied / "last-1.pt"))
+    assert again.folder == copied
+    assert not (tmp_path / "elsewhere").exists()
+    assert outcome(copied) == outcome(finished.folder)
+
+
+def test_the_newest_of_equal_runs_goes_on_and_is_not_trained_again(copied, finished):
+    older = shutil.copytree(copied, copied.parent / "older")
+    os.utime(older / "config.json", (1, 1))
+    before = (copied / "last.pt").stat().st_mtime_ns
+    again = run(copied.parent, "--resume", "auto")
+    assert again == (copied, finished.result | {"folder": str(copied)})
+    assert (copied / "last.pt").stat().st_mtime_ns == before
+
+
+def test_without_an_earlier_run_auto_begins_a_new_one(copied, capsys):
+    """Folders that are none of ours are passed over, and named if that cannot be known."""
+    for name, content in (("a", b"{"), ("b", b"[1]"), ("c", b'{"identity": 3}'), ("d", b"\xff")):
+        (copied.parent / name).mkdir()
+        (copied.parent / name / "config.json").write_bytes(content)
+    folder, _ = run(copied.parent, "--resume", "auto", "--seed", "1", "--num_epoch", "1")
+    assert folder != copied and folder.parent == copied.parent
+    log = (folder / "train.log").read_text()
+    assert "--resume auto: no checkpoint of a run with these arguments yet" in log
+    warned = capsys.readouterr().err
+    named = [name for name in "abcd" if f"{copied.parent / name}/config.json is damaged" in warned]
+    assert named == ["a", "d"]
+
+
+def test_a_run_whose_config_is_damaged_is_not_begun_anew(copied):
+    (copied / "config.json").write_text("garbage{")
+    code, text = ending(command(copied.parent, "--resume", str(copied / "last.pt")))
+    assert code == 2 and f"{copied}/config.json is damaged" in text
+    assert list(copied.parent.iterdir()) == [copied]
+
+
+def test_a_run_begun_before_a_flag_did_what_is_its_default(copied):
+    path = copied / "config.json"
+    config = json.loads(path.read_text())
+    del config["identity"]["sparse"]
+    path.write_text(json.dumps(config))
+    assert matching_run(copied.parent, config["identity"] | {"sparse": False}) == copied
+    assert matching_run(copied.parent, config["identity"] | {"sparse": True}) is None
+
+
+def test_bad_checkpoints_are_reported_and_the_best_one_used(finished, copied):
+    bad = [copied / "last.pt", copied / "last-1.pt"]
+    for path in bad:
+        damage_file(path)
+    code, text = resumed(copied)
+    assert code == 0
+    assert all(f"checkpoint {path} is damaged" in text for path in bad)
+    assert f"going on from {copied / 'best.pt'}" in text
+    assert outcome(copied) == outcome(finished.folder)
+
+
+def test_without_any_good_checkpoint_nothing_is_overwritten(copied):
+    for path in copied.glob("*.pt"):
+        damage_file(path)
+    before = (copied / "metrics.jsonl").read_bytes()
+    assert "none of the checkpoints can be used" in refusal(copied.parent, "--resume", "auto")
+    assert (copied / "metrics.jsonl").read_bytes() == before
+
+
+# Of a file in the folder of a run, or outside of any; what it was asked for, what is said.
+ANOTHER = """
+in  | --resume   | --T 3           | T 2 (asked for: 3)
+in  | --resume   | --lr 0.2        | lr 0.1 (asked for: 0.2)
+in  | --resume   | --method rate   | method 'esd' (asked for: 'rate')
+out | --resume   | --width 3       | width 2 (asked for: 3)
+out | --resume   | --arch resnet19 | arch 'resnet18' (asked for: 'resnet19')
+in  | --evaluate | --dataset Digits | dataset 'FakeData' (asked for: 'Digits')
+in  | --evaluate | --decay 0.5     | decay 0.2 (asked for: 0.5)
+out | --evaluate | --v_reset 0     | v_reset None (asked for: 0.0)
+"""
+
+
+@pytest.mark.parametrize("row", ANOTHER.strip().splitlines())
+def test_a_checkpoint_of_another_run_or_network_is_refused(row, copied, tmp_path):
+    place, flag, changed, words = (part.strip() for part in row.split("|"))
+    path = copied / "last.pt"
+    if place == "out":
+        path = shutil.copy(path, tmp_path)
+    before = outcome(copied)
+    sentence = refusal(copied.parent, flag, str(path), *changed.split())
+    assert re.match(rf"error: checkpoint {path} does not fit: .*{re.escape(words)}", sentence)
+    assert outcome(copied) == before
+
+
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [("runs", "belongs to another network"), ("copied", "it is no state of a training run")],
+)
+def test_a_file_that_is_no_state_of_this_run_is_refused(place, words, copied, tmp_path):
+    odd = (copied if place == "copied" else tmp_path) / "odd.pt"
+    save_checkpoint({"model": {}}, odd)
+    assert words in refusal(copied.parent, "--resume", str(odd))
+
+
+def test_missing_or_damaged_records_are_refused(copied):
+    metrics = copied / "metrics.jsonl"
+    first, second = metrics.read_text().splitlines()
+    for content, complaint in (
+        (f"{first}\n", "holds 1 whole lines"),
+        (f"{first[1:]}\n{second}\n", "is damaged"),
+    ):
+        metrics.write_text(content)
+        sentence = refusal(copied.parent, "--resume", "auto")
+        assert str(metrics) in sentence and complaint in sentence
+
+
+def test_a_run_in_progress_is_not_resumed_by_another(copied):
+    with locked(copied):
+        sentence = refusal(copied.parent, "--resume", "auto")
+    assert f"another process is training in {copied}" in sentence
+
+
+def test_a_checkpoint_outside_a_run_folder_gives_initial_weights(finished, tmp_path):
+    loose = shutil.copy(finished.folder / "best.pt", tmp_path / "weights.pt")
+    folder, _ = run(tmp_path / "runs", "--resume", str(loose), "--lr", "1e-30")
+    first, trained = load_checkpoint(loose)["model"], load_checkpoint(folder / "last.pt")
+    assert trained["epoch"] == 2  # from the beginning
+    assert torch.equal(trained["model"]["stem.conv.weight"], first["stem.conv.weight"])
+
+
+def change_data(monkeypatch, **changes):
+    """Of what micro_run trains on: other class names, or numbers of images."""
+    for name in {"TRAINING_IMAGES", "TEST_IMAGES"} & changes.keys():
+        monkeypatch.setattr(micro_run, name, changes.pop(name))
+    few = micro_run.few_images
+    monkeypatch.setattr(micro_run, "few_images", lambda data: replace(few(data), **changes))
+
+
+@pytest.mark.parametrize(
+    ("flag", "place", "way_out"),
+    [
+        ("--evaluate", "last.pt", "trained on with --data_path"),
+        ("--resume", "last.pt", "begin a new run without --resume"),
+        ("--resume", "../loose.pt", "begin with its weights all the same with --changed_data"),
+    ],
+)
+def test_data_of_other_classes_are_refused(flag, place, way_out, copied, monkeypatch):
+    path = copied / place
+    if not path.exists():
+        shutil.copy(copied / "last.pt", path)
+    known = load_checkpoint(path)["data"]["class_names"]
+    change_data(monkeypatch, class_names=(*known[:3], "zebra", *known[4:]))
+    sentence = refusal(copied.parent, flag, str(path))
+    assert f"{path} does not fit: it was trained on 10 classes ({str(known)[1:-1]})" in sentence
+    assert f"class 3 is {known[3]!r} to it and 'zebra' in the data" in sentence
+    assert way_out in sentence
+    if place == "../loose.pt":
+        code, text = ending(command(copied.parent, flag, str(path), "--changed_data"))
+        assert code == 0 and "initial weights of a new run" in text
+
+
+def test_another_number_of_training_samples_is_refused_unless_allowed(copied, monkeypatch):
+    (copied / "last.pt").unlink()
+    (copied / "last-1.pt").rename(copied / "last.pt")  # in the middle of the second epoch
+    before = load_checkpoint(copied / "last.pt")
+    assert before["batch"] > 0
+    change_data(monkeypatch, TRAINING_IMAGES=20, TEST_IMAGES=11)
+    sentence = refusal(copied.parent, "--resume", "auto")
+    assert "saved with 28 training samples, by now there are 20: bring" in sentence
+    code, text = resumed(copied, "--changed_data")
+    assert code == 0
+    assert "saved with 12 test samples, by now there are 11" in text
+    assert f"epoch {before['epoch']} begins anew" in text
+    assert f"{copied / 'last.pt'}: epoch {before['epoch']}, step 0" in text
+    state = load_checkpoint(copied / "last.pt")
+    assert (state["epoch"], state["lines"]) == (2, 2)
+    assert state["data"]["training_samples"] == 20
+
+
+def test_a_checkpoint_that_says_nothing_of_its_data_goes_on_unchecked(copied, monkeypatch):
+    for path in copied.glob("*.pt"):
+        state = load_checkpoint(path)
+        del state["data"]
+        path.unlink()
+        save_checkpoint(state, path)
+    change_data(monkeypatch, TRAINING_IMAGES=20, class_names=tuple("abcdefghij"))
+    for flags in (("--resume", "auto"), ("--evaluate", str(copied / "last.pt"))):
+        assert ending(command(copied.parent, *flags))[0] == 0

@@ -1,0 +1,91 @@
+"""A state goes on exactly where it was taken, and refuses what it is not."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from experiment.train.step import take_step
+from tests.fault.micro_run import digest
+from tests.support.micro_training import (
+    micro_context,
+    micro_images,
+    micro_recipe,
+    micro_state,
+    take_steps,
+)
+from util.checkpoint import load_checkpoint, save_checkpoint
+
+
+def train(state, batches):
+    take_steps(partial(take_step, micro_context(state)), batches)
+
+
+def batches(seed):
+    images, labels = micro_images(8, seed=seed).tensors
+    return [(images[:5], labels[:5]), (images[5:], labels[5:])]
+
+
+@pytest.mark.parametrize("optim", ["SGDM", "Adam"])
+def test_a_restored_state_trains_on_exactly(optim, tmp_path):
+    recipe = micro_recipe(optim=optim, lr=0.01, num_epoch=4)
+    state = micro_state(recipe)
+    train(state, batches(1))
+    state.best = {"epoch": 0, "top1": 12.5}
+    state.next_epoch()
+    train(state, batches(2)[:1])
+    state.lines = 1
+    save_checkpoint(state.state_dict(), tmp_path / "last.pt")
+
+    restored = micro_state(recipe)
+    torch.manual_seed(99)
+    restored.load_state_dict(load_checkpoint(tmp_path / "last.pt"))
+    assert restored.place == "epoch 1, step 1"
+    assert digest(restored.state_dict()) == digest(state.state_dict())
+
+    generators, ends = torch.get_rng_state(), []
+    for one in (state, restored):
+        torch.set_rng_state(generators)
+        train(one, batches(2)[1:])
+        one.next_epoch()
+        train(one, batches(3))
+        ends.append(digest(one.state_dict()))
+    assert ends[0] == ends[1]
+
+
+def test_every_part_of_the_state_counts():
+    """The digest that other tests compare notices the smallest change of any part."""
+    state = micro_state()
+    train(state, batches(1))
+    before = digest(state.state_dict())
+    weight = next(iter(state.net.parameters()))
+    buffer = next(iter(state.optimizer.state.values()))["momentum_buffer"]
+    for tensor in (weight.data, buffer, state.means._sums["total"]):
+        element = tensor.view(-1)[0].clone()
+        tensor.view(-1)[0] = torch.nextafter(element, element + 1)
+        assert digest(state.state_dict()) != before
+        tensor.view(-1)[0] = element
+    assert digest(state.state_dict()) == before
+    torch.rand(1)
+    assert digest(state.state_dict()) != before
+
+
+def test_other_arguments_are_refused_and_nothing_is_loaded():
+    state, other = micro_state(), micro_state()
+    other.arguments = {"T": 4, "arch": "x"}
+    train(other, batches(1))
+    before = digest(state.state_dict())
+    with pytest.raises(ValueError, match=r"T 4 \(asked for: 3\)"):
+        state.load_state_dict(other.state_dict())
+    assert digest(state.state_dict()) == before
+
+
+def test_another_file_and_a_network_that_was_built_otherwise_are_refused():
+    content = micro_state().state_dict()
+    content["model"] = micro_state(method="rate").net.state_dict()
+    for saved, words in (
+        ({"model": {}}, "no state of a training run"),
+        (content, "weights do not fit the network"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            micro_state().load_state_dict(saved)

@@ -1,0 +1,1 @@
+"""Pictures and labelled images: readers of each format and data set."""

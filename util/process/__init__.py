@@ -1,0 +1,1 @@
+"""Processes, their signals and consoles, and how samples reach them."""
