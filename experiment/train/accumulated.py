@@ -29,7 +29,10 @@ Backward = Callable[..., Outcome]
 
 @dataclass(frozen=True)
 class AccumulatedStep:
-    """`step.take_step` for a batch of one part or several; all processes average once."""
+    """`step.take_step` for a batch of one part or several; all processes average once.
+
+    backward: how the gradients of a part arise.
+    """
 
     context: StepContext
     backward: Backward

@@ -10,15 +10,15 @@ Source: PyTorch's documentation, "CUDA Graphs".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from experiment.train.finite import refuse_non_finite
-from experiment.train.step import Part, StepContext, differentiate
+from experiment.train.accumulated import Backward
+from experiment.train.step import Outcome, Part, StepContext, differentiate
 from model.baseline.checkpointed import unchanged_buffers
 
 WARM_UP = 3  # runs before the recording, in which libraries choose their kernels
@@ -71,27 +71,22 @@ class GraphedPass:
         return self.run(*self.tensors)
 
 
-class GraphedStep:
-    """`step.take_step` whose full batches, of `size` images, are replayed from a CUDA graph.
+def graphed_pass(context: StepContext, size: int, record: Recording | None = None) -> Backward:
+    """A `Backward` whose full batches, of `size` images, are replayed from a CUDA graph.
 
-    The graph holds one pass of one process. record: as of `GraphedPass`.
+    The graph holds the one pass of a step in one process. record: as of `GraphedPass`.
     """
+    net = context.state.net
+    assert context.group.world_size == 1 and not (net.method.online or net.method.recomputes)
+    graphed = GraphedPass(partial(differentiate, context, weight=1 / net.T), net, size, record)
 
-    def __init__(self, context: StepContext, size: int, record: Recording | None = None):
-        net = context.state.net
-        assert context.group.world_size == 1 and not (net.method.online or net.method.recomputes)
-        run = partial(differentiate, context, weight=1 / net.T)
-        self.context, self.run = context, GraphedPass(run, net, size, record)
+    def replayed(
+        context: StepContext, part: Part, progress: Tensor, *, share: float, exchange: bool
+    ) -> Outcome:
+        assert share == 1
+        return graphed(*part, progress)
 
-    def __call__(self, parts: Sequence[Part], progress: Tensor) -> None:
-        state = self.context.state
-        (batch,) = parts
-        x, labels = self.context.on_device(batch)
-        state.optimizer.zero_grad(set_to_none=True)
-        loss, logits = self.run(x, labels, progress)
-        state.note(loss, logits, labels)
-        refuse_non_finite(loss, state.net, self.context.group, state.place)
-        state.update()
+    return replayed
 
 
 def record_on_gpu(run: Callable[[], Any]) -> tuple[Replay, Any]:

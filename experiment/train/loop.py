@@ -15,7 +15,7 @@ from experiment.train.clock import StepBar, Stopwatch
 from experiment.train.evaluation import evaluate
 from experiment.train.failure import Stopped
 from experiment.train.finite import bad_samples_named, refuse_non_finite_evaluation
-from experiment.train.graph import GraphedStep
+from experiment.train.graph import graphed_pass
 from experiment.train.recipe import Recipe
 from experiment.train.recorder import Recorder
 from experiment.train.state import TrainingState
@@ -64,7 +64,7 @@ def choose_step(context: StepContext, recipe: Recipe, size: int) -> Step:
     online = context.state.net.method.online
     if recipe.cuda_graph:
         assert recipe.accum == 1
-        return GraphedStep(context, size)
+        return AccumulatedStep(context, graphed_pass(context, size))
     if online or recipe.accum > 1:
         return AccumulatedStep(context, online_pass if online else whole_pass)
     return partial(take_step, context)

@@ -1,7 +1,7 @@
 """One training step: to the device, forward, teacher and loss, backward, check, update.
 
-`take_step` is the paper's. What it cannot do stands beside it, with the same call: steps in several
-passes, by parts or time steps (`accumulated`), and from a recording (`graph`).
+`take_step` is the paper's. Beside it, with the same call, stands a step whose backward passes arise
+in other ways (`accumulated`): by parts, by time steps, or from a recording (`graph`).
 
 Shapes: T time steps, B batch, C channels, H x W pixels, K classes, N heads.
 """

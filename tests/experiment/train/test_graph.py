@@ -11,7 +11,8 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmark.reference.recording import record_here
-from experiment.train.graph import GraphedStep
+from experiment.train.accumulated import AccumulatedStep
+from experiment.train.graph import graphed_pass
 from experiment.train.loop import choose_step
 from experiment.train.step import take_step
 from model import TEACHERS, build_model, functional, kernel
@@ -37,12 +38,16 @@ def loss_of():
     return SelfDistillationLoss(0.7, 0.3, teacher=TEACHERS["soft"])
 
 
+def graphed_step(context, record):
+    return AccumulatedStep(context, graphed_pass(context, 4, record))
+
+
 def test_training_by_replay_equals_training():
     """Weights, running statistics and metrics after two epochs; recorded once for both."""
     log, plain, replayed = [], micro_state(), micro_state()
     record = record_here(replayed.net, log)
     plain_step = partial(take_step, micro_context(plain, loss_of()))
-    for step in (plain_step, GraphedStep(micro_context(replayed, loss_of()), 4, record)):
+    for step in (plain_step, graphed_step(micro_context(replayed, loss_of()), record)):
         take_steps(step, batches_of(11, 4)[-1:])  # as after a resume: the smaller batch comes first
         for progress in (0.0, 0.5):
             take_steps(step, batches_of(11, 4), progress=progress)  # the last is smaller
@@ -60,7 +65,7 @@ def test_recording_moves_nothing():
         seen.append(int(state.net.stem.norm.num_batches_tracked))
         return loss_of()(heads, labels, progress)
 
-    step = GraphedStep(micro_context(state, remembering), 4, record_here(state.net, []))
+    step = graphed_step(micro_context(state, remembering), record_here(state.net, []))
     take_steps(step, batches_of(4, 4))
     assert max(seen) > tracked + 1, "warming up does move the statistics"
     assert int(state.net.stem.norm.num_batches_tracked) == tracked + 1

@@ -14,7 +14,6 @@ from torch.utils.data import DataLoader, Subset
 from experiment.train.accumulated import AccumulatedStep, online_pass, whole_pass
 from experiment.train.evaluation import evaluate
 from experiment.train.failure import NonFiniteError, Stopped
-from experiment.train.graph import GraphedStep
 from experiment.train.loop import choose_step, make_loss
 from experiment.train.recorder import Recorder
 from experiment.trained.part.evaluation_set import EvaluationSet
@@ -76,7 +75,6 @@ def test_the_loss_of_a_recipe_has_its_teacher():
         ("bptt", {"accum": 2}, AccumulatedStep, whole_pass),
         ("sltt", {}, AccumulatedStep, online_pass),
         ("ottt", {"accum": 2}, AccumulatedStep, online_pass),
-        ("esd", {"cuda_graph": True}, GraphedStep, None),
     ],
 )
 def test_a_step_has_the_passes_that_its_recipe_needs(method, changes, kind, backward):
@@ -84,6 +82,14 @@ def test_a_step_has_the_passes_that_its_recipe_needs(method, changes, kind, back
     step = choose_step(micro_context(micro_state(method=method)), micro_recipe(**changes), 4)
     assert type(step) is kind
     assert getattr(step, "backward", None) is backward
+
+
+def test_a_graph_is_the_one_backward_pass_of_its_recipe(monkeypatch):
+    context, made = micro_context(micro_state()), []
+    monkeypatch.setattr("experiment.train.loop.graphed_pass", lambda *given: made.append(given))
+    step = choose_step(context, micro_recipe(cuda_graph=True), 4)
+    assert type(step) is AccumulatedStep
+    assert made == [(context, 4)] and step.backward is None
 
 
 @pytest.mark.parametrize("method", METHODS)
