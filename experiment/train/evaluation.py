@@ -6,7 +6,7 @@ Shapes: B batch, K classes, N heads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from functools import partial
 from typing import Any
 
@@ -121,13 +121,10 @@ def observed_firing_rates(net: RateModel) -> Iterator[dict[str, Tensor]]:
     def observe(name: str, layer: nn.Module, inputs: Any, spikes: Activation) -> None:
         rates[name] = spikes.over_time().mean(dtype=torch.float32)
 
-    layers = net.spiking_layers()
-    handles = [layer.register_forward_hook(partial(observe, name)) for name, layer in layers]
-    try:
+    with ExitStack() as hooks:
+        for name, layer in net.spiking_layers():
+            hooks.enter_context(layer.register_forward_hook(partial(observe, name)))
         yield rates
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def autocast(device: torch.device, amp: str) -> AbstractContextManager:

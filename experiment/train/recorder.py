@@ -56,12 +56,12 @@ class Recorder:
             with suppress(Exception):
                 self._close_board()
                 if isinstance(error, Exception):
-                    self._draw_curves()
+                    self._draw_curves(self._records())
             return
         self._close_board()
-        self._records()
+        records = self._records()
         try:
-            self._draw_curves()
+            self._draw_curves(records)
         except Exception as own:  # whatever it is: the numbers are safe
             self.logger.warning(f"no curves: {own}")
 
@@ -92,8 +92,8 @@ class Recorder:
     def _records(self) -> list[dict[str, Any]]:
         return [] if self.folder is None else read_records(self.folder, self._lines)
 
-    def _draw_curves(self) -> None:
-        if records := self._records():
+    def _draw_curves(self, records: list[dict[str, Any]]) -> None:
+        if records:
             draw_curves(records, self.folder / "curves.png")
 
     def _write_board(self, record: dict[str, Any]) -> None:
