@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from experiment.flag.row import Condition
+from experiment.train.folder import is_run_folder
 from model import METHODS
 
 
@@ -76,6 +77,6 @@ ONE_PROCESS = Condition(
 
 NO_RESUME = Condition(lambda args: args.resume is None, "there is no --resume")
 IN_ITS_OWN_FOLDER = Condition(
-    lambda args: isinstance(args.resume, Path) and (args.resume.parent / "config.json").exists(),
+    lambda args: isinstance(args.resume, Path) and is_run_folder(args.resume.parent),
     "--resume goes on in the folder of its file",
 )

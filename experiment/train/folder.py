@@ -49,6 +49,14 @@ def run_identity(folder: Path) -> dict[str, Any] | None:
     return config.get("identity") if isinstance(config, dict) else None
 
 
+def is_run_folder(folder: Path) -> bool:
+    """Whether a run of ours is there; so is one whose config.json is damaged."""
+    try:
+        return run_identity(folder) is not None
+    except ValueError:
+        return True
+
+
 @contextmanager
 def run_folder(found: Path | None, request: Request, group: Group) -> Iterator[Path]:
     """The folder that was found, or a new one, its path in all processes; held by the first."""

@@ -71,9 +71,13 @@ def test_a_log_path_is_not_used_where_a_run_goes_on_in_its_own_folder(tmp_path, 
     flags = ["--log_path", "runs", "--resume", tmp_path / "last.pt"]
     get_parser().parse_args(flags)
     assert capsys.readouterr().err == "", "outside a run folder"
-    (tmp_path / "config.json").write_text('{"identity": {}}')
+    (tmp_path / "config.json").write_text('["of another program"]')
     get_parser().parse_args(flags)
-    assert "--log_path: --resume goes on in the folder" in capsys.readouterr().err
+    assert capsys.readouterr().err == "", "outside a run folder of ours"
+    for content in ('{"identity": {}}', "damaged{"):
+        (tmp_path / "config.json").write_text(content)
+        get_parser().parse_args(flags)
+        assert "--log_path: --resume goes on in the folder" in capsys.readouterr().err
 
 
 def test_a_check_reads_few_flags():
