@@ -4,7 +4,7 @@ Shapes: N samples, C channels, H height, W width. Images are uint8 (N, C, H, W),
 """
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -83,16 +83,28 @@ def _obtain_cifar(dataset_class: type[CIFAR10], places: list[Path]) -> Path:
         refuse_folder_near(places[0], (result, dataset_class.filename))
     elif not check_integrity(archive, dataset_class.tgz_md5):
         raise ValueError(f"{archive} is damaged (wrong md5 sum): delete it and fetch it again")
+    advice = (
+        f"expected the folder {result} or the file {dataset_class.filename}; fetch "
+        f"{dataset_class.url} and put it there (it is unpacked by itself)"
+    )
+    _fetch_missing(dataset_class, places, advice, result=result, archive=archive)
+    return places[-1]
+
+
+def _fetch_missing(
+    dataset_class: type[CIFAR10] | type[MNIST], places: list[Path], advice: str, **what: Any
+) -> None:
+    """`fetch` what is not in the first of `places` into the last.
+
+    Raises: FileNotFoundError, with advice on what to put there, where that fails.
+    """
     try:
-        fetch(dataset_class, places[-1], result=result, archive=archive)
+        fetch(dataset_class, places[-1], **what)
     except FAILURES as error:
         why = " ".join(str(error).split())
         raise FileNotFoundError(
-            f"{dataset_class.__name__} is not in {places[0]} (fetching it failed: {why}): "
-            f"expected the folder {result} or the file {dataset_class.filename}; fetch "
-            f"{dataset_class.url} and put it there (it is unpacked by itself)"
+            f"{dataset_class.__name__} is not in {places[0]} (fetching it failed: {why}): {advice}"
         ) from error
-    return places[-1]
 
 
 def _check_cifar_files(dataset_class: type[CIFAR10], folder: Path) -> None:
@@ -155,15 +167,11 @@ def _locate_mnist_family(
             _refuse_other_family(name, place)
             return place
     refuse_folder_near(folder, (f"{name}/raw",))
-    try:
-        fetch(dataset_class, cache, result=f"{name}/raw")
-    except FAILURES as error:
-        why = " ".join(str(error).split())
-        raise FileNotFoundError(
-            f"{name} is not in {folder} (fetching it failed: {why}): expected {', '.join(stems)}, "
-            f"each plain or as .gz, in it or in {name}/raw; fetch the four .gz files from "
-            f"{dataset_class.mirrors[0]} and put them there"
-        ) from error
+    advice = (
+        f"expected {', '.join(stems)}, each plain or as .gz, in it or in {name}/raw; fetch the "
+        f"four .gz files from {dataset_class.mirrors[0]} and put them there"
+    )
+    _fetch_missing(dataset_class, [folder, cache], advice, result=f"{name}/raw")
     return cache / name / "raw"
 
 
