@@ -120,5 +120,6 @@ def draw_cost(axes: Axes, rows: Sequence[Cost], quantity: Quantity) -> None:
     axes.xaxis.set_major_formatter("{x:.0f}")
     axes.xaxis.minorticks_off()
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("")
+    low, high = axes.get_ylim()
+    axes.yaxis.set_minor_formatter("{x:.2g}" if high < 10 * low else "")  # no power of 10 there
     axes.grid(alpha=0.3, which="both")

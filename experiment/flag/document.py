@@ -6,6 +6,7 @@ from pathlib import Path
 
 from experiment.flag.kinds import Number, OneOf, Switch
 from experiment.flag.lookup import EXPERIMENTS, flags_of_experiment
+from experiment.flag.parser import FlagParser
 from experiment.flag.row import IDENTITY, Flag, Role
 from experiment.flag.table import SHARED
 from util.figure import as_utf8, markdown_table
@@ -83,4 +84,5 @@ def silent_flags(tables: dict[str, dict[str, Flag]]) -> list[tuple[str, str]]:
 
 
 if __name__ == "__main__":
+    FlagParser("Write docs/flags.md anew from the tables of flags.").parse_args()
     write_atomically(FILE, as_utf8(flags_document()))
