@@ -183,7 +183,7 @@ def _found(path: Path, run_folder: Path) -> Path:
 
     That is mostly here, two folders above the run's, or where the program lies.
     """
-    starts = (Path(), run_folder.absolute().parent.parent, Path(__file__).parents[2])
+    starts = (Path(), run_folder.absolute().parent.parent, Path(__file__).parents[3])
     return next((start / path for start in starts if (start / path).exists()), path)
 
 

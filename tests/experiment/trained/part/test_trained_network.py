@@ -1,6 +1,7 @@
 """A checkpoint alone rebuilds its network and its data."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -74,7 +75,7 @@ def test_data_path_is_that_of_config_json_unless_another_is_given(changed, tmp_p
 
 
 def test_a_relative_data_path_of_an_earlier_version_is_found_from_elsewhere(tmp_path, monkeypatch):
-    """From where its run was started, with the default --log_path."""
+    """From where its run was started, with the default --log_path, or where the program lies."""
     folder = tmp_path / "runs" / "run"
     folder.mkdir(parents=True)
     path = make_checkpoint(folder)
@@ -85,6 +86,9 @@ def test_a_relative_data_path_of_an_earlier_version_is_found_from_elsewhere(tmp_
         monkeypatch.chdir(place)
         data_path = load_trained(path, CPU).arguments["data_path"]
         assert data_path.absolute() == tmp_path / "my data"
+    (folder / "config.json").write_text(json.dumps({"arguments": {"data_path": "docs/flags.md"}}))
+    beside_the_program = load_trained(path, CPU).arguments["data_path"]
+    assert beside_the_program.samefile(Path(__file__).parents[4] / "docs/flags.md")
 
 
 def test_a_data_path_that_is_not_read_is_warned_about(checkpoint, tmp_path, capsys):
