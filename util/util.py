@@ -160,7 +160,7 @@ def environment_report() -> dict[str, Any]:
         **{package: _package_version(package) for package in REPORTED_PACKAGES},
         "cuda": torch.version.cuda if on_cuda else None,
         "cudnn": torch.backends.cudnn.version() if on_cuda else None,
-        "device": torch.cuda.get_device_name() if on_cuda else _processor_name(),
+        "device": torch.cuda.get_device_name() if on_cuda else processor_name(),
         "threads": torch.get_num_threads(),
         "platform": platform.platform(),
         "git_commit": _git_commit(),
@@ -174,7 +174,8 @@ def _package_version(package: str) -> str | None:
         return None
 
 
-def _processor_name() -> str:
+def processor_name() -> str:
+    """The model of this machine's processor, as /proc/cpuinfo or the platform has it."""
     information = Path("/proc/cpuinfo")
     if information.exists():
         match = re.search(r"model name\s*:\s*(.+)", information.read_text(encoding="utf-8"))

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmark.comparison.comparison_picture import picture
 from benchmark.comparison.summary import CHOICES, Entry, Pair
+from benchmark.speed.measure import machine_in_words
 from util.figure import as_utf8, markdown_table
 from util.file.atomic import write_atomically
 
@@ -26,7 +27,7 @@ def write_results(output: Path, entries: Sequence[Entry], heading: dict[str, Any
 
 def markdown(entries: Sequence[Entry], heading: dict[str, Any]) -> str:
     """Title, command and machine, then accuracies and costs, time steps, heads, reliability."""
-    described = ", ".join(f"{key} {value}" for key, value in heading["machine"].items())
+    described = machine_in_words(heading["machine"])
     branched = [entry for entry in entries if len(entry["mean"]["heads"]) > 1]
     parts = [
         f"# Comparison: {heading['title']}",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.comparison.job import Job
+from util.file.record import MetricsFile
 
 Entry = dict[str, Any]  # one row of the table, as results.json has it
 Problems = dict[tuple[str, int], str]  # why a run failed, by `Job.key`
@@ -32,7 +33,7 @@ def run_result(folder: Path) -> dict[str, Any]:
     samples, by epoch; seconds: of the training part of an epoch, median; peak_mebibytes: of the
     process (of the device, if that is a GPU).
     """
-    records = [json.loads(x) for x in (folder / "metrics.jsonl").read_bytes().splitlines()]
+    records = MetricsFile(folder / "metrics.jsonl").read()
     evaluation = json.loads((folder / "evaluate" / "evaluate.json").read_bytes())
     top1 = [record["test"]["top1"] for record in records]
     validation = [record["validation"]["top1"] for record in records if "validation" in record]

@@ -10,13 +10,14 @@ import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile, record_function
+
+from util.util import processor_name
 
 STAGE = "benchmark stage"
 MEBIBYTE = 2**20
@@ -118,7 +119,7 @@ def stage_peaks(stages: Iterable[Stage], device: str) -> dict[str, int]:
 def machine(device: str) -> dict[str, str | int]:
     """What a table of measurements says about where it was made."""
     found: dict[str, str | int] = {
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
         "load average": round(os.getloadavg()[0], 1),  # 1.0 is this process alone
@@ -137,12 +138,3 @@ def machine(device: str) -> dict[str, str | int]:
 
 def machine_in_words(found: dict[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in found.items())
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

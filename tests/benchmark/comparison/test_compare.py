@@ -205,7 +205,7 @@ def test_an_interrupt_begins_no_further_run(written, stopped, monkeypatch, capsy
 def test_the_epoch_is_selected_on_validation_or_as_published_on_test(tmp_path) -> None:
     accuracies = ((10, 15), (30, 25), (20, 35), (29, 22))  # on validation and test images
     records = [RECORD | {"validation": {"top1": v}, "test": {"top1": t}} for v, t in accuracies]
-    (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, records)))
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     (tmp_path / "evaluate").mkdir()
     (tmp_path / "evaluate" / "evaluate.json").write_text(json.dumps(EVALUATION))
     found = summary.run_result(tmp_path)
