@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from model import functional, kernel
-from model.kernel import Normalisation
+from model.kernel import Maps, Normalisation, NormState
 
 
 class Processes(Protocol):
@@ -60,83 +60,87 @@ def synchronise(net: nn.Module, processes: Processes) -> None:
                 setattr(module, name, SynchronisedBatchNorm2d(child, processes))
 
 
-def normalisation(norm: nn.BatchNorm2d, maps: Tensor, repeats: int) -> Normalisation:
-    """Batch norm at work on maps (N, C, H, W) that each stand for `repeats` time steps.
+@torch.no_grad()
+def normalised(norm: nn.BatchNorm2d, values: Tensor, repeats: int) -> tuple[Maps, Normalisation]:
+    """Batch norm at work on values (T or 1, B, C, ...) that each stand for `repeats` time steps.
 
-    In training with their statistics, else with the running ones. Raises: as
-    `statistics_in_training`.
+    In training with their statistics, by which the running ones move, else with the running ones.
+    Returns: the values with an affine map that is still to be applied, and what its backward takes.
+    Raises: ValueError if there is one value per channel to train with.
     """
     if norm.training:
-        mean, variance = statistics_in_training(norm, maps, repeats)
+        constants = _constants_in_training(norm, values.flatten(0, 1), repeats)
     else:
-        mean, variance = norm.running_mean, norm.running_var
-    inverse_std = torch.rsqrt(variance + norm.eps)
+        constants = functional.batch_norm_constants(
+            norm.running_mean, norm.running_var, norm.weight, norm.bias, norm.eps
+        )
+    mean, inverse_std, scale, shift = constants.unbind()
     average = norm.processes.mean if isinstance(norm, SynchronisedBatchNorm2d) else None
-    return Normalisation(norm.weight, mean, inverse_std, norm.training, average)
+    at_work = Normalisation(norm.weight, mean, inverse_std, norm.training, average)
+    return Maps(values, scale, shift), at_work
 
 
 def normalise(norm: nn.BatchNorm2d, x: Tensor, repeats: int = 1) -> Tensor:
     """norm(x) of maps (B, C, H, W) that each stand for `repeats` time steps.
 
-    Gradients reach x, gamma and beta. Raises: as `statistics_in_training`.
+    Gradients reach x, gamma and beta. Raises: as `normalised`.
     """
     if not norm.training:
         return norm(x)
-    at_work = normalisation(norm, x.detach(), repeats)
+    maps, at_work = normalised(norm, x.detach()[None], repeats)
     if at_work.average is not None:
-        return _Normalise.apply(x, norm.weight, norm.bias, at_work)
+        return _Normalise.apply(x, norm.weight, norm.bias, maps, at_work)
     # Not by F.batch_norm, which would count the values without their repeats.
     fast = torch.backends.cudnn.enabled
     return torch.batch_norm(x, norm.weight, norm.bias, None, None, True, 0.0, norm.eps, fast)
 
 
-def statistics_in_training(
-    norm: nn.BatchNorm2d, maps: Tensor, repeats: int = 1
-) -> tuple[Tensor, Tensor]:
-    """Mean and biased variance (C,) of maps (N, C, H, W); the running ones move by them.
+def _constants_in_training(norm: nn.BatchNorm2d, maps: Tensor, repeats: int) -> Tensor:
+    """`kernel.norm_constants` of maps (N, C, ...), over all processes that share the batch.
 
-        running <- (1 - momentum) running + momentum (mean, variance count / (count - 1))
-
-    repeats: the time steps that each map stands for, so that count, the number of values per
-    channel, is T*B*H*W.
-    Raises: ValueError if there is one value per channel.
+    A map that stands for several time steps counts as often in the unbiased variance, which is that
+    of T*B*H*W values. Once per step, from the spikes: the published rate pass moves nothing.
     """
-    mean, variance = kernel.batch_statistics(maps)
-    count = maps[:, 0].numel() * repeats
-    if isinstance(norm, SynchronisedBatchNorm2d):
-        count *= norm.processes.world_size
-        mean, variance = _of_all(mean, variance, norm.processes)
+    processes = norm.processes if isinstance(norm, SynchronisedBatchNorm2d) else None
+    count = maps[:, 0].numel() * repeats * (1 if processes is None else processes.world_size)
     if count < 2:
         raise ValueError(
             "batch norm needs more than one value per channel to train, got one: use a larger "
             "batch, a larger image or more time steps"
         )
-    # Once per step, from the spikes: the published rate pass leaves the running ones alone.
-    norm.num_batches_tracked += 1
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), norm.momentum)
-    unbiased = variance * (count / (count - 1))
-    norm.running_var.lerp_(unbiased.to(norm.running_var.dtype), norm.momentum)
-    return mean, variance
+    state = NormState(
+        gamma=norm.weight,
+        beta=norm.bias,
+        running_mean=norm.running_mean,
+        running_var=norm.running_var,
+        batches=norm.num_batches_tracked,
+        eps=norm.eps,
+        momentum=norm.momentum,
+    )
+    if processes is None:
+        return kernel.norm_constants(maps, state, count)
+    return kernel.settled(*_of_all(kernel.batch_statistics(maps), processes), state, count)
 
 
-def _of_all(mean: Tensor, variance: Tensor, processes: Processes) -> tuple[Tensor, Tensor]:
-    """Mean and variance over the processes, in float64: the difference of squares cancels."""
-    m, v = mean.double(), variance.double()
-    m, square = processes.mean(torch.stack([m, v + m.square()])).unbind()
-    return m.to(mean.dtype), (square - m.square()).clamp(min=0).to(variance.dtype)
+def _of_all(statistics: Tensor, processes: Processes) -> Tensor:
+    """Mean and variance (2, C) over all processes, in float64: a difference of squares cancels."""
+    mean, variance = statistics.double()
+    mean, square = processes.mean(torch.stack([mean, variance + mean.square()]))
+    return torch.stack([mean, (square - mean.square()).clamp(min=0)]).to(statistics.dtype)
 
 
 class _Normalise(torch.autograd.Function):
     """gamma * (x - mean) * inverse_std + beta for x (B, C, H, W), backward as in the file's head.
 
-    The derivatives of mean and inverse_std are part of the gradient of x.
+    maps: x with that affine map still to be applied. The derivatives of mean and inverse_std are
+    part of the gradient of x.
     """
 
     @staticmethod
-    def forward(ctx, x, gamma, beta, norm):
+    def forward(ctx, x, gamma, beta, maps, norm):
         ctx.save_for_backward(x, gamma, norm.mean, norm.inverse_std)
         ctx.average = norm.average
-        out = norm.affine(x[None], beta).mapped()[0]
+        out = maps.mapped()[0]
         # Compiled by torch 2.11, a conversion to the same dtype at the end costs the gradient.
         return out if out.dtype == x.dtype else out.to(x.dtype)
 
@@ -147,4 +151,4 @@ class _Normalise(torch.autograd.Function):
         g_x, g_gamma, g_beta = functional.rate_batch_norm_backward(
             grad.to(mean.dtype), x.to(mean.dtype), mean, inverse_std, gamma, average=ctx.average
         )
-        return g_x.to(x.dtype), g_gamma, g_beta, None
+        return g_x.to(x.dtype), g_gamma, g_beta, None, None

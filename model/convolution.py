@@ -35,6 +35,11 @@ class Convolution(NamedTuple):
         """(N, Ci, H, W) -> (N, C, H', W')."""
         return F.conv2d(maps, self.weight, self.bias, *self.geometry)
 
+    def in_dtype(self, dtype: torch.dtype) -> Convolution:
+        """The same with weight and bias rounded to a dtype."""
+        bias = None if self.bias is None else self.bias.to(dtype)
+        return self._replace(weight=self.weight.to(dtype), bias=bias)
+
     def unstrided(self) -> tuple[tuple[int, int], Convolution]:
         """(steps, convolution): on each steps-th pixel (`subsample`) it does what self does on all.
 

@@ -122,6 +122,10 @@ class DistillationLoss(NamedTuple):
     soft: Tensor
     reliable: Tensor
 
+    def detached(self) -> DistillationLoss:
+        """The same numbers without their graph."""
+        return DistillationLoss(*(term.detach() for term in self))
+
 
 class SelfDistillationLoss:
     """The loss above, of which the caller differentiates L/T (T time steps, as published).

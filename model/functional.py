@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 SURROGATE_SLOPE = 4.0  # per unit of membrane potential
+MAX_COUNT = 255  # spikes that one byte counts
 
 Average = Callable[[Tensor], Tensor]  # the mean of a tensor over processes that share a batch
 
@@ -110,6 +111,12 @@ def lif_steps(x: Sequence[Tensor], neuron: Neuron) -> tuple[list[Tensor], Tensor
     return spikes, sum(spikes) / len(x), eligibility / len(x)
 
 
+def spike_counts(rate: Tensor, T: int) -> Tensor:
+    """T times a rate as bytes, whole numbers up to MAX_COUNT; exact although a rate is rounded."""
+    half = rate.new_full((), 0.5)
+    return torch.add(half, rate, alpha=T).to(torch.uint8)
+
+
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """Membrane potentials, eligibilities, statistics and means are never computed below fp32."""
     return torch.promote_types(dtype, torch.float32)
@@ -120,6 +127,21 @@ def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     dims = [d for d in range(x.dim()) if d != 1]
     variance, mean = torch.var_mean(x, dims, correction=0)  # biased: as batch norm divides by N
     return mean, variance
+
+
+def batch_norm_constants(
+    mean: Tensor, variance: Tensor, gamma: Tensor, beta: Tensor, eps: float
+) -> Tensor:
+    """What batch norm, gamma (y - mean) inverse_std + beta = scale y + shift, is made of.
+
+        inverse_std = 1 / sqrt(variance + eps)
+        scale = gamma inverse_std,   shift = beta - mean scale
+
+    Args: (C,) each. Returns: (4, C), the rows mean, inverse_std, scale and shift.
+    """
+    inverse_std = torch.rsqrt(variance + eps)
+    scale = gamma * inverse_std
+    return torch.stack([mean, inverse_std, scale, beta - mean * scale])
 
 
 def per_channel(values: Tensor, channel_map: Tensor, channel_dim: int = 1) -> Tensor:

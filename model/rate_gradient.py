@@ -23,7 +23,7 @@ from torch import Tensor
 
 from model import kernel
 from model.convolution import Convolution, Geometry, convolution_backward
-from model.functional import Average
+from model.functional import Average, spike_counts
 from model.kernel import Execution, Normalisation
 
 
@@ -55,15 +55,17 @@ class LayerPass(NamedTuple):
     """A layer's pass, seen by its rates; its gradients come back as the same record.
 
     rate: (B, C, H', W'), the result's value.
-    x: (B, Ci, H, W), the input's rate; residual: (B, C, H', W'), that of what is added, or None.
+    x: (B, Ci, H, W), the input's rate; counts: T times that as bytes, where they are at hand.
+    residual: (B, C, H', W'), the rate of what is added, or None.
     weight (C, Ci/groups, k, k), bias (C,) or None, gamma, beta (C,): parameters.
     mean, inverse_std: (C,), of batch norm.
     mean_current: (B, C, H', W'), y, the time mean of the convolution's result.
-    eligibility: (B, C, H', W'), None without neurons.
+    eligibility: (B, C, H', W'), None without neurons; in the plan's dtype.
     """
 
     rate: Tensor | None = None
     x: Tensor | None = None
+    counts: Tensor | None = None
     residual: Tensor | None = None
     weight: Tensor | None = None
     bias: Tensor | None = None
@@ -99,11 +101,10 @@ class _LayerGradient(torch.autograd.Function):
         plan = passed.plan
         if plan.count_steps is None:
             kept_rate = passed.x.to(plan.backward_dtype)
+        elif passed.counts is None:
+            kept_rate = spike_counts(passed.x, plan.count_steps)
         else:
-            half = passed.x.new_full((), 0.5)  # T times the rate is a count up to rounding
-            kept_rate = torch.add(half, passed.x, alpha=plan.count_steps).to(torch.uint8)
-        # Sums are fp32 at least; kept in the convolution's dtype they may take half the memory.
-        eligibility = passed.eligibility
+            kept_rate = passed.counts
         kept = LayerPass(
             x=kept_rate,
             weight=passed.weight,
@@ -111,7 +112,7 @@ class _LayerGradient(torch.autograd.Function):
             mean=passed.mean,
             inverse_std=passed.inverse_std,
             mean_current=passed.mean_current.to(plan.dtype),
-            eligibility=None if eligibility is None else eligibility.to(plan.dtype),
+            eligibility=passed.eligibility,
         )
         ctx.save_for_backward(*kept[:-1])
         ctx.plan = plan
@@ -132,6 +133,7 @@ class _LayerGradient(torch.autograd.Function):
             Normalisation(kept.gamma, kept.mean, kept.inverse_std, plan.from_batch, plan.average),
             wants_source=needs.residual,
             execution=plan.execution,
+            dtype=plan.backward_dtype,
             is_mean=plan.rate_is_mean,
         )
         g_x, g_weight, g_bias = convolution_backward(
@@ -144,7 +146,7 @@ class _LayerGradient(torch.autograd.Function):
         if g_weight is not None and plan.count_steps is not None:
             g_weight /= plan.count_steps  # it was taken at T times the rate
         gradients = LayerPass(
-            x=g_x,  # (B, Ci, H, W)
+            x=g_x,  # (B, Ci, H, W), which autograd brings to the rate's dtype
             residual=inner.source,  # (B, C, H', W')
             weight=g_weight,  # (C, Ci/groups, k, k)
             bias=g_bias,  # (C,), as are the next two

@@ -26,17 +26,15 @@ from torch import Tensor, nn
 
 from model import kernel, rate_gradient
 from model.activation import replaced
-from model.batch_norm import normalisation
+from model.batch_norm import normalised
 from model.convolution import Convolution, subsample
-from model.functional import Neuron
+from model.functional import MAX_COUNT, Neuron
 from model.kernel import DEFAULT_EXECUTION, Execution, Fired, Maps, Source
 from model.rate_gradient import LayerPass, Plan
 
 if TYPE_CHECKING:
     from model.abc_model import RateModel
     from model.layer import ConvNorm, LIFLayer, MaxPool
-
-MAX_COUNT = 255  # spikes that one byte counts
 
 
 class Facts(NamedTuple):
@@ -64,6 +62,11 @@ class Facts(NamedTuple):
         """T if the rate is a count of spikes over T that one byte holds, else None."""
         return self.T if 0 < self.max_count * self.T <= MAX_COUNT else None
 
+    def forward_dtype(self, own: torch.dtype) -> torch.dtype | None:
+        """Of a convolution that reads train, whose dtype is own; None: as `kernel.convolve`."""
+        low = self.execution.convolution_forward
+        return low and (low if self.max_count else own)
+
 
 class RatePair(NamedTuple):
     """An activation: what the network computes, and what its gradient flows through.
@@ -72,11 +75,13 @@ class RatePair(NamedTuple):
         where execution is sparse and values are counts of spikes.
     rate: (B, ...), the mean of train over time; in the graph.
     facts: beside these two.
+    counts: (B, ...), bytes, T times the rate, if whoever made the pair had them at hand.
     """
 
     train: Tensor
     rate: Tensor
     facts: Facts
+    counts: Tensor | None = None
 
     @classmethod
     def start(cls, x: Tensor, T: int, net: RateModel) -> RatePair:
@@ -126,18 +131,21 @@ class RatePair(NamedTuple):
         source = Source(Maps(self.over_time().to(dtype)))
         with torch.no_grad():
             fired = kernel.fire(source, layer.neuron, self.facts.T, self.facts.execution)
-        rate = rate_gradient.of_neurons(fired.rate, self.rate, fired.eligibility.to(dtype))
+        rate = rate_gradient.of_neurons(fired.rate, self.rate, fired.eligibility)
         facts = Facts(self.facts.T, self.facts.execution, max_count=1)
-        return type(self)(fired.train.flatten(0, 1), rate, facts)
+        return type(self)(fired.train.flatten(0, 1), rate, facts, fired.counts)
 
     def linear(self, layer: nn.Linear) -> RatePair:
         """(B, C) -> (B, K)."""
         return self.map(lambda maps: F.linear(maps, layer.weight, layer.bias))
 
     def map(self, operation: Callable[[Tensor], Tensor]) -> RatePair:
-        """A linear operation on both parts; what were counts of spikes are numbers then."""
-        train = self.train if self.train.is_floating_point() else self.train.to(self.rate.dtype)
-        return replaced(self, train=train)._select(operation)._with_facts(max_count=0)
+        """A linear operation on both parts; what were counts of spikes are numbers then.
+
+        The train takes the dtype of the rate, in which the sums of counts are exact.
+        """
+        wide = replaced(self, train=self.train.to(self.rate.dtype), counts=None)
+        return wide._select(operation)._with_facts(max_count=0)
 
     def max_pool(self, layer: MaxPool) -> RatePair:
         """Maxima of train; of rate the maximum of the mean, as in the published rate pass.
@@ -145,7 +153,9 @@ class RatePair(NamedTuple):
         Where train varies over time that is not the mean of train, until neurons fire again.
         """
         is_mean = self.facts.rate_is_mean and self.steps == 1
-        return self._select(layer.pool)._with_facts(rate_is_mean=is_mean)
+        # Pooling bytes takes longer than counting the pooled rate's spikes.
+        pooled = replaced(self, counts=None)._select(layer.pool)
+        return pooled._with_facts(rate_is_mean=is_mean)
 
     def add(self, other: RatePair) -> RatePair:
         """The sum of two pairs of one shape; counts of spikes add up to counts."""
@@ -158,7 +168,10 @@ class RatePair(NamedTuple):
             train = (train + other.over_time()).flatten(0, 1)
         is_mean = mine.rate_is_mean and others.rate_is_mean
         facts = replaced(mine, max_count=max_count, rate_is_mean=is_mean)
-        return type(self)(train, self.rate + other.rate, facts)
+        counts = None
+        if facts.count_steps and self.counts is not None and other.counts is not None:
+            counts = self.counts + other.counts
+        return type(self)(train, self.rate + other.rate, facts, counts)
 
     @property
     def _maps(self) -> Maps:
@@ -170,23 +183,26 @@ class RatePair(NamedTuple):
         return replaced(self, facts=replaced(self.facts, **facts))
 
     def _select(self, operation: Callable[[Tensor], Tensor]) -> RatePair:
-        """An operation on both parts that leaves counts of spikes what they are."""
+        """An operation on all parts that leaves counts of spikes what they are."""
         assert self.facts.scale is None
         with torch.no_grad():
             train = operation(self.train)
-        return replaced(self, train=train, rate=operation(self.rate))
+        counts = None if self.counts is None else operation(self.counts)
+        return replaced(self, train=train, rate=operation(self.rate), counts=counts)
 
     def _normalised(self, layer: ConvNorm) -> tuple[Maps, LayerPass]:
         """norm(conv(train)), its affine map still to be applied; and what its gradient takes."""
         steps, convolution = Convolution.of(layer.conv).unstrided()
         x, norm, facts = self._select(lambda maps: subsample(maps, steps)), layer.norm, self.facts
         with torch.no_grad():
-            current = kernel.convolve(x.train, convolution, are_spikes=facts.max_count == 1)
-            # A map that is constant in time counts T times in the unbiased variance.
-            at_work = normalisation(norm, current, repeats=facts.T // self.steps)
-            maps = at_work.affine(current.unflatten(0, (self.steps, -1)), norm.bias)
+            dtype = facts.forward_dtype(x.train.dtype)
+            are_spikes = facts.max_count == 1
+            current = kernel.convolve(x.train, convolution, are_spikes=are_spikes, dtype=dtype)
+            current = current.unflatten(0, (self.steps, -1))
+            maps, at_work = normalised(norm, current, repeats=facts.T // self.steps)
         passed = LayerPass(
             x=x.rate,
+            counts=x.counts,
             weight=convolution.weight,
             bias=convolution.bias,
             gamma=at_work.gamma,
@@ -209,7 +225,7 @@ class RatePair(NamedTuple):
         self, passed: LayerPass, current: Maps, fired: Fired, residual: RatePair | None
     ) -> RatePair:
         """What a layer has made of self, its rate in the graph."""
-        train, y, rate, eligibility = fired
+        train, y, rate, eligibility, counts = fired
         added = None if residual is None else residual.rate
         are_spikes = rate is not None
         if not are_spikes:
@@ -220,4 +236,4 @@ class RatePair(NamedTuple):
         pairs = (self,) if residual is None else (self, residual)
         is_mean = are_spikes or all(pair.facts.rate_is_mean for pair in pairs)
         facts = Facts(self.facts.T, self.facts.execution, int(are_spikes), rate_is_mean=is_mean)
-        return type(self)(train.flatten(0, 1), rate_gradient.of_layer(passed), facts)
+        return type(self)(train.flatten(0, 1), rate_gradient.of_layer(passed), facts, counts)

@@ -110,14 +110,18 @@ def errors(results: Sequence[Tensor], truths: Sequence[Tensor]) -> list[float]:
 
 
 def forward_problems(
-    case: Case, run: Callable[..., Fired], *, overwrite: bool = False, compact: bool = False
+    case: Case,
+    run: Callable[..., Fired],
+    *,
+    overwrite: bool = False,
+    spike_dtype: torch.dtype | None = None,
 ) -> list:
     """What is wrong with an implementation of `fire` on a case; [] if nothing is.
 
     Its error against float64 may be twice that of plain PyTorch, plus one rounding.
     overwrite: whether the memory of the current is offered for the result.
     """
-    return _fire_problems(case, run, case.neuron, overwrite, compact=compact)
+    return _fire_problems(case, run, case.neuron, overwrite, spike_dtype=spike_dtype)
 
 
 def norm_problems(case: Case, run: Callable[..., Fired], *, overwrite: bool = False) -> list:
@@ -131,7 +135,7 @@ def spike_problems(case: Case, run: Callable[..., Fired]) -> list:
 
 
 def _fire_problems(
-    case: Case, run: Callable[..., Fired], neuron: Neuron | None, overwrite: bool, **options: bool
+    case: Case, run: Callable[..., Fired], neuron: Neuron | None, overwrite: bool, **options: object
 ) -> list:
     T, source = case.shape[0], case.source(overwrite)
     wide = changed(source, Tensor.double)
@@ -141,7 +145,7 @@ def _fire_problems(
     own = run(spent, neuron, T, **options)
     x = reference.fire(wide, None, T).train
     problems = exceeded(own, plain, truth, None if neuron is None else decided_neurons(case, x))
-    _, _, is_in_place = source.place(neuron, T, options.get("compact", False))
+    _, _, is_in_place = source.place(neuron, T, options.get("spike_dtype"))
     before, after = (
         [*s.current[1 if is_in_place else 0 :], *(s.residual or ())] for s in (source, spent)
     )
@@ -174,10 +178,12 @@ def backward_problems(
     wants_source: bool,
     fires: bool,
     kept: torch.dtype | None = None,
+    dtype: torch.dtype | None = None,
 ) -> list:
     """The same for `fire_backward`; y is centred at its batch mean, as after a convolution.
 
-    kept: dtype in which y and the eligibility were kept for it; None: that of the gradient.
+    kept: dtype in which y and the eligibility were kept for it; dtype: in which the current's
+    gradient is wanted; None: that of the gradient.
     """
     wide = functional.accumulation_dtype(case.dtype)
     source = case.source()
@@ -189,11 +195,12 @@ def backward_problems(
     norm = [value.to(wide) for value in (gamma, mean, variance.rsqrt())]
 
     def result(function: Callable[..., Gradients], *, in_float64: bool = False) -> Gradients:
-        maps, values = (grad, eligibility, y), norm
+        maps, values, of_current = (grad, eligibility, y), norm, dtype
         if in_float64:
             maps = [None if m is None else m.double() for m in maps]
-            values = [value.double() for value in norm]
-        return function(*maps, Normalisation(*values, from_batch), wants_source)
+            values, of_current = [value.double() for value in norm], None
+        of_norm = Normalisation(*values, from_batch)
+        return function(*maps, of_norm, wants_source, dtype=of_current)
 
     plain = result(reference.fire_backward)
     return exceeded(result(run), plain, result(reference.fire_backward, in_float64=True))

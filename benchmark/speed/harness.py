@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from functools import partial
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -21,12 +21,15 @@ from benchmark.speed.measure import (
     stage_peaks,
     undivided,
 )
-from benchmark.speed.workload import SEED, Variant, Workload, build_network
-from experiment.train.graph import GraphedPass
+from benchmark.speed.workload import DTYPES, SEED, Variant, Workload, build_network
+from experiment.train.evaluation import at_least_fp32, autocast
+from experiment.train.graph import GraphedPass, nothing_moved
+from experiment.train.update import Update
 from model import RateModel
 from model.activation import Activation
-from model.distillation import SelfDistillationLoss
+from model.distillation import DistillationLoss, SelfDistillationLoss
 from model.rate_pair import RatePair
+from util.process.distributed import Group
 
 ALP, BETA = 1.0, 0.3  # of the CIFAR recipe; they do not change the cost
 LEARNING_RATE = 1e-3  # small, so that firing rates stay what they are over the repeated steps
@@ -37,8 +40,9 @@ Result = TypeVar("Result")
 class TrainingStep:
     """Forward, loss, backward and SGD on one random batch, in as many passes as the method takes.
 
-    net, parameters, optimizer, images (B, C, size, size), labels (B,): what it works on.
-    graph: what replays forward and backward, if the variant asks for it.
+    net, parameters, update, images (B, C, size, size), labels (B,): what it works on. Every method
+    ends its step as the mains do, with the check of all gradients and fused SGD.
+    graph: what replays the whole step, if the variant asks for it.
     """
 
     def __init__(self, variant: Variant, workload: Workload):
@@ -47,47 +51,56 @@ class TrainingStep:
         net = build_network(variant, workload)
         self.net = net.to(workload.device, memory_format=variant.layout).train()
         self.parameters = list(net.parameters())
-        self.optimizer = torch.optim.SGD(self.parameters, LEARNING_RATE, momentum=0.9)
+        optimizer = torch.optim.SGD(self.parameters, LEARNING_RATE, momentum=0.9)
+        group = Group(0, 1, torch.device(workload.device))
+        self.update = Update(net, optimizer, group, runs_ahead=True)
         self.images, self.labels = workload.random_batch(variant.layout)
         self.loss_function = SelfDistillationLoss(ALP, BETA)
         self.graph: GraphedPass | None = None
         if variant.graph:
-            record = recording_on(workload.device, net)
-            self.graph = GraphedPass(self._fill_gradients, net, workload.batch, record)
+            record = recording_on(workload.device)
+            unchanged = partial(nothing_moved, net, self.update)
+            self.graph = GraphedPass(self._take, workload.batch, unchanged=unchanged, record=record)
 
     def __call__(self) -> None:
         for _, run in self.stages():
             run()
 
     def stages(self) -> Iterator[Stage]:
-        """ "forward" and "backward" of each pass in turn (as a graph: "replay"), then "update"."""
-        self.optimizer.zero_grad(set_to_none=True)
+        """ "forward" and "backward" of each pass in turn, then "update"; as a graph "replay"."""
         if self.graph is not None:
             yield "replay", lambda: self.graph(self.images, self.labels)
-        else:
-            loss: list[Tensor] = []
-            for x in self.passes():
-                yield "forward", lambda own=x: loss.append(self.loss(own, self.labels))
-                yield "backward", lambda: loss.pop().backward()
-        yield "update", self.optimizer.step
+            return
+        self.net.zero_grad(set_to_none=True)
+        loss: list[DistillationLoss] = []
+        for x in self.passes():
+            yield "forward", lambda own=x: loss.append(self.loss(own, self.labels))
+            yield "backward", lambda: self.backward(loss[-1])
+        yield "update", lambda: self.update(loss.pop().detached())
 
     def passes(self) -> Iterable[Tensor | Activation]:
         """What the network is given in a step, in turn: the batch, or online its time steps."""
         own_pass = self.net.method.own_pass if isinstance(self.net, RateModel) else None
         return [self.images] if own_pass is None else own_pass.steps(self.net, self.images)
 
-    def loss(self, x: Tensor | Activation, labels: Tensor) -> Tensor:
-        """The loss of one pass over T, a scalar with its graph."""
-        is_ours, T = isinstance(self.net, RateModel), self.workload.T
-        run = self.net if is_ours else self.net.train_step_logits
-        low = self.variant.amp == "bf16"
-        with torch.autocast(self.workload.device, torch.bfloat16) if low else nullcontext():
-            heads = [logits.float() for logits in run(x)]
-        passes = T if is_ours and self.net.method.online else 1
-        return self.loss_function(heads, labels).total / (T * passes)
+    def loss(self, x: Tensor | Activation, labels: Tensor) -> DistillationLoss:
+        """That of one pass over T, with its graph."""
+        run = self.net if isinstance(self.net, RateModel) else self.net.train_step_logits
+        with autocast(labels.device, self.variant.amp):
+            heads = run(x)
+        return self.loss_function([at_least_fp32(logits) for logits in heads], labels)
 
-    def _fill_gradients(self, images: Tensor, labels: Tensor) -> None:
-        self.loss(images, labels).backward()
+    def backward(self, loss: DistillationLoss) -> None:
+        """Of L/T, of which a pass is a part."""
+        online = isinstance(self.net, RateModel) and self.net.method.online
+        T = self.workload.T
+        (loss.total / (T * T if online else T)).backward()
+
+    def _take(self, images: Tensor, labels: Tensor) -> None:
+        self.net.zero_grad(set_to_none=True)
+        loss = self.loss(images, labels)
+        self.backward(loss)
+        self.update(loss.detached())
 
     def kept_bytes(self) -> int:
         """Kept for backward when a forward pass ends, the largest of the passes of a step, and the
@@ -101,7 +114,7 @@ class TrainingStep:
 
     def peaks(self) -> dict[str, int]:
         """The most bytes held in each stage, beyond those held between steps."""
-        self.optimizer.zero_grad(set_to_none=True)  # else the step would free gradients first
+        self.net.zero_grad(set_to_none=True)  # else the step would free gradients first
         return stage_peaks(self.stages(), self.workload.device)
 
     def firing_rate(self) -> float | None:
@@ -128,7 +141,7 @@ def step_of(variant: Variant, workload: Workload) -> Step:
     """A step that is taken when it is called."""
     if variant.kind == "floor":
         net = build_network(Variant(""), workload)
-        return ConvolutionFloor(net, workload, low=variant.amp == "bf16")
+        return ConvolutionFloor(net, workload, DTYPES[variant.amp])
     return TrainingStep(variant, workload)
 
 

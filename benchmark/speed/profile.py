@@ -37,7 +37,7 @@ OPTIMIZER = "Optimizer.step"
 BUSIEST = 15  # operations or kernels that are named
 KINDS_OF_OPERATION = {
     "convolution": "convolutions",
-    "batch_norm_update_stats": "batch statistics",
+    "norm_constants": "batch statistics",
     "spiking::fire_backward": "norms and neurons",  # before its prefix
     "spiking::fire": "neurons",
     "Compiled": "neurons",

@@ -31,10 +31,12 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmark.speed.command import Parser, run, whole_number, workload_of
 from benchmark.speed.measure import machine, machine_in_words, wait_for_device
 from benchmark.speed.workload import Variant, Workload, build_network
-from experiment.flag.table import PRECISIONS
+from experiment.flag.amp import PRECISIONS
+from experiment.train.loop import averaging
 from experiment.train.recipe import Recipe
 from experiment.train.state import TrainingState
 from experiment.train.step import StepContext, take_step
+from experiment.train.update import Update
 from model import RateModel
 from model.batch_norm import synchronise as synchronise_batch_norms
 from model.distillation import SelfDistillationLoss
@@ -55,13 +57,17 @@ COLUMNS = (
 
 
 class CountingGroup(Group):
-    """A group that counts the bytes of what its processes add up, beside the gradients."""
+    """A group that counts the bytes of what its processes exchange, beside the gradients."""
 
     bytes = 0
 
     def sum(self, values: Tensor) -> Tensor:
         self.bytes += values.nbytes
         return super().sum(values)
+
+    def largest(self, values: Tensor) -> Tensor:
+        self.bytes += values.nbytes
+        return super().largest(values)
 
 
 def count_gradients(network: DistributedDataParallel) -> list[int]:
@@ -88,14 +94,13 @@ def measure_process(
     gradients: list[int] = []
     network, average = net, None
     if group.world_size > 1:
-        network = DistributedDataParallel(
-            net, broadcast_buffers=False, gradient_as_bucket_view=True
-        )
+        network = averaging(net, recipe)
         gradients = count_gradients(network)
         average = counting.mean
     seconds: list[float] = []
     loss_function = SelfDistillationLoss(recipe.alp, recipe.beta, average=average)
-    context = StepContext(state, network, loss_function, lambda x: x, recipe.amp, counting)
+    update = Update(net, state.optimizer, counting)
+    context = StepContext(state, network, loss_function, update, lambda x: x, recipe.amp, counting)
     batch = replace(workload, device=str(group.device)).random_batch(torch.channels_last)
     progress = torch.ones((), device=group.device)
     net.train()

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from benchmark.speed.census import layers_seen
 from benchmark.speed.command import Parser, command_line, run, workload_of
-from benchmark.speed.floor import convolution_shapes
 from benchmark.speed.measure import Rounds, machine, machine_in_words, median_seconds, undivided
 from benchmark.speed.workload import SEED, Variant, Workload, build_network
 from experiment.flag.kinds import Real
@@ -50,9 +50,11 @@ class SpikeConvolutions:
     def __init__(self, workload: Workload, firing: float):
         net = build_network(Variant("dense"), workload)
         self.cases: list[tuple[Tensor, Tensor, Convolution]] = []
-        _, *others = convolution_shapes(net, workload)
-        for conv, shape in others:
-            spikes = torch.rand(workload.T * workload.batch, *shape) < firing
+        for seen in layers_seen(net, workload):
+            if not seen.reads_counts or seen.convolution is None:
+                continue
+            conv = seen.convolution
+            spikes = torch.rand(workload.T * workload.batch, *seen.source) < firing
             spikes = spikes.to(torch.uint8).contiguous(memory_format=torch.channels_last)
             conv.to(memory_format=torch.channels_last)
             self.cases.append((spikes, spikes.float(), Convolution.of(conv)))
@@ -89,13 +91,11 @@ def main(argv: Sequence[str] | None = None) -> str:
     if not spike_convolution.is_available():
         parser.error("sparse convolutions could not be compiled here, for the reason given above")
     workload = workload_of(args, args.T, branches=False)
-    width = "published width" if args.width is None else f"width {args.width}"
-    pixels = f"{args.size}x{args.size} pixels"
     paragraphs = [
         "# Convolutions of spikes, dense and sparse",
         f"    {command_line('sparsity', argv)}",
         machine_in_words(machine("cpu")),
-        f"{args.arch}, {width}, {pixels}, T = {args.T}, B = {args.batch}",
+        workload.in_words(),
         measured_table(workload, args.firing, Rounds(args.repeats)),
     ]
     text = "\n\n".join(paragraphs) + "\n"

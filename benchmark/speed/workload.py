@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.reference.two_stage import BLOCKS, TwoStageNet
+from experiment.flag.amp import PRECISIONS
 from model import METHODS, Execution, build_model
 
 SEED = 60
@@ -32,11 +34,32 @@ class Workload:
     width: int | None = None
     device: str = "cpu"
 
+    def in_words(self) -> str:
+        """What a table says of it."""
+        width = "published width" if self.width is None else f"width {self.width}"
+        pixels = f"{self.size}x{self.size} pixels"
+        return f"{self.arch}, {width}, {pixels}, T = {self.T}, B = {self.batch}"
+
     def random_batch(self, layout: torch.memory_format) -> tuple[Tensor, Tensor]:
         """Images (B, C, size, size) and labels (B,) on the device."""
         shape = (self.batch, self.in_channels, self.size, self.size)
         images = torch.randn(shape, device=self.device).contiguous(memory_format=layout)
         return images, torch.randint(self.num_classes, (self.batch,), device=self.device)
+
+
+class Dtypes(NamedTuple):
+    """Of convolutions: those of counts of spikes, forward; the backward of all spiking layers'; and
+    all others, which read images, currents or, in branches, rates."""
+
+    counts: torch.dtype = torch.float32
+    backward: torch.dtype = torch.float32
+    others: torch.dtype = torch.float32
+
+
+DTYPES = {  # by amp
+    amp: Dtypes(own.forward or torch.float32, own.backward or torch.float32)
+    for amp, own in PRECISIONS.items()
+} | {"bf16": Dtypes(*[torch.bfloat16] * 3)}
 
 
 @dataclass(frozen=True)
@@ -46,10 +69,10 @@ class Variant:
     kind: "two_stage" (spike stage, then rate stage: the published way), "project" (this project's)
         or "floor" (the network's convolutions alone, those of the branches included).
     method: of METHODS, for this project's; None is esd or rate, as the workload has branches.
-    amp: "none", "bf16" (autocast) or "bf16-backward" (fp32 spikes, convolution backward in bf16).
+    amp: of PRECISIONS; "bf16" is autocast's.
     backend, sparse: how it is computed, see `model.Execution`.
-    graph: whether forward and backward are replayed as a CUDA graph; on a CPU by its stand-in,
-        which takes no less time.
+    graph: whether the step is replayed as a CUDA graph; on a CPU by its stand-in, which takes no
+        less time.
     """
 
     text: str
@@ -81,13 +104,24 @@ VARIANTS = {
     "one_pass_sparse_compiled_bf16_backward": replace(
         SPARSE_COMPILED, text="one pass, sparse, compiled, bf16 backward", amp="bf16-backward"
     ),
+    "one_pass_fp16": Variant("one pass, fp16", amp="fp16"),
     "one_pass_bf16": Variant("one pass, bf16", amp="bf16"),
     "one_pass_bf16_compiled": replace(COMPILED, text="one pass, bf16, compiled", amp="bf16"),
     "one_pass_reference": Variant("one pass, plain PyTorch", backend="reference"),
     "floor": Variant("floor: convolutions alone", "floor"),
+    "floor_bf16_backward": Variant("floor, bf16 backward", "floor", amp="bf16-backward"),
+    "floor_fp16": Variant("floor in fp16", "floor", amp="fp16"),
     "floor_bf16": Variant("floor in bf16", "floor", amp="bf16"),
 }
-GRAPHED = ("two_stage_channels_last", "bptt", "one_pass", "one_pass_bf16_backward", "one_pass_bf16")
+FLOORS = {own.amp: name for name, own in VARIANTS.items() if own.kind == "floor"}
+GRAPHED = (
+    "two_stage_channels_last",
+    "bptt",
+    "one_pass",
+    "one_pass_bf16_backward",
+    "one_pass_fp16",
+    "one_pass_bf16",
+)
 for _name in GRAPHED:
     _eager = VARIANTS[_name]
     VARIANTS[f"{_name}_graph"] = replace(_eager, text=f"{_eager.text}, graph", graph=True)
@@ -125,7 +159,7 @@ def build_network(variant: Variant, workload: Workload) -> nn.Module:
     sizes = {"num_classes": w.num_classes, "in_channels": w.in_channels, "T": w.T, "width": w.width}
     if variant.kind == "two_stage":
         return TwoStageNet(w.arch, branches=w.branches, branch_pool=None, **sizes)
-    low_backward = torch.bfloat16 if variant.amp == "bf16-backward" else None
-    execution = Execution(variant.backend, low_backward, variant.sparse)
+    dtypes = PRECISIONS[variant.amp].execution
+    execution = Execution(variant.backend, sparse=variant.sparse, **dtypes)
     method = variant.method or ("esd" if w.branches else "rate")
     return build_model(w.arch, method=method, execution=execution, branch_pool=None, **sizes)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from experiment.flag.amp import PRECISIONS
 from experiment.flag.row import Condition
 from experiment.train.folder import is_run_folder
 from model import METHODS
@@ -23,9 +24,9 @@ def on_gpu(args: argparse.Namespace) -> bool:
 
 EVALUATING = Condition(lambda args: args.evaluate is not None, "--evaluate trains nothing")
 CHECKING = Condition(lambda args: args.check_data, "--check_data only reads images")
-NO_BACKWARD = Condition(
-    lambda args: args.evaluate is not None and args.amp == "bf16-backward",
-    "--evaluate runs no backward pass",
+EVALUATING_IN_FP32 = Condition(
+    lambda args: args.evaluate is not None and PRECISIONS[args.amp].is_of_rates,
+    "networks that were trained so are evaluated in fp32",
 )
 
 NO_BRANCHES = Condition(
@@ -40,8 +41,9 @@ NO_LESSON = Condition(lambda args: args.beta == 0, "--beta 0 leaves out what it 
 NO_RATES = Condition(
     lambda args: not METHODS[args.method].by_rates, "this --method has no rate-based layers"
 )
-NO_RATES_BACKWARD = Condition(
-    lambda args: args.amp == "bf16-backward" and not METHODS[args.method].by_rates, NO_RATES.reason
+NO_RATES_TO_ROUND = Condition(
+    lambda args: PRECISIONS[args.amp].is_of_rates and not METHODS[args.method].by_rates,
+    NO_RATES.reason,
 )
 NO_RESET_TO_DETACH = Condition(
     lambda args: METHODS[args.method].online, "this --method differentiates no reset"
@@ -51,8 +53,9 @@ WHOLE_RESET = Condition(
     "rate gradients have the whole derivative of a hard reset (--v_reset)",
 )
 
-DENSE_IN_BF16 = Condition(
-    lambda args: args.amp == "bf16", "convolutions in bfloat16 (--amp bf16) are dense"
+DENSE_IN_HALF = Condition(
+    lambda args: args.amp in ("fp16", "bf16"),
+    "convolutions in 16 bits (--amp fp16, bf16) are dense",
 )
 IN_BF16 = Condition(lambda args: args.amp == "bf16", "convolutions are in bfloat16 (--amp bf16)")
 DENSE_ON_GPU = Condition(on_gpu, "convolutions on a GPU are dense", here=True)
@@ -68,7 +71,7 @@ RECOMPUTING = Condition(
 )
 SEVERAL_PROCESSES = Condition(
     lambda args: os.environ.get("WORLD_SIZE", "1") != "1",
-    "a graph holds the pass of one process",
+    "a graph holds the step of one process, without exchanges between several",
     here=True,
 )
 ONE_PROCESS = Condition(

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from experiment.flag import idle as when
+from experiment.flag.amp import PRECISIONS
 from experiment.flag.kinds import FlagKind, Location, OneOf, Or, Real, Switch, Whole
 from experiment.flag.row import OWN, Condition, Flag, Role
 from model import METHODS, MODELS, STEMS, TEACHERS
 
 OPTIMIZERS = ("SGDM", "Adam")
 SCHEDULERS = ("COSINE",)
-PRECISIONS = ("none", "bf16-backward", "bf16")
 
 DATA, NETWORK, METHOD, TRAINING, LOOP, CIRCUMSTANCE = Role
 POSITIVE = Real(0, open_low=True)
@@ -31,8 +31,8 @@ RESETLESS = (when.NO_RESET_TO_DETACH, when.WHOLE_RESET, *TRAINED)
 BRANCHLESS = (when.NO_BRANCHES,)
 UNTAUGHT = (when.NO_PUPILS, when.NO_LESSON, *TRAINED)
 GRAPHLESS = (when.NO_GPU, when.SEVERAL_PASSES, when.RECOMPUTING, when.SEVERAL_PROCESSES, *TRAINED)
-DENSE = (when.NO_RATES, when.DENSE_IN_BF16, when.DENSE_ON_GPU, *TRAINED)
-EXACT = (when.NO_RATES_BACKWARD, when.NO_BACKWARD)
+DENSE = (when.NO_RATES, when.DENSE_IN_HALF, when.DENSE_ON_GPU, *TRAINED)
+EXACT = (when.NO_RATES_TO_ROUND, when.EVALUATING_IN_FP32)
 
 
 def texts_of(table: Mapping[str, Any]) -> str:
@@ -152,10 +152,7 @@ SHARED = {
         Flag("teacher", OneOf(TEACHERS), "reliable", TRAINING, idle=UNTAUGHT).means(
             f"{texts_of(TEACHERS)}; default: %(default)s, the paper's"
         ),
-        Flag("amp", OneOf(PRECISIONS), "none", TRAINING, idle=EXACT).means(
-            "none: fp32; bf16-backward: the spiking convolutions' backward in bfloat16, every "
-            "spike as in fp32; bf16: all convolutions in bfloat16, neurons in fp32"
-        ),
+        Flag("amp", OneOf(PRECISIONS), "none", TRAINING, idle=EXACT).means(texts_of(PRECISIONS)),
         Flag("tf32", Switch(), True, TRAINING, idle=(when.IN_BF16, when.NO_GPU)).means(
             "a GPU's convolutions read fp32 numbers rounded to TF32 (10 bits of mantissa), as is "
             "default in PyTorch and was in the published code; all else stays fp32"
@@ -164,9 +161,9 @@ SHARED = {
             "neurons and norms through torch.compile; on a CPU it needs a C++ compiler; where it "
             "fails they run uncompiled, and a line says why"
         ),
-        Flag("cuda_graph", Switch(), False, LOOP, idle=GRAPHLESS).means(
-            "on a GPU, record forward and backward once as a CUDA graph and replay it; a pass's "
-            "memory stays reserved for it"
+        Flag("cuda_graph", Switch(), True, LOOP, idle=GRAPHLESS).means(
+            "on a GPU, record a whole step once as a CUDA graph and replay it by one launch; a "
+            "step's memory stays reserved for it"
         ),
         Flag("sparse", Switch(), False, METHOD, idle=DENSE).means(
             "on a CPU, skip silent inputs in the training's convolutions of spikes, which are "

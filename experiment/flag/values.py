@@ -7,9 +7,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from experiment.data_description import DataDescription
+from experiment.flag.amp import PRECISIONS
 from experiment.flag.lookup import flags_of, names_of
 from experiment.flag.row import IDENTITY, Role, silenced
 from experiment.train.recipe import Recipe
@@ -29,8 +28,8 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The flags that `model.build_model` takes, by its names."""
     execution = Execution(
         backend="compiled" if args.compile else "auto",
-        convolution_backward=torch.bfloat16 if args.amp == "bf16-backward" else None,
         sparse=in_effect(args, "sparse"),
+        **PRECISIONS[args.amp].execution,
     )
     names = names_of(args.dataset, Role.NETWORK, Role.METHOD)
     arguments = {name: getattr(args, name) for name in names if name not in EXECUTION}

@@ -17,7 +17,6 @@ from operator import add
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from experiment.train.finite import refuse_non_finite
 from experiment.train.step import Outcome, Part, StepContext, differentiate
 from model.distillation import DistillationLoss
 
@@ -48,8 +47,8 @@ class AccumulatedStep:
             loss, logits = self.backward(context, part, progress, share=share, exchange=last)
             state.note(loss, logits, labels)
             losses.append(loss)
-        refuse_non_finite(sum_of(losses), state.net, context.group, state.place)
-        state.update()
+        context.update(sum_of(losses))
+        context.count_step()
 
 
 def whole_pass(

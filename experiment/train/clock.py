@@ -48,14 +48,14 @@ class Stopwatch:
     def report(self) -> dict[str, float]:
         """Seconds, images per second over all processes and per device, share of waiting, MiB.
 
-        Memory is what CUDA tensors took at most in this epoch, or this process's resident memory
-        at its highest since it started.
+        Memory is what was reserved for CUDA tensors at most in this epoch (what a graph replays in
+        belongs to no tensor), or this process's resident memory at its highest since it started.
         """
         seconds = max(self.ended - self.begun, 1e-9)
         images = int(self.group.sum(torch.tensor(self.images)))
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
         if self.group.device.type == "cuda":
-            memory = torch.cuda.max_memory_allocated(self.group.device) / 2**20
+            memory = torch.cuda.max_memory_reserved(self.group.device) / 2**20
         return {
             "seconds": seconds,
             "images_per_second": images / seconds,

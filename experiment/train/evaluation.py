@@ -89,10 +89,13 @@ def nothing_counted(net: RateModel, device: torch.device) -> dict[str, Tensor]:
 
 
 def evaluation_sums(logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-    """What `evaluate` adds up over the batches; logits (N, B, K), labels (B,)."""
+    """What `evaluate` adds up over the batches; logits (N, B, K), labels (B,).
+
+    Their device is neither waited for nor given anything by the host.
+    """
     correct = top_k_correct(logits, labels)
     return {
-        "samples": torch.tensor(len(labels), device=labels.device),
+        "samples": torch.full((), len(labels), device=labels.device),
         "loss": F.cross_entropy(logits[-1], labels, reduction="sum").double(),
         "top1": correct[1][-1],
         "top5": correct[5][-1],

@@ -35,7 +35,7 @@ SHARED_MEMORY = Path("/dev/shm")
 NO_SHARED_MEMORY = "No space|No such file|Read-only|Permission denied"
 
 # What these sentences say of a training; commands that train nothing have their own words.
-LESS_MEMORY = "try smaller ones, a smaller --width or --T, or --amp bf16"
+LESS_MEMORY = "try smaller ones, a smaller --width or --T, --amp bf16, or on a GPU --no-cuda_graph"
 INTERRUPTED = "stopped at once; the newest checkpoint, if there is one, is whole"
 
 
@@ -51,7 +51,14 @@ class Stopped(Exception):
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss or gradient that is no number; raised before the weights are touched."""
+    """A loss or gradient that is no number; the weights are as they were before it.
+
+    step: the number, in its epoch, of the training step that computed it; None: an evaluation did.
+    """
+
+    def __init__(self, sentence: str, *, step: int | None = None):
+        super().__init__(sentence)
+        self.step = step
 
 
 class RunFailed(Exception):

@@ -1,4 +1,4 @@
-"""What has to be finite: losses and gradients, and the samples that they come from.
+"""What has to be finite beside losses and gradients (`update`): samples, and evaluations.
 
 A spiking network hides a sample with NaN or infinity: neurons whose current is NaN do not fire, the
 loss stays a number, and only the gradient shows it. So samples are looked at by themselves.
@@ -19,8 +19,6 @@ from experiment.train.batches import StepBatches
 from experiment.train.failure import NonFiniteError
 from experiment.train.state import TrainingState
 from experiment.train.task import Training
-from model import RateModel
-from model.distillation import DistillationLoss
 from util.process.distributed import Group
 
 NONE = 2**62  # above the number of every sample
@@ -65,38 +63,16 @@ def bad_samples_named(
     """
     try:
         yield
-    except NonFiniteError:
+    except NonFiniteError as error:
         data, group = training.data, training.group
-        keys = batches.keys(state.batch)
+        keys = batches.keys(error.step)
         numbers = [index for _, index in keys]
         check = FiniteCheck(f"the training set of {data.name}", numbers, group)
         for key in keys:
             images, _ = default_collate([data.train[key]])
             check.note(data.to_input(images.to(group.device)))
-        check.refuse(f"{state.place}: ")
+        check.refuse(f"epoch {state.epoch}, step {error.step}: ")
         raise
-
-
-def refuse_non_finite(loss: DistillationLoss, net: RateModel, group: Group, place: str) -> None:
-    """NonFiniteError in every process if a loss or a gradient of any is not finite.
-
-    The one transfer from device to host of a step; it waits while the backward pass is running.
-    """
-    gradients = {n: p.grad for n, p in net.named_parameters() if p.grad is not None}
-    norm = torch.nn.utils.get_total_norm(gradients.values())
-    finite = bool(torch.isfinite(loss.total.detach() + norm))
-    if not group.any(not finite):
-        return
-    terms = {"hard loss": loss.hard, "soft loss": loss.soft, "total loss": loss.total}
-    terms |= {f"gradient of {name}": gradient for name, gradient in gradients.items()}
-    terms |= {"norm of the gradient": norm}
-    bad = [name for name, value in terms.items() if not torch.isfinite(value).all()]
-    what = f"the {bad[0]} is not finite" if bad else "another process found a non-finite value"
-    others = f" (nor are {len(bad) - 1} other terms)" if len(bad) > 1 else ""
-    raise NonFiniteError(
-        f"{place}: {what}{others}; the step was not taken, the weights are untouched: try a "
-        "lower --lr"
-    )
 
 
 def refuse_non_finite_evaluation(evaluations: dict[str, dict[str, Any]], place: str) -> None:

@@ -1,24 +1,25 @@
-"""A pass of training as a CUDA graph: recorded once, then replayed by one launch.
+"""A training step as a CUDA graph: recorded once, then replayed by one launch.
 
-A step of a spiking network is over a thousand small kernels, and on a fast GPU launching them can
-take longer than running them. A graph is launched as a whole. It repeats the recorded kernels on
-the recorded memory: inputs are copied to where the recording read them, and gradients appear where
-it wrote them. That memory, a whole pass's, stays reserved for the graph.
+A step of a spiking network is hundreds of small kernels, and on a fast GPU launching them can take
+longer than running them. A graph is launched as a whole. It repeats the recorded kernels on the
+recorded memory: inputs are copied to where the recording read them, and results appear where it
+wrote them. That memory, a whole step's, stays reserved for the graph.
 
 Source: PyTorch's documentation, "CUDA Graphs".
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from experiment.train.accumulated import Backward
-from experiment.train.step import Outcome, Part, StepContext, differentiate
+from experiment.train.step import Move, StepContext, move_weights
+from experiment.train.update import Update
 from model.baseline.checkpointed import unchanged_buffers
 
 WARM_UP = 3  # runs before the recording, in which libraries choose their kernels
@@ -27,70 +28,79 @@ Replay = Callable[[], None]
 Recording = Callable[[Callable[[], Any]], tuple[Replay, Any]]
 
 
+class Recorded(NamedTuple):
+    """tensors: what a replay reads; result: what it fills."""
+
+    tensors: tuple[Tensor, ...]
+    replay: Replay
+    result: Any
+
+
 class GraphedPass:
-    """`run(inputs, labels, ...)`, which fills the gradients of `net`, as a graph for one `size`.
+    """`run(inputs, labels, ...)` for batches of one `size`, as a graph per shape of the inputs.
 
-    The first call with `size` samples records; others, such as an epoch's last batch, run as they
-    are. Gradients must be None before a call: a replay would replace them. Buffers move once per
-    call, whatever recording takes. What `run` returns is overwritten by the next call.
+    Other batches, such as an epoch's last, run as they are. What a call returns may be overwritten
+    by the next one.
 
-    run: of tensors alone, which a replay reads anew. record: how a function without arguments
-    becomes (replay, its result).
+    run: of tensors, which a replay reads anew, and of `fixed` numbers such as T, with a graph for
+    each. unchanged: keeps whatever the runs change before the recording, and in it. record: how a
+    function without arguments becomes (replay, its result).
     """
 
-    def __init__(self, run: Run, net: nn.Module, size: int, record: Recording | None = None):
-        self.run, self.net, self.size = run, net, size
-        self.record = record or record_on_gpu
-        self.replay: Replay | None = None
-        self.tensors: tuple[Tensor, ...] = ()
-        self.result: Any = None
-        self.gradients: list[tuple[nn.Parameter, Tensor]] = []
+    def __init__(
+        self,
+        run: Run,
+        size: int,
+        *,
+        unchanged: Callable[[], AbstractContextManager] = nullcontext,
+        record: Recording | None = None,
+    ):
+        self.run, self.size, self.unchanged = run, size, unchanged
+        # Their results outlive a replay; for what else they take, graphs share their memory.
+        self.record = record or partial(record_on_gpu, pool=torch.cuda.graph_pool_handle())
+        self.recordings: dict[tuple, Recorded] = {}
 
-    def __call__(self, inputs: Tensor, labels: Tensor, *others: Tensor) -> Any:
+    def __call__(self, inputs: Tensor, labels: Tensor, *others: Tensor, **fixed: int) -> Any:
         tensors = (inputs, labels, *others)
         if len(labels) != self.size:
-            return self.run(*tensors)
-        if self.replay is None:
-            self._record(tensors)
-        for recorded, given in zip(self.tensors, tensors, strict=True):
+            return self.run(*tensors, **fixed)
+        kind = (inputs.shape, *sorted(fixed.items()))
+        if kind not in self.recordings:
+            own = tuple(tensor.clone() for tensor in tensors)
+            with self.unchanged():
+                replay, result = self.record(partial(self.run, *own, **fixed))
+            self.recordings[kind] = Recorded(own, replay, result)
+        recording = self.recordings[kind]
+        for recorded, given in zip(recording.tensors, tensors, strict=True):
             recorded.copy_(given)
-        self.replay()
-        for parameter, gradient in self.gradients:
-            parameter.grad = gradient
-        return self.result
-
-    def _record(self, tensors: tuple[Tensor, ...]) -> None:
-        self.tensors = tuple(tensor.clone() for tensor in tensors)
-        with unchanged_buffers(self.net):
-            self.replay, self.result = self.record(self._run_from_no_gradient)
-        parameters = self.net.parameters()
-        self.gradients = [(p, p.grad) for p in parameters if p.grad is not None]
-
-    def _run_from_no_gradient(self) -> Any:
-        self.net.zero_grad(set_to_none=True)
-        return self.run(*self.tensors)
+        recording.replay()
+        return recording.result
 
 
-def graphed_pass(context: StepContext, size: int, record: Recording | None = None) -> Backward:
-    """A `Backward` whose full batches, of `size` images, are replayed from a CUDA graph.
+def graphed_move(context: StepContext, size: int, record: Recording | None = None) -> Move:
+    """`step.move_weights` whose full batches, of `size` images, are replayed from a CUDA graph.
 
-    The graph holds the one pass of a step in one process. record: as of `GraphedPass`.
+    For steps of one process. record: as of `GraphedPass`.
     """
-    net = context.state.net
-    assert context.group.world_size == 1 and not (net.method.online or net.method.recomputes)
-    graphed = GraphedPass(partial(differentiate, context, weight=1 / net.T), net, size, record)
-
-    def replayed(
-        context: StepContext, part: Part, progress: Tensor, *, share: float, exchange: bool
-    ) -> Outcome:
-        assert share == 1
-        return graphed(*part, progress)
-
-    return replayed
+    method = context.state.net.method
+    assert context.group.world_size == 1 and not (method.online or method.recomputes)
+    unchanged = partial(nothing_moved, context.state.net, context.update)
+    return GraphedPass(partial(move_weights, context), size, unchanged=unchanged, record=record)
 
 
-def record_on_gpu(run: Callable[[], Any]) -> tuple[Replay, Any]:
-    """Warm up, then record; returns what replays it and the tensors that a replay fills."""
+@contextmanager
+def nothing_moved(net: nn.Module, update: Update) -> Iterator[None]:
+    """On leaving, a network and its optimizer are as they were, whatever was done in here."""
+    with update.suspended(), unchanged_buffers(net):
+        yield
+
+
+def record_on_gpu(run: Callable[[], Any], *, pool: Any = None) -> tuple[Replay, Any]:
+    """Warm up, then record; returns what replays it and the tensors that a replay fills.
+
+    pool: memory to share with other graphs.
+    Raises: ValueError for what no graph can hold.
+    """
     stream = _recording_stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -99,8 +109,17 @@ def record_on_gpu(run: Callable[[], Any]) -> tuple[Replay, Any]:
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     # Thread-local: the thread that pins the loader's memory may go on while this one records.
-    with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-        result = run()
+    options = {"pool": pool, "stream": stream, "capture_error_mode": "thread_local"}
+    try:
+        with torch.cuda.graph(graph, **options):
+            result = run()
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise ValueError(
+            f"a training step cannot be recorded here as a CUDA graph ({str(error).splitlines()[0]}"
+            "): begin again with --no-cuda_graph"
+        ) from error
     return graph.replay, result
 
 

@@ -15,12 +15,14 @@ from experiment.train.clock import StepBar, Stopwatch
 from experiment.train.evaluation import evaluate
 from experiment.train.failure import Stopped
 from experiment.train.finite import bad_samples_named, refuse_non_finite_evaluation
-from experiment.train.graph import graphed_pass
+from experiment.train.graph import graphed_move
 from experiment.train.recipe import Recipe
 from experiment.train.recorder import Recorder
 from experiment.train.state import TrainingState
 from experiment.train.step import Step, StepContext, take_step
 from experiment.train.task import Training
+from experiment.train.update import Update
+from model import RateModel
 from model.distillation import SelfDistillationLoss
 from model.registry import teacher_named
 from util.process.distributed import Group
@@ -34,9 +36,10 @@ def fit(state: TrainingState, training: Training, *, recorder: Recorder, stop: S
     that are not finite.
     """
     recipe, group = training.recipe, training.group
-    step = choose_step(step_context(state, training), recipe, training.share)
+    context = step_context(state, training)
+    step, update = choose_step(context, recipe, training.share), context.update
     splits = ("test",) if training.data.validation is None else ("validation", "test")
-    stop_if_asked = partial(save_and_stop_if_asked, state, group, recorder, stop)
+    stop_if_asked = partial(save_and_stop_if_asked, context, recorder, stop)
     with closing(StepBatches(training)) as batches:
         while state.epoch < recipe.num_epoch:
             done = torch.tensor(state.epoch / recipe.num_epoch, dtype=torch.float64)
@@ -44,6 +47,7 @@ def fit(state: TrainingState, training: Training, *, recorder: Recorder, stop: S
             watch = Stopwatch(group)
             bar = StepBar(f"epoch {state.epoch}", batches.steps, state.batch, show=group.is_first)
             state.net.train()
+            update.follow_schedule()
             with closing(bar), bad_samples_named(training, batches, state):
                 for parts in watch.timed(batches.of_epoch(state.epoch, state.batch)):
                     step(parts, progress)
@@ -51,7 +55,10 @@ def fit(state: TrainingState, training: Training, *, recorder: Recorder, stop: S
                     bar.advance()
                     stop_if_asked()
                     if recipe.checkpoint_every and state.batch % recipe.checkpoint_every == 0:
+                        update.settle()
                         recorder.save(state, group)
+                update.settle()
+                watch.count(0)  # the newest step has ended now, where the host runs ahead
             evaluations = {
                 name: evaluate(state.net, training, name, between=stop_if_asked) for name in splits
             }
@@ -64,7 +71,7 @@ def choose_step(context: StepContext, recipe: Recipe, size: int) -> Step:
     online = context.state.net.method.online
     if recipe.cuda_graph:
         assert recipe.accum == 1
-        return AccumulatedStep(context, graphed_pass(context, size))
+        return partial(take_step, context, move=graphed_move(context, size))
     if online or recipe.accum > 1:
         return AccumulatedStep(context, online_pass if online else whole_pass)
     return partial(take_step, context)
@@ -72,14 +79,23 @@ def choose_step(context: StepContext, recipe: Recipe, size: int) -> Step:
 
 def step_context(state: TrainingState, training: Training) -> StepContext:
     """What the steps of this training work with."""
-    recipe, group, network = training.recipe, training.group, state.net
-    if group.world_size > 1:
-        # Buffers are running statistics, which training does not read; `evaluate` shares them.
-        network = DistributedDataParallel(
-            network, broadcast_buffers=False, gradient_as_bucket_view=True
-        )
-    loss = make_loss(recipe, group)
-    return StepContext(state, network, loss, training.data.to_input, recipe.amp, group)
+    recipe, group, net = training.recipe, training.group, state.net
+    network = net if group.world_size == 1 else averaging(net, recipe)
+    loss, update = make_loss(recipe, group), Update(net, state.optimizer, group)
+    return StepContext(state, network, loss, update, training.data.to_input, recipe.amp, group)
+
+
+def averaging(net: RateModel, recipe: Recipe) -> DistributedDataParallel:
+    """The network for one of several processes: they average gradients during the backward pass.
+
+    An exchange begins as soon as a bucket of gradients is whole, and leaves it where they are read.
+    """
+    return DistributedDataParallel(
+        net,
+        broadcast_buffers=False,  # running statistics, which training reads not; `evaluate` does
+        gradient_as_bucket_view=True,
+        static_graph=recipe.accum == 1 and not net.method.online,  # one pass, always the same
+    )
 
 
 def make_loss(recipe: Recipe, group: Group) -> SelfDistillationLoss:
@@ -89,16 +105,16 @@ def make_loss(recipe: Recipe, group: Group) -> SelfDistillationLoss:
     return SelfDistillationLoss(recipe.alp, recipe.beta, teacher=teacher, average=average)
 
 
-def save_and_stop_if_asked(
-    state: TrainingState, group: Group, recorder: Recorder, stop: StopRequest
-) -> None:
+def save_and_stop_if_asked(context: StepContext, recorder: Recorder, stop: StopRequest) -> None:
     """Leave by Stopped if a signal came to any process; between two steps or two evaluated batches.
 
     All processes call this equally often.
     """
+    state, group = context.state, context.group
     exit_code = group.max(stop.exit_code)
     if exit_code:
         stop.take_over(exit_code)
+        context.update.settle()
         recorder.save(state, group)
         group.wait_for_all()  # when one leaves, torchrun ends those that still save
         raise Stopped(stop, state.place)

@@ -55,11 +55,6 @@ class TrainingState:
         accuracies = {"head_top1": 100 * correct / len(labels)}
         self.means.update(loss._asdict() | accuracies, weight=len(labels))
 
-    def update(self) -> None:
-        """Move the weights by their gradients, which ends a step."""
-        self.optimizer.step()
-        self.batch += 1
-
     def next_epoch(self) -> None:
         """Move the schedule and begin a new epoch."""
         with warnings.catch_warnings():

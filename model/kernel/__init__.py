@@ -3,8 +3,8 @@
 record      what goes in and what comes out
 reference   on the equations of `functional`
 choice      which implementation runs: all that the rest of model/ calls
-operator    the hand-written ones as custom operators: cpu, triton (with triton_backward);
-            map_rows, how they see a map
+operator    the hand-written ones as custom operators: cpu, triton (with triton_backward and
+            triton_moments); map_rows, how they see a map
 compiled    through torch.compile
 sparse/     convolutions of spike trains that skip silent inputs
 """
@@ -16,6 +16,8 @@ from model.kernel.choice import (
     convolve,
     fire,
     fire_backward,
+    norm_constants,
+    settled,
     spikes,
 )
-from model.kernel.record import Fired, Maps, Normalisation, Source
+from model.kernel.record import Fired, Maps, Normalisation, NormState, Source

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model import functional
 from model.convolution import Convolution
 from model.functional import Neuron
 from model.kernel import compiled, operator, reference
@@ -34,6 +33,9 @@ class Execution(NamedTuple):
     """How a network is computed; every layer stays the same up to rounding.
 
     backend: a key of BACKENDS.
+    convolution_forward: dtype of the convolutions that read counts of spikes, which are exact in
+        it; weights and currents are rounded. What reads such currents stays in it; whatever else
+        is in that of the weights, or autocast's, as all is for None.
     convolution_backward: dtype of the backward of the spiking layers' convolutions; None is that
         of their forward. torch.bfloat16 under an fp32 forward leaves every spike as it is.
     sparse: keep spike trains as bytes, and on a CPU skip silent inputs in their convolutions
@@ -41,32 +43,45 @@ class Execution(NamedTuple):
     """
 
     backend: str = "auto"
+    convolution_forward: torch.dtype | None = None
     convolution_backward: torch.dtype | None = None
     sparse: bool = False
 
     def resolved(self) -> Execution:
         """With the environment variable in place of auto.
 
-        Raises: ValueError for an unknown backend or a dtype that is none of FLOATING_POINT.
+        Raises: ValueError for an unknown backend, a dtype that is none of FLOATING_POINT, or a
+        backward in torch.float16 that nobody has asked for.
         """
         backend, source = self.backend, "backend"
         if backend == "auto" and ENVIRONMENT_VARIABLE in os.environ:
             backend, source = os.environ[ENVIRONMENT_VARIABLE], ENVIRONMENT_VARIABLE
         if backend not in BACKENDS:
             raise ValueError(f"unknown {source} {backend!r}: choose one of {', '.join(BACKENDS)}")
-        dtype = self.convolution_backward
-        if dtype is not None and dtype not in FLOATING_POINT:
-            names = ", ".join(str(name) for name in FLOATING_POINT)
-            raise ValueError(f"convolution_backward must be None or one of {names}, got {dtype!r}")
+        for name in ("convolution_forward", "convolution_backward"):
+            dtype = getattr(self, name)
+            if dtype is not None and dtype not in FLOATING_POINT:
+                names = ", ".join(map(str, FLOATING_POINT))
+                raise ValueError(f"{name} must be None or one of {names}, got {dtype!r}")
+        if self.convolution_forward == torch.float16 and self.convolution_backward is None:
+            raise ValueError(
+                "convolution_forward torch.float16 needs a convolution_backward, such as "
+                "torch.bfloat16: gradients may be too small for float16"
+            )
         return self._replace(backend=backend)
 
 
 DEFAULT_EXECUTION = Execution()
 
+# Batch norm per channel has no other ways to be computed than those of the devices.
+batch_statistics, norm_constants = operator.batch_statistics, operator.norm_constants
+settled = reference.settled
+
 
 def fire(source: Source, neuron: Neuron | None, T: int, execution: Execution) -> Fired:
-    """`reference.fire`; spikes are bytes where execution is sparse."""
-    return BACKENDS[execution.backend].fire(source, neuron, T, compact=execution.sparse)
+    """`reference.fire`; spikes are as convolutions read them, bytes where execution is sparse."""
+    spike_dtype = torch.uint8 if execution.sparse else execution.convolution_forward
+    return BACKENDS[execution.backend].fire(source, neuron, T, spike_dtype=spike_dtype)
 
 
 def spikes(current: Tensor, neuron: Neuron, T: int) -> Tensor:
@@ -82,6 +97,7 @@ def fire_backward(
     wants_source: bool,
     execution: Execution,
     *,
+    dtype: torch.dtype | None = None,
     is_mean: bool = True,
 ) -> Gradients:
     """`reference.fire_backward`.
@@ -90,22 +106,24 @@ def fire_backward(
     processes share a batch, only the reference has batch norm's general backward.
     """
     backend = execution.backend if is_mean and norm.average is None else "reference"
-    return BACKENDS[backend].fire_backward(grad, eligibility, y, norm, wants_source)
+    return BACKENDS[backend].fire_backward(grad, eligibility, y, norm, wants_source, dtype=dtype)
 
 
-def batch_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """`functional.batch_statistics` by ATen's own kernel for batch norm; never below fp32."""
-    running = x.new_zeros(x.shape[1], dtype=functional.accumulation_dtype(x.dtype))
-    # The buffers only make ATen return its sums in their dtype; a momentum of 0 leaves them alone.
-    return torch.batch_norm_update_stats(x, running, running.clone(), 0.0)
-
-
-def convolve(maps: Tensor, convolution: Convolution, *, are_spikes: bool = False) -> Tensor:
+def convolve(
+    maps: Tensor,
+    convolution: Convolution,
+    *,
+    are_spikes: bool = False,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
     """The convolution of maps (N, Ci, H, W): numbers, or counts of spikes as bytes.
 
     are_spikes: whether all are 0 or 1; silent inputs are then skipped where they can be.
+    dtype: to which maps and weights are rounded first; no input is skipped then. None: their own.
     Returns: (N, C, H', W').
     """
+    if dtype is not None:
+        return convolution.in_dtype(dtype)(maps.to(dtype))
     if maps.is_floating_point():
         return convolution(maps)
     if are_spikes and spike_convolution.can_skip(maps, convolution):

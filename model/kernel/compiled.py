@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from model import functional
-from model.functional import Neuron, accumulation_dtype
+from model.functional import MAX_COUNT, Neuron, accumulation_dtype
 from model.kernel import operator
 from model.kernel.map_rows import MapRows
 from model.kernel.record import Fired, Source
@@ -42,18 +42,24 @@ fire_backward = operator.fire_backward
 
 
 def fire(
-    source: Source, neuron: Neuron | None, T: int, *, compact: bool = False, sums: bool = True
+    source: Source,
+    neuron: Neuron | None,
+    T: int,
+    *,
+    spike_dtype: torch.dtype | None = None,
+    sums: bool = True,
 ) -> Fired:
     """`reference.fire`."""
     device = source.current.values.device
     # Whoever compiles around this has a compiler.
     if device.type in UNCOMPILED and not torch.compiler.is_compiling():
-        return operator.fire(source, neuron, T, compact=compact, sums=sums)
+        return operator.fire(source, neuron, T, spike_dtype=spike_dtype, sums=sums)
     layout = MapRows(source.current.values)
     terms = layout.terms(source)
-    steps, dtype, is_in_place = source.place(neuron, T, compact)
+    steps, dtype, is_in_place = source.place(neuron, T, spike_dtype)
     by_step = [(list(values.unbind(0)), scale, shift) for values, scale, shift in terms]
-    train, *others = _run(device, by_step, neuron, steps, None if is_in_place else dtype, sums)
+    new = None if is_in_place else dtype
+    train, *others = _run(device, by_step, neuron, steps, new, source.kept_dtype(neuron), sums)
     return Fired(terms[0].values if is_in_place else train, *others).each(layout.unflatten)
 
 
@@ -81,10 +87,12 @@ def _fire(
     neuron: Neuron | None,
     steps: int,
     dtype: torch.dtype | None,
+    kept: torch.dtype,
     sums: bool,
 ) -> tuple[Tensor | None, ...]:
     """`reference.fire` on the terms of a sum: (maps of T or of 1 time steps, scale, shift).
 
+    kept: of mean current and eligibility.
     Returns: `Fired`; its train is new memory of dtype, or (None) in the memory of the current.
     """
     currents = terms[0][0]
@@ -93,15 +101,18 @@ def _fire(
     for t in range(steps):
         current, *residual = (_mapped(maps[t % len(maps)].to(wide), *by) for maps, *by in terms)
         train.append(current + residual[0] if residual else current)
-    mean, of_neurons = sum(c.to(wide) for c in currents) / len(currents), (None, None)
+    mean = (sum(c.to(wide) for c in currents) / len(currents)).to(kept)
+    of_neurons = (None, None, None)
     if neuron is not None:
-        train, *of_neurons = functional.lif_steps(train, neuron)
+        train, rate, eligibility = functional.lif_steps(train, neuron)
+        counts = functional.spike_counts(rate, steps) if steps <= MAX_COUNT else None
+        of_neurons = rate, eligibility.to(kept), counts
     if dtype is None:
         for current, result in zip(currents, train, strict=True):
             current.copy_(result)
     new = None if dtype is None else torch.stack([result.to(dtype) for result in train])
     # Code is generated only for what is returned.
-    return (new, mean, *of_neurons) if sums else (new, None, None, None)
+    return (new, mean, *of_neurons) if sums else (new, *Fired(None)[1:])
 
 
 def _mapped(rows: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:

@@ -3,7 +3,7 @@
 The maps of one layer over T time steps (tens of megabytes) do not fit the cache, and a
 step-by-step loop over them is bound by memory traffic. Here each block of about 64k neurons runs
 through all its time steps while it stays in the cache: one read of the input current, one write of
-the spikes, and three maps (B, ...) for the backward pass.
+the spikes, and maps (B, ...) for the backward pass.
 
 Shapes: T time steps; maps (B, C, ...) are rows x columns (`map_rows`), those of a block n x m.
 """
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from model.functional import SURROGATE_SLOPE, Neuron, accumulation_dtype
+from model.kernel import reference
 from model.kernel.map_rows import MapRows
 from model.kernel.record import Fired, Gradients, Maps, Normalisation, Source, firing
 
@@ -41,18 +42,27 @@ def fill(source: Source, neuron: Neuron | None, fired: Fired) -> None:
 
 fire = firing(fill)
 
+# ATen's kernel for the statistics is fast, and work per channel is little.
+batch_statistics, norm_constants = reference.batch_statistics, reference.norm_constants
+
 
 def fire_backward(
-    grad: Tensor, eligibility: Tensor | None, y: Tensor, norm: Normalisation, wants_source: bool
+    grad: Tensor,
+    eligibility: Tensor | None,
+    y: Tensor,
+    norm: Normalisation,
+    wants_source: bool,
+    *,
+    dtype: torch.dtype | None = None,
 ) -> Gradients:
     """`reference.fire_backward` by ATen's batch-norm backward, where mean is the mean of y."""
     gamma, mean, inverse_std, from_batch, _ = norm
     g = grad if eligibility is None else grad * eligibility  # (B, C, ...)
     variance = inverse_std.pow(-2)  # (C,), read only if not from_batch; eps is then part of it
-    of_norm = torch.ops.aten.native_batch_norm_backward(
+    current, *of_norm = torch.ops.aten.native_batch_norm_backward(
         g, y.to(g.dtype), gamma, mean, variance, mean, inverse_std, from_batch, 0.0, [True] * 3
     )  # (B, C, ...), (C,), (C,)
-    return Gradients(g if wants_source else None, *of_norm)
+    return Gradients(g if wants_source else None, current.to(dtype or grad.dtype), *of_norm)
 
 
 def _blocks(rows: Tensor) -> Iterator[slice]:
@@ -104,10 +114,11 @@ class _Inputs:
 
 def _fire(inputs: _Inputs, neuron: Neuron | None, fired: Fired) -> None:
     """`functional.lif_rate` for one block, in place: fills the train (T, n, m) and maps (n, m)."""
-    _, mean, rate, eligibility = fired
     train = fired.train.unbind(0)
     steps = len(train)
     v = torch.empty_like(train[0], dtype=inputs.dtype)
+    rate, kept = fired.rate, (fired.mean_current, fired.eligibility)
+    mean, eligibility = sums = [_to_sum_in(maps, v) for maps in kept]
     # Everything that reads the spikes is faster on numbers than on bytes.
     numbers = None if train[0].is_floating_point() else torch.empty_like(v)
     summed = None if eligibility is None else Eligibility(eligibility, neuron, steps)
@@ -124,9 +135,19 @@ def _fire(inputs: _Inputs, neuron: Neuron | None, fired: Fired) -> None:
             summed.add(v, s, t)
         if t + 1 < steps:
             _reset_(v, s, neuron)
+    if fired.counts is not None:
+        fired.counts.copy_(rate)
     for total in (mean, rate):
         if total is not None:
             total /= steps
+    for maps, total in zip(kept, sums, strict=True):
+        if maps is not None:
+            maps.copy_(total)  # nothing to do where they are one
+
+
+def _to_sum_in(maps: Tensor | None, v: Tensor) -> Tensor | None:
+    """Where what maps will hold is added up: there, or beside them if they have less than v."""
+    return maps if maps is None or maps.dtype == v.dtype else torch.empty_like(v)
 
 
 def _accumulate_(total: Tensor, maps: Tensor, t: int) -> None:

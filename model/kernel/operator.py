@@ -15,9 +15,17 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
-from model.functional import Neuron
+from model.functional import Neuron, accumulation_dtype
 from model.kernel import cpu, reference
-from model.kernel.record import Fired, Gradients, Maps, Normalisation, Source, layout_of
+from model.kernel.record import (
+    Fired,
+    Gradients,
+    Maps,
+    Normalisation,
+    NormState,
+    Source,
+    layout_of,
+)
 
 
 @cache
@@ -35,17 +43,22 @@ def _kernels(tensor: Tensor) -> ModuleType:
 
 
 def fire(
-    source: Source, neuron: Neuron | None, T: int, *, compact: bool = False, sums: bool = True
+    source: Source,
+    neuron: Neuron | None,
+    T: int,
+    *,
+    spike_dtype: torch.dtype | None = None,
+    sums: bool = True,
 ) -> Fired:
     """`reference.fire`."""
     current, scale, shift = source.current
     # The hand-written kernels know the resets of `Neuron` itself, not those of a subclass.
     is_known = neuron is None or type(neuron) is Neuron
     if not is_known or _kernels(current) is reference:
-        return reference.fire(source, neuron, T, compact=compact, sums=sums)
+        return reference.fire(source, neuron, T, spike_dtype=spike_dtype, sums=sums)
     residual, residual_scale, residual_shift = source.residual or (None, None, None)
     decay, threshold, v_reset, detach_reset = neuron or (None, None, None, True)
-    fired = source.new_fired(neuron, T, compact, sums)
+    fired = source.new_fired(neuron, T, spike_dtype, sums)
     _fire(
         None if fired.train is current else current,  # no operator may take one memory twice
         scale,
@@ -57,6 +70,7 @@ def fire(
         None if len(current) == 1 else fired.mean_current,
         fired.rate,
         fired.eligibility,
+        fired.counts,
         decay=decay,
         threshold=threshold,
         v_reset=v_reset,
@@ -66,7 +80,7 @@ def fire(
 
 
 @torch.library.custom_op(
-    "spiking::fire", mutates_args=("train", "mean_current", "rate", "eligibility")
+    "spiking::fire", mutates_args=("train", "mean_current", "rate", "eligibility", "counts")
 )
 def _fire(
     current: Tensor | None,  # (T or 1, B, C, ...); None: train holds it
@@ -75,10 +89,11 @@ def _fire(
     residual: Tensor | None,  # (T or 1, B, C, ...)
     residual_scale: Tensor | None,
     residual_shift: Tensor | None,
-    train: Tensor,  # (T, B, C, ...), filled, as are the next three; None: not wanted
-    mean_current: Tensor | None,  # (B, C, ...), as are the next two
+    train: Tensor,  # (T, B, C, ...), filled, as are the next four; None: not wanted
+    mean_current: Tensor | None,  # (B, C, ...), as are the next three
     rate: Tensor | None,
     eligibility: Tensor | None,
+    counts: Tensor | None,
     *,
     decay: float | None,  # None: no neurons
     threshold: float | None,
@@ -90,7 +105,7 @@ def _fire(
         None if residual is None else Maps(residual, residual_scale, residual_shift),
     )
     neuron = None if decay is None else Neuron(decay, threshold, v_reset, detach_reset)
-    _kernels(train).fill(source, neuron, Fired(train, mean_current, rate, eligibility))
+    _kernels(train).fill(source, neuron, Fired(train, mean_current, rate, eligibility, counts))
 
 
 @_fire.register_fake
@@ -99,12 +114,19 @@ def _(*tensors, **constants):
 
 
 def fire_backward(
-    grad: Tensor, eligibility: Tensor | None, y: Tensor, norm: Normalisation, wants_source: bool
+    grad: Tensor,
+    eligibility: Tensor | None,
+    y: Tensor,
+    norm: Normalisation,
+    wants_source: bool,
+    *,
+    dtype: torch.dtype | None = None,
 ) -> Gradients:
     """`reference.fire_backward`, where mean is the mean of y."""
     gamma, mean, inverse_std, from_batch, _ = norm
+    dtype = dtype or grad.dtype
     results = _fire_backward(
-        grad, eligibility, y, gamma, mean, inverse_std, from_batch, wants_source
+        grad, eligibility, y, gamma, mean, inverse_std, from_batch, wants_source, dtype
     )
     if not wants_source:
         return Gradients(None, *results)
@@ -122,19 +144,59 @@ def _fire_backward(
     inverse_std: Tensor,
     from_batch: bool,
     wants_source: bool,
+    dtype: torch.dtype,  # of the current's gradient
 ) -> list[Tensor]:
     """Of `Gradients`: all that is there, but the source's where it is grad."""
     norm = Normalisation(gamma, mean, inverse_std, from_batch)
     run = _kernels(grad).fire_backward
     grad = grad.contiguous(memory_format=layout_of(y))  # the results are laid out like y
-    gradients = run(grad, eligibility, y, norm, wants_source and eligibility is not None)
+    own_source = wants_source and eligibility is not None
+    gradients = run(grad, eligibility, y, norm, own_source, dtype=dtype)
     return [maps for maps in gradients if maps is not None]
 
 
 @_fire_backward.register_fake
-def _(grad, eligibility, y, gamma, mean, inverse_std, from_batch, wants_source):
-    maps = 1 + (wants_source and eligibility is not None)
-    like_y = [
-        torch.empty_like(y, dtype=grad.dtype, memory_format=layout_of(y)) for _ in range(maps)
-    ]
-    return [*like_y, torch.empty_like(gamma), torch.empty_like(gamma)]
+def _(grad, eligibility, y, gamma, mean, inverse_std, from_batch, wants_source, dtype):
+    dtypes = [grad.dtype, dtype] if wants_source and eligibility is not None else [dtype]
+    maps = [torch.empty_like(y, dtype=of, memory_format=layout_of(y)) for of in dtypes]
+    return [*maps, torch.empty_like(gamma), torch.empty_like(gamma)]
+
+
+@torch.library.custom_op("spiking::batch_statistics", mutates_args=())
+def batch_statistics(maps: Tensor) -> Tensor:
+    """`reference.batch_statistics`."""
+    return _kernels(maps).batch_statistics(maps)
+
+
+@batch_statistics.register_fake
+def _(maps):
+    return maps.new_empty((2, maps.shape[1]), dtype=accumulation_dtype(maps.dtype))
+
+
+def norm_constants(maps: Tensor, state: NormState, count: int) -> Tensor:
+    """`reference.norm_constants`."""
+    return _norm_constants(maps, *state, count)
+
+
+@torch.library.custom_op(
+    "spiking::norm_constants", mutates_args=("running_mean", "running_var", "batches")
+)
+def _norm_constants(
+    maps: Tensor,  # (N, C, ...)
+    gamma: Tensor,  # (C,), as are the next three
+    beta: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    batches: Tensor,  # ()
+    eps: float,
+    momentum: float,
+    count: int,
+) -> Tensor:  # (4, C)
+    state = NormState(gamma, beta, running_mean, running_var, batches, eps, momentum)
+    return _kernels(maps).norm_constants(maps, state, count)
+
+
+@_norm_constants.register_fake
+def _(maps, gamma, *others):
+    dtype = torch.promote_types(accumulation_dtype(maps.dtype), gamma.dtype)
+    return maps.new_empty((4, maps.shape[1]), dtype=dtype)

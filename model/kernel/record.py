@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model.functional import Average, Neuron, accumulation_dtype, per_channel
+from model.functional import MAX_COUNT, Average, Neuron, accumulation_dtype, per_channel
 
 
 class Maps(NamedTuple):
@@ -44,7 +44,9 @@ class Source(NamedTuple):
     residual: Maps | None = None
     reusable: bool = False
 
-    def place(self, neuron: Neuron | None, T: int, compact: bool) -> tuple[int, torch.dtype, bool]:
+    def place(
+        self, neuron: Neuron | None, T: int, spike_dtype: torch.dtype | None
+    ) -> tuple[int, torch.dtype, bool]:
         """(time steps, dtype, is_in_place) of the train that neurons, or none, make of this.
 
         is_in_place: whether it takes the memory of current, whose values are then lost.
@@ -52,25 +54,38 @@ class Source(NamedTuple):
         values, residual = self.current.values, self.residual
         own_steps = max(len(values), 1 if residual is None else len(residual.values))
         steps = own_steps if neuron is None else T
-        dtype = values.dtype if neuron is None or not compact else torch.uint8
+        dtype = values.dtype if neuron is None else spike_dtype or values.dtype
         fits = 1 < len(values) == steps and dtype == values.dtype and _is_dense(values)
         return steps, dtype, self.reusable and fits
 
-    def new_fired(self, neuron: Neuron | None, T: int, compact: bool, sums: bool) -> Fired:
+    def new_fired(
+        self, neuron: Neuron | None, T: int, spike_dtype: torch.dtype | None, sums: bool
+    ) -> Fired:
         """Memory for what a kernel is to make of this, each map laid out like the current's.
 
         A current that is constant in time is its own mean, which no kernel fills in.
         """
         values = self.current.values
-        steps, dtype, is_in_place = self.place(neuron, T, compact)
+        steps, dtype, is_in_place = self.place(neuron, T, spike_dtype)
         train = values if is_in_place else _new_maps(values, steps, dtype)
         if not sums:
             return Fired(train)
         wide = accumulation_dtype(values.dtype)
-        mean = values[0].to(wide) if len(values) == 1 else _new_maps(values, 1, wide)[0]
+        kept = self.kept_dtype(neuron)
+        mean = values[0].to(kept) if len(values) == 1 else _new_maps(values, 1, kept)[0]
         if neuron is None:
             return Fired(train, mean)
-        return Fired(train, mean, *(_new_maps(values, 1, wide)[0] for _ in range(2)))
+        rate, eligibility = (_new_maps(values, 1, of)[0] for of in (wide, kept))
+        counts = _new_maps(values, 1, torch.uint8)[0] if T <= MAX_COUNT else None
+        return Fired(train, mean, rate, eligibility, counts)
+
+    def kept_dtype(self, neuron: Neuron | None) -> torch.dtype:
+        """That in which the mean current and the eligibility are stored, however they are summed.
+
+        Without neurons the mean current is not only kept: the rate is computed from it.
+        """
+        dtype = self.current.values.dtype
+        return accumulation_dtype(dtype) if neuron is None else dtype
 
 
 class Fired(NamedTuple):
@@ -79,13 +94,16 @@ class Fired(NamedTuple):
     train: spikes (T, B, C, ...); without neurons the source's sum, over its own time steps.
     mean_current: (B, C, ...), the time mean of the current's values, before their affine map.
     rate, eligibility: (B, C, ...), None without neurons.
-    Where spikes alone are wanted, everything else is None. All but train is fp32 or better.
+    counts: (B, C, ...), bytes, T times the rate; None without neurons and for T > MAX_COUNT.
+    Where spikes alone are wanted, everything else is None. Sums are fp32 or better and so is rate;
+    mean_current and eligibility are stored in `Source.kept_dtype`.
     """
 
     train: Tensor
     mean_current: Tensor | None = None
     rate: Tensor | None = None
     eligibility: Tensor | None = None
+    counts: Tensor | None = None
 
     def each(self, view: Callable[[Tensor], Tensor]) -> Fired:
         """A view of every map, each a train: one (B, C, ...) is shown to it as (1, B, C, ...)."""
@@ -93,8 +111,23 @@ class Fired(NamedTuple):
         return Fired(view(train), *(None if m is None else view(m[None])[0] for m in others))
 
 
+class NormState(NamedTuple):
+    """What a batch norm holds: parameters, and the buffers that training moves.
+
+    gamma, beta, running_mean, running_var: (C,); batches: (), integers, that it was trained on.
+    """
+
+    gamma: Tensor
+    beta: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    batches: Tensor
+    eps: float
+    momentum: float
+
+
 class Normalisation(NamedTuple):
-    """Batch norm at work, all (C,): gamma, mean and inverse_std = 1/sqrt(variance + eps).
+    """What the backward of batch norm takes: gamma, mean and inverse_std, all (C,).
 
     from_batch: whether mean and inverse_std depend on the batch (else: running statistics).
     average: for a batch that several processes share, the mean of a tensor over them.
@@ -106,17 +139,12 @@ class Normalisation(NamedTuple):
     from_batch: bool
     average: Average | None = None
 
-    def affine(self, values: Tensor, beta: Tensor) -> Maps:
-        """gamma (values - mean) inverse_std + beta, of values (T or 1, B, C, ...)."""
-        scale = self.gamma * self.inverse_std
-        return Maps(values, scale, beta - self.mean * scale)
-
 
 class Gradients(NamedTuple):
     """dL/d of what a layer's neurons are made of.
 
     source: (B, C, ...), of the sum of current and residual; None where it is not wanted.
-    current: (B, C, ...), of the mean current before its normalisation.
+    current: (B, C, ...), of the mean current before its normalisation; in the dtype asked for.
     gamma, beta: (C,).
     """
 
@@ -130,9 +158,14 @@ def firing(fill: Callable[[Source, Neuron | None, Fired], None]) -> Callable[...
     """`reference.fire`, its signature included, by a kernel that fills `Source.new_fired`."""
 
     def fire(
-        source: Source, neuron: Neuron | None, T: int, *, compact: bool = False, sums: bool = True
+        source: Source,
+        neuron: Neuron | None,
+        T: int,
+        *,
+        spike_dtype: torch.dtype | None = None,
+        sums: bool = True,
     ) -> Fired:
-        fired = source.new_fired(neuron, T, compact, sums)
+        fired = source.new_fired(neuron, T, spike_dtype, sums)
         fill(source, neuron, fired)
         return fired
 

@@ -1,4 +1,4 @@
-"""Firing as a Triton kernel for a GPU; its backward is in `triton_backward`.
+"""Firing as a Triton kernel for a GPU; others: `triton_backward`, `triton_moments`.
 
     x_t = scale * current_t + shift + residual_scale * residual_t + residual_shift
     v_t = decay * u_{t-1} + x_t;   s_t = [v_t >= threshold];   u_t = reset(v_t, s_t)
@@ -19,8 +19,9 @@ from model.functional import SURROGATE_SLOPE, Neuron
 from model.kernel.map_rows import MapRows
 from model.kernel.record import Fired, Source, firing
 from model.kernel.triton_backward import fire_backward, triton_dtype
+from model.kernel.triton_moments import batch_statistics, norm_constants
 
-__all__ = ["fill", "fire", "fire_backward"]
+__all__ = ["batch_statistics", "fill", "fire", "fire_backward", "norm_constants"]
 
 BLOCK = 1024  # neurons per program
 SLOPE = tl.constexpr(SURROGATE_SLOPE)
@@ -69,9 +70,10 @@ def _fire_kernel(
     residual_scale,
     residual_shift,
     train,  # (T, N): spikes, or x where there are no neurons; may be current
-    rate,  # (N,), as are the next two; None: not wanted
+    rate,  # (N,), as are the next three; None: not wanted
     eligibility,
-    mean,
+    mean_current,
+    counts,  # bytes
     N,
     inner,  # neighbours in memory that share a channel: 1 in channels_last layout, else H*W
     channels,
@@ -126,15 +128,18 @@ def _fire_kernel(
                 f = 1.0 + decay * f
             else:
                 f = 1.0 + decay * f * (1.0 - threshold * g)
-        if mean is not None:
+        if mean_current is not None:
             mean_sum += raw
         if decay is not None:
             v = _reset(v, spike, threshold, v_reset)
     if rate is not None:
         tl.store(rate + offset, count / T, mask=mask)
-        tl.store(eligibility + offset, total / T, mask=mask)
-    if mean is not None:
-        tl.store(mean + offset, mean_sum / T, mask=mask)
+        tl.store(eligibility + offset, (total / T).to(eligibility.dtype.element_ty), mask=mask)
+    if counts is not None:
+        tl.store(counts + offset, count.to(counts.dtype.element_ty), mask=mask)
+    if mean_current is not None:
+        mean = (mean_sum / T).to(mean_current.dtype.element_ty)
+        tl.store(mean_current + offset, mean, mask=mask)
 
 
 def fill(source: Source, neuron: Neuron | None, fired: Fired) -> None:
@@ -157,7 +162,8 @@ def fill(source: Source, neuron: Neuron | None, fired: Fired) -> None:
             train=rows.train,
             rate=rows.rate,
             eligibility=rows.eligibility,
-            mean=None if len(x) == 1 else rows.mean_current,
+            mean_current=None if len(x) == 1 else rows.mean_current,
+            counts=rows.counts,
             N=N,
             inner=1 if layout.channels_inside else x.shape[2],
             channels=layout.channels,

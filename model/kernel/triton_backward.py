@@ -22,7 +22,7 @@ from model.kernel.map_rows import MapRows
 from model.kernel.record import Gradients, Normalisation
 
 TILE_ROWS, TILE_CHANNELS = 64, 64
-ROWS_PER_PROGRAM = 1024  # that one program of the first sweep adds up
+MAX_PROGRAMS = 512  # of the first sweep: about as many as run at once
 
 
 @triton.jit
@@ -131,15 +131,34 @@ def triton_dtype(dtype: torch.dtype) -> tl.dtype:
     return tl.float64 if dtype == torch.float64 else tl.float32
 
 
+def parts_of(
+    M: int, channels: int, tile_rows: int, tile_channels: int, programs: int
+) -> tuple[int, int, int]:
+    """How M rows are divided among about `programs` programs, so that small maps fill a GPU too.
+
+    Returns: programs across the channels; tiles of rows in a part; parts, one per program.
+    """
+    across, down = triton.cdiv(channels, tile_channels), triton.cdiv(M, tile_rows)
+    # A power of two, so that sizes of maps share a few compiled kernels.
+    tiles = triton.next_power_of_2(triton.cdiv(across * down, programs))
+    return across, tiles, triton.cdiv(down, tiles)
+
+
 def fire_backward(
-    grad: Tensor, eligibility: Tensor | None, y: Tensor, norm: Normalisation, wants_source: bool
+    grad: Tensor,
+    eligibility: Tensor | None,
+    y: Tensor,
+    norm: Normalisation,
+    wants_source: bool,
+    *,
+    dtype: torch.dtype | None = None,
 ) -> Gradients:
     """`reference.fire_backward`, where mean is the mean of y."""
     gamma, mean, inverse_std, from_batch, _ = norm
     layout = MapRows(y[None])
     channels = layout.channels
     M = y.numel() // channels
-    dtype = accumulation_dtype(grad.dtype)
+    sum_dtype = accumulation_dtype(grad.dtype)
 
     def rows(maps: Tensor | None) -> Tensor | None:
         return None if maps is None else layout.flatten(maps[None]).contiguous()
@@ -153,21 +172,22 @@ def fire_backward(
         "channels": channels,
         "pixels": M // layout.batch,
         "channels_inside": layout.channels_inside,
-        "dtype": triton_dtype(dtype),
+        "dtype": triton_dtype(sum_dtype),
         "tile_rows": TILE_ROWS,
         "tile_channels": TILE_CHANNELS,
     }
-    ranges = triton.cdiv(M, ROWS_PER_PROGRAM)
-    partial = grad.new_empty((2, ranges, channels), dtype=dtype)
-    grad_y = torch.empty_like(arguments["grad"])
+    across, tiles, ranges = parts_of(M, channels, TILE_ROWS, TILE_CHANNELS, MAX_PROGRAMS)
+    partial = grad.new_empty((2, ranges, channels), dtype=sum_dtype)
+    rows_of_grad = arguments["grad"]
+    grad_y = torch.empty_like(rows_of_grad, dtype=dtype or grad.dtype)
     # Without neurons the gradient of the sum is grad itself.
-    grad_source = torch.empty_like(grad_y) if wants_source and eligibility is not None else None
+    grad_source = (
+        torch.empty_like(rows_of_grad) if wants_source and eligibility is not None else None
+    )
     with torch.cuda.device_of(grad):  # Triton launches on the current GPU
-        _sum_kernel[triton.cdiv(channels, TILE_CHANNELS), ranges](
-            **arguments, sums=partial, rows_per_program=ROWS_PER_PROGRAM
-        )
+        _sum_kernel[across, ranges](**arguments, sums=partial, rows_per_program=tiles * TILE_ROWS)
         sums = partial.sum(1)
-        _apply_kernel[triton.cdiv(M, TILE_ROWS), triton.cdiv(channels, TILE_CHANNELS)](
+        _apply_kernel[triton.cdiv(M, TILE_ROWS), across](
             **arguments,
             gamma=gamma,
             inverse_std=inverse_std,

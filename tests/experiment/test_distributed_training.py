@@ -18,6 +18,7 @@ from experiment.train.recipe import Recipe
 from experiment.train.state import TrainingState
 from experiment.train.step import Step
 from experiment.train.task import Training
+from experiment.train.update import Update
 from model import METHODS, RateModel, build_model
 from model.batch_norm import synchronise
 from tests.support.micro_training import micro_recipe
@@ -202,29 +203,31 @@ def test_gradients_are_exchanged_once_per_step(method):
     assert run_processes(exchanges, 2, {"method": method}) == [1, 1]
 
 
-def poisoned_steps(group: Group) -> dict:
-    """Three steps; the last process's second batch is not finite."""
-    net = network()
-    _, step = step_of(net.train(), RECIPE, group)
+def poisoned_steps(group: Group, runs_ahead: bool) -> dict:
+    """Four steps; the last process's second batch is not finite."""
+    state = TrainingState(network().train(), RECIPE, {})
+    update = Update(state.net, state.optimizer, group, runs_ahead=runs_ahead)
+    context = replace(step_context(state, training_of(RECIPE, group)), update=update)
+    step = choose_step(context, RECIPE, BATCH // group.world_size)
     batches = [
-        tuple(x[group.rank :: group.world_size] for x in batch) for batch in images_and_labels(3)
+        tuple(x[group.rank :: group.world_size] for x in batch) for batch in images_and_labels(4)
     ]
     if group.rank == group.world_size - 1:
         batches[1][0][0, 0, 3, 3] = math.nan
-    steps, weights = 0, {}
+    weights = []
     try:
         for batch in batches:
             step([batch], PROGRESS)
-            steps += 1
-            weights = {name: p.detach().clone() for name, p in net.named_parameters()}
+            weights.append([p.detach().clone() for p in state.net.parameters()])
     except NonFiniteError as error:
-        same = all(p.equal(weights[name]) for name, p in net.named_parameters())
-        return {"steps": steps, "untouched": same, "message": str(error)}
-    return {"steps": steps, "untouched": False, "message": "none"}
+        same = all(map(torch.equal, weights[0], state.net.parameters()))
+        return {"steps": len(weights), "untouched": same, "message": str(error)}
+    return {"steps": len(weights), "untouched": False, "message": "none"}
 
 
-def test_one_process_s_nan_stops_all_before_the_update():
-    for result in run_processes(poisoned_steps, 2):
-        assert result["steps"] == 1
+@pytest.mark.parametrize("runs_ahead", [False, True])
+def test_one_process_s_nan_stops_all_before_the_update(runs_ahead):
+    for result in run_processes(poisoned_steps, 2, runs_ahead):
+        assert result["steps"] == 1 + runs_ahead
         assert result["untouched"]
         assert "epoch 0, step 1" in result["message"]

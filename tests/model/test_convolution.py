@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from model import build_model, functional, kernel
+from model import build_model, kernel
 from model.baseline.online import OnlineStep
 from model.baseline.through_time import ThroughTime
 from model.branch import DeepConv
@@ -50,14 +50,26 @@ def test_bytes_convolve_like_numbers(case):
     torch.testing.assert_close(kernel.convolve(3 * spikes, convolution), expected)
 
 
+def test_a_convolution_of_counts_in_few_bits_rounds_weights_and_results_alone(case):
+    spikes, convolution = case
+    rounded = convolution.in_dtype(torch.float16)
+    exact = rounded.in_dtype(torch.float64)(3 * spikes.double())
+    assert not rounded.weight.double().equal(convolution.weight)
+    for maps in (3 * spikes, 3 * spikes.float()):
+        own = kernel.convolve(maps, convolution, dtype=torch.float16)
+        assert own.dtype == torch.float16
+        torch.testing.assert_close(own.double(), exact, rtol=2**-10, atol=1e-4)
+
+
 def test_only_spikes_skip(case, monkeypatch):
-    """Counts and numbers do not, whether or not they could."""
+    """Counts and numbers do not, whether or not they could, nor does anything in another dtype."""
     spikes, convolution = case
     calls = []
     monkeypatch.setattr(spike_convolution, "can_skip", lambda *arguments: True)
     monkeypatch.setattr(spike_convolution, "convolve", lambda *a: calls.append(a))
     kernel.convolve(spikes.double(), convolution, are_spikes=True)
     kernel.convolve(spikes, convolution)
+    kernel.convolve(spikes, convolution, are_spikes=True, dtype=torch.float16)
     assert calls == []
     kernel.convolve(spikes, convolution, are_spikes=True)
     assert len(calls) == 1
@@ -160,9 +172,8 @@ class Slices(TorchDispatchMode):
 
 @pytest.mark.parametrize("method", ["esd", "bptt", "ottt"])
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
-def test_a_gpu_takes_no_pixels_before_a_convolution(device, method, monkeypatch):
+def test_a_gpu_takes_no_pixels_before_a_convolution(device, method):
     """Seen on fake tensors, which need no GPU."""
-    monkeypatch.setattr(kernel, "batch_statistics", functional.batch_statistics)  # has no fake
     options = {"num_classes": 5, "T": T, "width": 4, "branch_pool": None, "method": method}
     with FakeTensorMode(), torch.device(device):
         net = build_model("resnet18", **options)

@@ -96,6 +96,19 @@ def test_batch_statistics_normalise_the_spike_train(bn, batch_statistics):
     assert_close(out.view_as(expected["spike_out"]), expected["spike_out"], 1e-11)
 
 
+def test_batch_norm_s_constants_are_its_affine_map(bn):
+    stored, expected = bn
+    x = expected["x_spike"].flatten(0, 1)
+    affine = expected["gamma"], expected["beta"]
+    constants = functional.batch_norm_constants(
+        *functional.batch_statistics(x), *affine, stored["eps"]
+    )
+    mean, inverse_std, scale, shift = (functional.per_channel(row, x) for row in constants)
+    assert_close((scale * x + shift).view_as(expected["spike_out"]), expected["spike_out"], 1e-11)
+    gamma, beta = (functional.per_channel(value, x) for value in affine)
+    assert_close(scale * x + shift, gamma * (x - mean) * inverse_std + beta, 1e-11)
+
+
 def test_batch_norm_backward_centres_bfloat16_in_fp32():
     """A mean over many values, far from zero, is no number of eight bits."""
     generator = torch.Generator().manual_seed(2)

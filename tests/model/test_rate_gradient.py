@@ -19,6 +19,7 @@ from model.functional import Neuron
 from model.layer import ConvNorm, ConvNormLIF, LIFLayer
 from model.rate_pair import RatePair
 from tests.support.activations import pair_of, spikes
+from tests.support.map_casts import MapCasts
 
 T, B = 3, 2
 NEURON = Neuron(threshold=0.5)
@@ -89,6 +90,23 @@ def test_counts_of_spikes_lose_nothing():
     """Keeping the input rate in one byte gives the gradients of keeping it whole."""
     found = [gradients(layer(), pair(max_count=max_count)) for max_count in (1, 0)]
     torch.testing.assert_close(*found, rtol=1e-13, atol=1e-14)
+
+
+def test_counts_at_hand_are_kept_themselves_once_for_all_who_read_them():
+    """In place of what each reader would make of the rate, with the same gradients."""
+    first, found, kept = layer(), [], []
+    for at_hand in (True, False):
+        x = first(pair())
+        x = x if at_hand else x._replace(counts=None)
+        units = [ConvNorm(6, 5, 3).double(), ConvNorm(6, 5, 1, 2).double()]
+        parameters = [p for unit in units for p in unit.parameters()]
+        for p in parameters:
+            torch.nn.init.constant_(p, 0.3)
+        kept.append(saved_bytes(lambda x=x, units=units: [unit(x) for unit in units], parameters))
+        loss = sum(unit(x).rate.square().sum() for unit in units)
+        found.append(torch.autograd.grad(loss, [x.rate, *parameters]))
+    assert all(map(torch.equal, *found))
+    assert kept[0] == kept[1] - x.rate[..., ::2, ::2].numel()  # that the second has for its own
 
 
 def test_memory_kept_for_backward_does_not_grow_with_time():
@@ -179,6 +197,25 @@ def test_bf16_autocast_keeps_state_and_statistics_in_fp32():
     assert {t.grad.dtype for t in (x.rate, *module.parameters())} == {torch.float32}
     counts = out.rate * T
     assert counts.equal(counts.round())  # bf16 sums of rates would not be whole
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("in_backward", [None, torch.bfloat16])
+def test_maps_are_converted_for_the_convolutions_backward_alone(in_backward, autocast):
+    """Counts of spikes to its dtype, and its gradient to that of rates."""
+    first, unit = ConvNormLIF(4, 4, 3, neuron=NEURON), layer(bias=False).float()
+    x = pair(torch.float32, execution=Execution(convolution_backward=in_backward))
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        x = first(x)
+        x = x._replace(rate=x.rate.detach().requires_grad_())
+        with MapCasts(6, 5) as forward:
+            out = unit(x)
+    with MapCasts(6, 5) as casts:
+        backward(out)
+    assert forward.found == []
+    low = torch.bfloat16 if autocast else in_backward
+    expected = [(torch.uint8, low or torch.float32), (low, torch.float32)]
+    assert casts.found == (expected if low else expected[:1])
 
 
 def test_bf16_backward_leaves_the_forward_alone_and_the_gradient_close():

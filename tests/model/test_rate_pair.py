@@ -6,7 +6,7 @@ Shapes: T time steps, B batch.
 import pytest
 import torch
 
-from model.functional import Neuron, lif_rate
+from model.functional import Neuron, lif_rate, spike_counts
 from model.kernel import Execution
 from model.layer import ConvNorm, LIFLayer, Linear, MaxPool, Shortcut
 from model.rate_pair import Facts, RatePair
@@ -112,6 +112,32 @@ def test_a_rate_is_kept_as_a_count_where_one_byte_holds_it():
     assert Facts(85, max_count=3).count_steps == 85
     assert Facts(86, max_count=3).count_steps is None
     assert Facts(1).count_steps is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_counts_are_those_that_a_rate_was_made_of(dtype):
+    for steps in range(1, 256):
+        counts = torch.arange(steps + 1)
+        assert spike_counts(counts.to(dtype) / steps, steps).equal(counts.to(torch.uint8))
+
+
+def test_counts_go_wherever_the_pair_does_until_values_are_no_counts():
+    """Whoever has them at hand passes them on; whatever is no count of spikes has none."""
+    fire, unit = LIFLayer(NEURONS[0]), layer(ConvNorm, 3)
+    x, y = fire(pair()), pair().conv_norm(unit, neuron=NEURONS[1])
+    for out in (x, y, x.add(y), x.add(x).add(y)):
+        assert out.counts.dtype == torch.uint8
+        assert out.counts.equal(out.over_time().sum(0).to(torch.uint8))
+    for out in (pair(), pair().add(x), unit(x), x.shortcut(unit), x.map(torch.neg)):
+        assert out.counts is None
+    pooled = x.max_pool(MaxPool(2))  # no counts of the train's maxima
+    assert pooled.counts is None and pooled.facts.max_count == 1
+
+
+def test_a_sum_of_counts_that_no_byte_holds_has_none():
+    x = pair_of(torch.ones(130, 1, 2, 3, 3, dtype=torch.float64), 130)
+    out = LIFLayer(Neuron())(x)
+    assert out.counts is not None and out.add(out).counts is None
 
 
 # A shortcut leaves its affine map to the layer that adds it.

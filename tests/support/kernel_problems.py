@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 
+import torch
+
 from benchmark.reference.kernel_case import (
     Case,
     backward_problems,
@@ -17,6 +19,7 @@ from benchmark.reference.kernel_case import (
 )
 
 BOTH = (False, True)
+SPIKES = (None, torch.uint8, torch.float16)  # dtypes, None for the current's
 
 
 def fire_problems(case: Case, fire: Callable) -> list:
@@ -24,15 +27,18 @@ def fire_problems(case: Case, fire: Callable) -> list:
     problems = spike_problems(case, fire)
     for overwrite in BOTH:
         problems += norm_problems(case, fire, overwrite=overwrite)
-        for compact in BOTH:
-            problems += forward_problems(case, fire, overwrite=overwrite, compact=compact)
+        for spike_dtype in SPIKES:
+            problems += forward_problems(case, fire, overwrite=overwrite, spike_dtype=spike_dtype)
     return problems
 
 
 def all_backward_problems(case: Case, fire_backward: Callable) -> list:
-    """Of layers with and without neurons, statistics of the batch and a residual."""
+    """Of layers with and without neurons, statistics of the batch and a residual; and with what was
+    kept, or what the convolution's backward will read, in less than the gradient's dtype."""
     problems = []
     for from_batch, wants_source, fires in product(BOTH, BOTH, BOTH):
         options = {"from_batch": from_batch, "wants_source": wants_source, "fires": fires}
         problems += backward_problems(case, fire_backward, **options)
+    for lower in ({"kept": torch.bfloat16}, {"dtype": torch.bfloat16}):
+        problems += backward_problems(case, fire_backward, **options, **lower)
     return problems

@@ -15,6 +15,7 @@ from experiment.train.recorder import Recorder
 from experiment.train.state import TrainingState
 from experiment.train.step import Part, Step, StepContext
 from experiment.train.task import Training
+from experiment.train.update import Update
 from model import RateModel, build_model
 from model.distillation import SelfDistillationLoss
 from util.process.distributed import Group
@@ -29,7 +30,7 @@ CLASSES = 5
 def micro_recipe(**changes) -> Recipe:
     sizes = {"num_epoch": 2, "train_batch_size": 4, "val_batch_size": 5, "num_workers": 0}
     update = {"optim": "SGDM", "lr": 0.1, "wd": 1e-3, "scheduler": "COSINE"}
-    values = {"seed": 3, **sizes, **update, "alp": 0.7, "beta": 0.3}
+    values = {"seed": 3, **sizes, **update, "alp": 0.7, "beta": 0.3, "cuda_graph": False}
     return Recipe(**(values | changes))
 
 
@@ -78,9 +79,12 @@ def micro_training(recipe: Recipe | None = None, data: MicroData | None = None) 
     return Training(data or micro_data(), recipe or micro_recipe(), ONE_PROCESS)
 
 
-def micro_context(state: TrainingState, loss: Callable = LOSS) -> StepContext:
-    """What one process steps with."""
-    return StepContext(state, state.net, loss, micro_data().to_input, "none", ONE_PROCESS)
+def micro_context(
+    state: TrainingState, loss: Callable = LOSS, *, runs_ahead: bool = False
+) -> StepContext:
+    """What one process steps with; runs_ahead: as of `Update`."""
+    update = Update(state.net, state.optimizer, ONE_PROCESS, runs_ahead=runs_ahead)
+    return StepContext(state, state.net, loss, update, micro_data().to_input, "none", ONE_PROCESS)
 
 
 def take_steps(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.speed.part.finding import Finding, Line
+from benchmark.speed.part.goal import EPOCH, verdict
 from benchmark.speed.part.setting import Setting
 from tests.support.processes import wait_for
 
@@ -44,6 +45,10 @@ def endless(setting: Setting) -> Iterator[Finding]:
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
     yield {"child": child.pid}
     time.sleep(1000)
+
+
+def slow(setting: Setting) -> Iterator[Finding]:
+    yield verdict(EPOCH, 7.0, "seven times its steps")
 
 
 def wrong(setting: Setting) -> Iterator[Finding]:

@@ -57,21 +57,23 @@ class Group(NamedTuple):
         """The mean over all processes, on the device of `values`."""
         return self.sum(values) / self.world_size
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set in any process."""
-        return flag if self.world_size == 1 else bool(self.sum(torch.tensor(int(flag))).item())
-
     def wait_for_all(self) -> None:
         """Return when every process has come here."""
-        self.any(False)
+        self.max(0)
+
+    def largest(self, values: Tensor) -> Tensor:
+        """The largest of each value over all processes, of a tensor on the group's device."""
+        if self.world_size == 1:
+            return values
+        largest = values.clone()
+        dist.all_reduce(largest, dist.ReduceOp.MAX)
+        return largest
 
     def max(self, number: int) -> int:
         """The largest number of any process."""
         if self.world_size == 1:
             return number
-        largest = torch.tensor(number, device=self.device)
-        dist.all_reduce(largest, dist.ReduceOp.MAX)
-        return int(largest)
+        return int(self.largest(torch.tensor(number, device=self.device)))
 
     def share(self, value: Any) -> Any:
         """The first process's value (plain types and CPU tensors), in all of them."""

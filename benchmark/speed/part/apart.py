@@ -20,8 +20,8 @@ from benchmark.speed.part.finding import Finding, keep
 from benchmark.speed.part.setting import Setting
 
 ROOT = Path(__file__).resolve().parents[3]
-PARTS = ("bandwidth", "growth", "kernels", "network", "steps", "training")
-PRELOADED = [f"benchmark.speed.part.{name}" for name in PARTS]  # and with them PyTorch
+FILES = sorted(Path(__file__).parent.glob("[a-z]*.py"))
+PRELOADED = [f"benchmark.speed.part.{file.stem}" for file in FILES]  # and with them PyTorch
 
 
 def perform_part(

@@ -1,51 +1,48 @@
 """How fast the kernels move memory: the first stage's maps, beside a plain copy of as many bytes.
 
-Launches are recorded as one CUDA graph and timed by device events, so that no launch waits for the
-host; they rotate among inputs that together exceed the card's cache. Bytes are those that the
-equations need: maps read and written once per sweep.
+Launches are timed on the device alone (`launch`); they rotate among inputs that together exceed the
+card's cache. Bytes are those that the equations need: maps read and written once per sweep.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from itertools import cycle, islice
 
 import torch
 from torch import Tensor
 
-from benchmark.speed.measure import wait_for_device
 from benchmark.speed.part.finding import Finding
+from benchmark.speed.part.launch import launched_seconds
 from benchmark.speed.part.setting import Setting
-from experiment.train.graph import record_on_gpu
 from model import kernel
 from model.functional import Neuron
 from model.kernel import DEFAULT_EXECUTION, Maps, Normalisation, Source
 
 CHANNELS = 64
 SETS = 3  # of inputs; of maps over time each is larger than any cache, of the others all together
-WARM_UP = 2
 
 
 def find(setting: Setting) -> Iterator[Finding]:
     """A row per kernel and dtype of its maps."""
-    T = setting.size.T[0]
+    T = setting.size.T
     for dtype in (torch.float32, torch.bfloat16):
         over_time = [random_maps(setting, T, dtype) for _ in range(SETS)]
-        copy = bandwidth(setting, *copy_calls(over_time))
+        copy = None
         for name, calls, count in (
+            ("copy", *copy_calls(over_time)),
             ("statistics", *statistics_calls(over_time)),
             ("fire", *fire_calls(over_time, T)),  # leaves spikes in their place
             ("backward", *backward_calls(setting, dtype)),
         ):
             speed = bandwidth(setting, calls, count)
+            copy = copy or speed
             yield {
                 "kernel": name,
                 "maps": str(dtype),
                 "MB": 1e-6 * count,
                 "us": 1e6 * count / speed,
                 "GB/s": 1e-9 * speed,
-                "copy, GB/s": 1e-9 * copy,
                 "share of the copy": speed / copy,
             }
 
@@ -67,14 +64,16 @@ def copy_calls(over_time: list[Tensor]) -> tuple[list[Callable], int]:
 
 
 def fire_calls(over_time: list[Tensor], T: int) -> tuple[list[Callable], int]:
-    """Normalise and fire in place, as training does; reads and writes T maps, writes three."""
+    """Normalise and fire in place, as training does; reads and writes T maps, writes two as they
+    are kept, the rate in fp32 and its counts as bytes."""
     scale = torch.rand(CHANNELS, device=over_time[0].device)
 
     def call(current: Tensor) -> None:
         source = Source(Maps(current, scale, scale), reusable=True)
         kernel.fire(source, Neuron(), T, DEFAULT_EXECUTION)
 
-    count = 2 * over_time[0].nbytes + 3 * 4 * over_time[0][0].numel()
+    kept = over_time[0][0]
+    count = 2 * over_time[0].nbytes + 2 * kept.nbytes + (4 + 1) * kept.numel()
     return [lambda x=x: call(x) for x in over_time], count
 
 
@@ -85,7 +84,8 @@ def statistics_calls(over_time: list[Tensor]) -> tuple[list[Callable], int]:
 
 
 def backward_calls(setting: Setting, dtype: torch.dtype) -> tuple[list[Callable], int]:
-    """Of norm and neurons, maps kept in `dtype`; reads three maps twice and writes two."""
+    """Of norm and neurons, maps kept in `dtype`; reads three maps twice and writes the source's
+    gradient in fp32, the current's in `dtype`."""
     sets = [
         [random_maps(setting, 1, d)[0] for d in (torch.float32, dtype, dtype)] for _ in range(SETS)
     ]
@@ -93,9 +93,10 @@ def backward_calls(setting: Setting, dtype: torch.dtype) -> tuple[list[Callable]
     norm = Normalisation(values, values, values, from_batch=True)
 
     def call(grad: Tensor, eligibility: Tensor, y: Tensor) -> None:
-        kernel.fire_backward(grad, eligibility, y, norm, True, DEFAULT_EXECUTION)
+        kernel.fire_backward(grad, eligibility, y, norm, True, DEFAULT_EXECUTION, dtype=dtype)
 
-    count = sum(2 * m.nbytes for m in sets[0]) + 2 * sets[0][0].nbytes
+    grad, _, y = sets[0]
+    count = sum(2 * m.nbytes for m in sets[0]) + grad.nbytes + y.nbytes
     return [lambda maps=maps: call(*maps) for maps in sets], count
 
 
@@ -107,21 +108,10 @@ def bandwidth(setting: Setting, calls: list[Callable[[], None]], count: int) -> 
         for call in islice(cycle(calls), launches):
             call()
 
-    run = record_on_gpu(launch_all)[0] if setting.on_gpu else launch_all
-    for _ in range(WARM_UP):
-        run()
-    return count * launches / seconds_of(run, setting.device)
+    return count * launches / launched_seconds(launch_all, setting.device)
 
 
-def seconds_of(run: Callable[[], None], device: str) -> float:
-    """By device events on a GPU, else by the clock."""
-    if device == "cpu":
-        begun = time.perf_counter()
-        run()
-        return time.perf_counter() - begun
-    begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    begun.record()
-    run()
-    ended.record()
-    wait_for_device(device)
-    return 1e-3 * begun.elapsed_time(ended)
+def copy_bandwidth(setting: Setting) -> float:
+    """Bytes per second that a copy of fp32 maps over time reads and writes."""
+    over_time = [random_maps(setting, setting.size.T, torch.float32) for _ in range(SETS)]
+    return bandwidth(setting, *copy_calls(over_time))

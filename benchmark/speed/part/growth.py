@@ -12,10 +12,12 @@ from benchmark.speed.cost import cost_of
 from benchmark.speed.cost_report import QUANTITIES, Cost, CostReport
 from benchmark.speed.measure import Rounds, machine
 from benchmark.speed.part.finding import Finding, Line, reason
+from benchmark.speed.part.goal import FLAT, verdict
 from benchmark.speed.part.setting import Setting, as_the_mains_do
 from util.file.atomic import write_atomically
 
-METHODS = ("esd", "rate", "bptt")
+OURS = "esd"
+METHODS = (OURS, "rate", "bptt")
 
 
 def find(setting: Setting) -> Iterator[Finding]:
@@ -32,6 +34,10 @@ def find(setting: Setting) -> Iterator[Finding]:
                 continue
             yield {"T": T, "method": method, **{q.text: q.of(rows[-1]) for q in QUANTITIES}}
         write_files(setting, rows)  # anew: there may be no time for the next T
+    kept = {row.T: row.kept for row in rows if row.method == OURS}
+    if kept:
+        times = f"{OURS}, T = {', '.join(map(str, kept))}"
+        yield verdict(FLAT, max(kept.values()) / min(kept.values()), times)
 
 
 def write_files(setting: Setting, rows: list[Cost]) -> None:

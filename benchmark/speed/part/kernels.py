@@ -17,17 +17,17 @@ from torch.utils._pytree import tree_map_only
 from benchmark.reference.kernel_case import (
     Case,
     backward_problems,
-    errors,
     forward_problems,
     norm_problems,
     spike_problems,
 )
+from benchmark.reference.norm_case import NormCase, norm_case_problems
 from benchmark.speed.part.finding import Finding, Line, reason
 from benchmark.speed.part.setting import Setting
-from model import functional, kernel
+from model import kernel
 from model.functional import Neuron
 from model.kernel import DEFAULT_EXECUTION, Execution
-from model.kernel.record import Fired, Gradients, Normalisation, Source
+from model.kernel.record import Fired, Gradients, Source
 
 HALF, BRAIN = torch.float16, torch.bfloat16
 DETACHED = "soft detached"  # the paper's reset
@@ -47,25 +47,28 @@ def find(setting: Setting) -> Iterator[Finding]:
     yield Line(f"{len(rows) - wrong} of {len(rows)} cases are within their bounds", ok=not wrong)
 
 
-def checks(setting: Setting) -> Iterator[tuple[str, Case, Callable[[], list]]]:
+def checks(setting: Setting) -> Iterator[tuple[str, Case | NormCase, Callable[[], list]]]:
     """(kernel, case, what computes its problems)."""
     run, maps = partial(run_on, setting.device), setting.size.maps
     fire, spikes, backward = (partial(run, f) for f in (run_fire, run_spikes, run_backward))
     for case in fire_cases(maps):
         yield "fire", case, partial(forward_problems, case, fire, overwrite=not case.constant)
     case = Case(DETACHED, "bytes", shape=maps)
-    yield "fire, spikes as bytes", case, partial(forward_problems, case, fire, compact=True)
+    check = partial(forward_problems, case, fire, spike_dtype=torch.uint8)
+    yield "fire, spikes as bytes", case, check
     case = Case(DETACHED, "identity", shape=maps)
     yield "norm without neurons", case, partial(norm_problems, case, fire)
     case = Case(DETACHED, "none", normed=False, shape=maps)
     yield "spikes of an evaluation", case, partial(spike_problems, case, spikes)
     for case, from_batch, kept in backward_cases(maps):
-        options = {"from_batch": from_batch, "wants_source": True, "fires": True, "kept": kept}
+        options = {"from_batch": from_batch, "wants_source": True, "fires": True}
+        options |= {"kept": kept, "dtype": kept}
         check = partial(backward_problems, case, backward, **options)
         yield f"backward, kept as {kept}", case, check
-    for dtype in (torch.float32, BRAIN):
-        case = Case(DETACHED, dtype=dtype, shape=maps)
-        yield "statistics", case, partial(statistics_problems, case, setting.device)
+    for case in norm_cases(maps):
+        functions = kernel.batch_statistics, kernel.norm_constants
+        check = partial(norm_case_problems, case, *functions, device=setting.device)
+        yield "batch norm per channel", case, check
 
 
 def fire_cases(maps: tuple[int, ...]) -> tuple[Case, ...]:
@@ -96,14 +99,12 @@ def backward_cases(maps: tuple[int, ...]) -> tuple[tuple[Case, bool, torch.dtype
     )
 
 
-def statistics_problems(case: Case, device: str) -> list[tuple[str, float, float]]:
-    """Mean and variance per channel: off by at most four roundings of the largest value squared."""
-    maps = case.source().current.values.flatten(0, 1)
-    truth = functional.batch_statistics(maps.double())
-    own = [value.cpu() for value in kernel.batch_statistics(maps.to(device))]
-    allowed = 4 * torch.finfo(torch.float32).eps * float(maps.double().abs().max()) ** 2
-    found = zip(("mean", "variance"), errors(own, truth), strict=True)
-    return [(name, error, allowed) for name, error in found if not error <= allowed]
+def norm_cases(maps: tuple[int, ...]) -> Iterator[NormCase]:
+    T, B, *frame = maps
+    for dtype in (torch.float32, BRAIN, HALF):
+        yield NormCase((T * B, *frame), dtype=dtype)
+    yield NormCase((T * B, *frame), mean=300.0)
+    yield NormCase(channels_last=False)
 
 
 def run_on(device: str, function: Callable, *arguments: Any, **options: Any) -> Fired | Gradients:
@@ -112,18 +113,18 @@ def run_on(device: str, function: Callable, *arguments: Any, **options: Any) -> 
     return tree_map_only(Tensor, Tensor.cpu, function(*there, **options))
 
 
-def run_fire(source: Source, neuron: Neuron | None, T: int, *, compact: bool = False) -> Fired:
-    return kernel.fire(source, neuron, T, Execution(sparse=compact))
+def run_fire(
+    source: Source, neuron: Neuron | None, T: int, *, spike_dtype: torch.dtype | None = None
+) -> Fired:
+    return kernel.fire(source, neuron, T, Execution(sparse=spike_dtype is not None))
 
 
 def run_spikes(source: Source, neuron: Neuron, T: int, *, sums: bool) -> Fired:
     return Fired(kernel.spikes(source.current.values, neuron, T))
 
 
-def run_backward(
-    grad: Tensor, eligibility: Tensor, y: Tensor, norm: Normalisation, wants_source: bool
-) -> Gradients:
-    return kernel.fire_backward(grad, eligibility, y, norm, wants_source, DEFAULT_EXECUTION)
+def run_backward(*arguments: Any, dtype: torch.dtype | None) -> Gradients:
+    return kernel.fire_backward(*arguments, DEFAULT_EXECUTION, dtype=dtype)
 
 
 def problems_in_words(problems: list) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmark.reference.recording import recording_on
 from benchmark.reference.two_stage import TwoStageNet
@@ -30,27 +30,25 @@ def find(setting: Setting) -> Iterator[Finding]:
     x = torch.randn(4, 3, 32, 32, dtype=torch.float64, device=setting.device)
     labels = torch.randint(5, (4,), device=setting.device)
 
-    def take_pass(images: Tensor, labels: Tensor) -> None:
+    def gradients_of(images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        net.zero_grad(set_to_none=True)
         SelfDistillationLoss(ALP, BETA)(net(images), labels).total.backward()
+        return {name: p.grad for name, p in net.named_parameters()}
 
     SelfDistillationLoss(ALP, BETA)(oracle.train_step_logits(x), labels).total.backward()
     names = from_reference({name: name for name in oracle.state_dict()})
     gradients = {name: p.grad for name, p in oracle.named_parameters()}
     expected = {name: gradients[names[name]] for name, _ in net.named_parameters()}
-    take_pass(x, labels)
-    yield comparison("one pass", net, expected)
-    graphed = GraphedPass(take_pass, net, len(labels), recording_on(setting.device, net))
-    for images in (torch.randn_like(x), x):  # recorded on others
-        net.zero_grad()
-        graphed(images, labels)
-    yield comparison(
-        "its CUDA graph" if setting.on_gpu else "its stand-in for a graph", net, expected
-    )
+    yield comparison("one pass", gradients_of(x, labels), expected)
+    graphed = GraphedPass(gradients_of, len(labels), record=recording_on(setting.device))
+    graphed(torch.randn_like(x), labels)  # recorded on others
+    name = "its CUDA graph" if setting.on_gpu else "its stand-in for a graph"
+    yield comparison(name, graphed(x, labels), expected)
 
 
-def comparison(name: str, net: nn.Module, expected: dict[str, Tensor]) -> Line:
+def comparison(name: str, found: dict[str, Tensor], expected: dict[str, Tensor]) -> Line:
     """The largest relative difference of a parameter's gradient from the one expected."""
-    errors = [(p.grad - expected[n]).norm() / expected[n].norm() for n, p in net.named_parameters()]
+    errors = [(found[n] - value).norm() / value.norm() for n, value in expected.items()]
     error = float(torch.stack(errors).max())  # NaN if any is
     return Line(
         f"{name}, in float64: gradients within {error:.1e} of the two-stage step's "

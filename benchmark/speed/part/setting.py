@@ -14,29 +14,55 @@ from util.util import seed_everything
 class Size(NamedTuple):
     """Of networks, batches and measurements.
 
-    T: time steps of the two step tables; the first also of all else.
-    growth: time steps against which cost is drawn.
+    T: time steps; growth: those against which cost is drawn.
     pixels: side of the square images.
     maps: T, B, C, H, W on which kernels are checked; in "full" divisible by 16 as in training.
     rounds, profiled, launches: timed steps, steps under the profiler, launches of a kernel.
+    large: side of large images, the first batch of them that is tried and the last.
+    epoch: images for training and for testing.
     width: channels of the first stage; None is the paper's.
     """
 
     batch: int
-    T: tuple[int, int]
+    T: int
     growth: tuple[int, ...]
     pixels: int
     maps: tuple[int, int, int, int, int]
     rounds: int
     profiled: int
     launches: int
+    large: tuple[int, int, int]
+    epoch: tuple[int, int]
     width: int | None = None
     arch: str = "resnet18"
 
 
 SIZES = {
-    "full": Size(128, (6, 4), (1, 2, 4, 6, 8, 16, 32), 32, (6, 8, 64, 16, 16), 20, 3, 20),
-    "small": Size(4, (2, 1), (1, 2), 16, (2, 2, 16, 8, 8), 1, 1, 2, width=4),
+    "full": Size(
+        batch=128,
+        T=6,
+        growth=(1, 2, 4, 6, 8, 16, 32),
+        pixels=32,
+        maps=(6, 8, 64, 16, 16),
+        rounds=20,
+        profiled=3,
+        launches=20,
+        large=(224, 64, 4096),
+        epoch=(50_000, 10_000),
+    ),
+    "small": Size(
+        batch=4,
+        T=2,
+        growth=(1, 2),
+        pixels=16,
+        maps=(2, 2, 16, 8, 8),
+        rounds=1,
+        profiled=1,
+        launches=2,
+        large=(32, 2, 4),
+        epoch=(16, 8),
+        width=4,
+    ),
 }
 
 

@@ -11,11 +11,10 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
 from benchmark.reference.recording import record_here
@@ -127,11 +126,9 @@ def train_in_process(arguments: list[str], output: Path) -> None:
 def recorded_by_stand_in() -> Iterator[None]:
     """--cuda_graph on a CPU: with the stand-in for the recording."""
 
-    def record(run: Callable[[], Any]) -> Any:
-        return record_here(run.__self__.net, [])(run)  # a method of the `GraphedPass`
-
+    stand_in = record_here([])
     with (
         patch.object(idle_flags, "on_gpu", lambda args: True),
-        patch.object(cuda_graph, "record_on_gpu", record),
+        patch.object(cuda_graph, "record_on_gpu", lambda run, pool: stand_in(run)),
     ):
         yield

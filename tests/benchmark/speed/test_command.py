@@ -10,16 +10,28 @@ import pytest
 import torch
 
 from benchmark.comparison import compare
-from benchmark.speed import cost, gpu, profile, scaling, sparsity, step
+from benchmark.speed import cost, gpu, precision, profile, scaling, sparsity, step
 from benchmark.speed import input as benchmark_input
 from benchmark.speed import readme_figure as figure
 from benchmark.speed.command import run
 from experiment.train.failure import RunFailed
 from tests.support.comparison import PLAN
 from tests.support.compiler import needs_compiler
+from tests.support.trained_run import make_checkpoint
 
 ROOT = Path(__file__).parents[3]
-COMMANDS = (compare, cost, figure, gpu, benchmark_input, profile, scaling, sparsity, step)
+COMMANDS = (
+    compare,
+    cost,
+    figure,
+    gpu,
+    benchmark_input,
+    precision,
+    profile,
+    scaling,
+    sparsity,
+    step,
+)
 MEMORY = "CPU out of memory: try a smaller batch, fewer time steps or a smaller network"
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 TINY = ["--width", "4", "--batch", "2", "--size", "16", "--repeats", "1"]
@@ -79,6 +91,7 @@ def test_every_flag_says_what_it_is(command):
         (sparsity, "--firing 101", "--firing: expected a number from 0 up to 100, got '101'"),
         (sparsity, "--firing -1", "--firing: expected a number from 0 up to 100, got '-1'"),
         (sparsity, "--firing often", "--firing: expected a number, got 'often'"),
+        (precision, "--run {file}", "{file}"),
         (gpu, "--only magic", "invalid choice: 'magic'"),
         pytest.param(gpu, "", "there is no GPU here that torch can use", marks=without_gpu),
         (compare, "--plan x --minutes 0", "--minutes: expected a number above 0"),
@@ -204,9 +217,32 @@ def test_sparsity_in_little(tmp_path, capsys):
     assert text in capsys.readouterr().out
 
 
+def test_precision_in_little(tmp_path, capsys):
+    """Fewer bits, more flips; the stem, which reads no spikes, is not among the layers."""
+    trained = make_checkpoint(tmp_path)
+    words = ["--width", 8, "--T", 2, "--batch", 4, "--size", 16, "--run", trained]
+    text = precision.main([*words, "--output", tmp_path / "new"])
+    assert (tmp_path / "new" / "precision.md").read_text() == text
+    assert text in capsys.readouterr().out
+    untrained, of_run = (part.splitlines() for part in text.split("## ")[1:])
+    for lines in (untrained, of_run):
+        names = [line.split()[1] for line in lines if line.startswith("| ")]
+        assert names[1] == "stages.0.0.unit1" and len(names) == 1 + 16 + 1
+    values, firing, *flips = (float(cell) for cell in untrained[-2].split("|")[2:-1])
+    assert values > 50 and 5 < firing < 50
+    fp32, tf32, fp16, bf16 = flips
+    assert fp32 < tf32 < 2 * fp16 < bf16 < 0.5
+
+
+def test_rounding_leaves_so_many_bits_of_mantissa():
+    values = torch.randn(1000, generator=torch.Generator().manual_seed(0)) * 1e3
+    assert precision.rounded(values, 10).equal(values.half().float())
+    assert precision.rounded(values, 7).equal(values.bfloat16().float())
+
+
 @pytest.mark.slow
 def test_scaling_exchanges_every_gradient_once_and_statistics_only_on_request(capsys):
-    """Bytes against what they must be: 4 for each parameter, and 12 for the loss and the guard."""
+    """Bytes against what they must be: 4 for each parameter, for the loss and for the check."""
     scaling.main(["--width", "4", "--T", "1", "--batch", "2", "--steps", "2"])
     out = capsys.readouterr().out
     rows = {int(m[1]): m for m in re.finditer(r"^\| +(\d+) \|(.+)\|$", out, re.MULTILINE)}
@@ -214,5 +250,5 @@ def test_scaling_exchanges_every_gradient_once_and_statistics_only_on_request(ca
     one, two = (rows[n][2].split("|") for n in (1, 2))
     assert (float(one[3]), int(one[4])) == (0, 0)
     assert float(two[3]) == pytest.approx(4 * parameters / 1e6, abs=0.05)
-    assert int(two[4]) == 12
+    assert int(two[4]) == 8
     assert float(one[0]) > 0 and float(two[0]) > 0

@@ -5,7 +5,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark.speed.floor import ConvolutionFloor
-from benchmark.speed.workload import Workload
+from benchmark.speed.workload import DTYPES, Workload
 from model import build_model
 
 
@@ -76,3 +76,25 @@ def test_only_on_a_cpu_the_floor_takes_pixels_first():
     assert strides_of_pointwise("meta") == {1, 2}
     cpu, meta = (floor_and_branches(True, device)[0] for device in ("cpu", "meta"))
     assert cpu.multiply_adds() == meta.multiply_adds()
+
+
+def test_each_precision_has_its_own_convolutions():
+    """Forward, and backward: of counts of spikes, of images, and in branches."""
+    expected = {  # amp: (stem, counts of spikes, branches), each forward and backward
+        "none": ("float32 float32", "float32 float32", "float32 float32"),
+        "bf16-backward": ("float32 bfloat16", "float32 bfloat16", "float32 float32"),
+        "fp16": ("float32 bfloat16", "float16 bfloat16", "float32 float32"),
+        "bf16": ("bfloat16 bfloat16",) * 3,
+    }
+    workload = Workload("resnet18", 3, 2, True, size=16, width=4, device="meta")
+    net = build_model("resnet18", num_classes=2, T=3, width=4, branch_pool=None)
+    depthwise = 4
+    for amp, dtypes in DTYPES.items():
+        stem, counts, *others = ConvolutionFloor(net, workload, dtypes).convolutions
+        branch = next(c for c in others if c.operation.geometry.groups == depthwise)
+        found = tuple(
+            f"{c.train.dtype} {c.rate.dtype}".replace("torch.", "") for c in (stem, counts, branch)
+        )
+        assert found == expected[amp], amp
+        assert all(c.operation.weight.dtype == c.train.dtype for c in (stem, counts, branch))
+        assert all(c.backward_weight.dtype == c.grad.dtype == c.rate.dtype for c in others)

@@ -12,13 +12,14 @@ import torch
 from benchmark.speed import gpu
 from benchmark.speed.gpu import Part
 from benchmark.speed.part.apart import ROOT, perform_part
+from benchmark.speed.part.goal import MISSED, REACHED, all_verdicts
 from benchmark.speed.part.setting import SIZES
 from tests.support import part_case
 from tests.support.processes import wait_for
 
 
 def parts_of(monkeypatch, **finds):
-    monkeypatch.setattr(gpu, "PARTS", {n: Part(n.title(), f, 60) for n, f in finds.items()})
+    monkeypatch.setattr(gpu, "PARTS", {n: Part(n.title(), f, 1, 60) for n, f in finds.items()})
 
 
 def small(folder, *arguments):
@@ -37,6 +38,22 @@ def test_every_part_passes_in_little(tmp_path, capsys):
     assert all(f"## {part.text}\n" in text for part in gpu.PARTS.values() for text in texts)
     assert record["machine"]["torch"] == torch.__version__
     assert {"cost.md", "cost.json", "cost.png"} <= set(os.listdir(tmp_path))
+    assert all(text.count("## Goals\n") == 1 for text in texts)
+    verdicts = all_verdicts(record["parts"])
+    assert all(row["verdict"] in (REACHED, MISSED) for row in verdicts), "every goal has a number"
+
+
+def test_parts_are_expected_to_fit_the_time_that_they_have():
+    assert sum(part.expected for part in gpu.PARTS.values()) <= 60 * gpu.MINUTES
+    assert all(part.expected < part.limit for part in gpu.PARTS.values())
+
+
+def test_a_goal_that_is_missed_is_seen_and_fails_nothing(tmp_path, monkeypatch, capsys):
+    parts_of(monkeypatch, slow=part_case.slow)
+    gpu.main(small(tmp_path))
+    page, printed = (tmp_path / "gpu.md").read_text(), capsys.readouterr().out
+    assert "MISSED" in page[page.index("## Goals") : page.index("## Slow")]
+    assert "MISSED" in printed[printed.index("## Goals") :] and "not measured" in page
 
 
 def test_a_part_that_fails_costs_the_others_nothing(tmp_path, monkeypatch, capsys):
@@ -70,7 +87,7 @@ def test_a_part_ends_with_the_command(tmp_path):
     """Asked to stop, as by `timeout`."""
     program = (
         "from benchmark.speed import gpu; from tests.support.part_case import endless\n"
-        "gpu.PARTS = {'endless': gpu.Part('Endless', endless, 600)}\n"
+        "gpu.PARTS = {'endless': gpu.Part('Endless', endless, 1, 600)}\n"
         f"gpu.main({small(tmp_path)!r})"
     )
     command = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)

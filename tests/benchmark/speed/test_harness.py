@@ -108,8 +108,8 @@ def test_every_variant_and_method_takes_a_step_that_moves_every_parameter(varian
     assert max(found.peaks.values()) >= found.kept > 0
     by_rates = variant.kind == "project" and METHODS[variant.method or "esd"].by_rates
     assert (found.firing is not None) == by_rates
-    passes = {"replay"} if variant.graph else {"forward", "backward"}
-    assert set(found.seconds) == passes | {"update", "step"}
+    stages = {"replay"} if variant.graph else {"forward", "backward", "update"}
+    assert set(found.seconds) == stages | {"step"}
 
 
 def test_a_graph_takes_the_same_step():
@@ -169,11 +169,18 @@ def test_variants_know_their_networks():
     assert variants_for("resnet18", ["bptt_graph"], "cuda:1") == ["bptt_graph"]
 
 
-@pytest.mark.parametrize("amp", ["none", "bf16-backward", "bf16"])
-def test_the_backward_pass_has_the_precision_that_is_asked_for(amp):
-    low = torch.bfloat16 if amp == "bf16-backward" else None
-    net = build_network(Variant("own", amp=amp), FIXED)
-    assert net.execution.convolution_backward == low
+@pytest.mark.parametrize(
+    ("amp", "forward", "backward"),
+    [
+        ("none", None, None),
+        ("bf16-backward", None, torch.bfloat16),
+        ("fp16", torch.float16, torch.bfloat16),
+        ("bf16", None, None),
+    ],
+)
+def test_a_variant_has_the_precision_that_is_asked_for(amp, forward, backward):
+    own = build_network(Variant("own", amp=amp), FIXED).execution
+    assert (own.convolution_forward, own.convolution_backward) == (forward, backward)
 
 
 def test_spikes_fire_as_often_as_asked_and_the_stem_reads_none():

@@ -23,11 +23,15 @@ cifar | --beta 0 --teacher soft | --teacher: --beta 0 leaves out what it teaches
 cifar | --evaluate x --lr 1 --sparse --accum 2 | --accum, --lr, --sparse: --evaluate trains nothing
 cifar | --evaluate x --resume auto --changed_data | --resume, --changed_data: --evaluate trains
 cifar | --evaluate x --checkpoint_every 5 | --checkpoint_every: --evaluate trains nothing
-cifar | --evaluate x --amp bf16-backward | --amp: --evaluate runs no backward pass
+cifar | --evaluate x --amp bf16-backward | --amp: networks that were trained so are evaluated in
+cifar | --evaluate x --amp fp16 | --amp: networks that were trained so are evaluated in fp32
+cifar | --evaluate x --amp bf16
 cifar | --method bptt --compile --sparse | --compile, --sparse: this --method has no rate-based
 cifar | --method bptt --amp bf16-backward | --amp: this --method has no rate-based layers
 cifar | --cuda_graph --no-tf32 | --tf32, --cuda_graph: it needs a GPU
-cifar | --amp bf16 --sparse | --sparse: convolutions in bfloat16 (--amp bf16) are dense
+cifar | --method sltt --amp fp16 | --amp: this --method has no rate-based layers
+cifar | --amp fp16 --sparse | --sparse: convolutions in 16 bits (--amp fp16, bf16) are dense
+cifar | --amp bf16 --sparse | --sparse: convolutions in 16 bits (--amp fp16, bf16) are dense
 cifar | --amp bf16 --tf32 | --tf32: convolutions are in bfloat16 | --tf32: it needs a GPU
 cifar | --accum 2 --cuda_graph | --cuda_graph: it needs a GPU | --cuda_graph: a graph holds one
 cifar | --v_reset 0 --detach_reset | --detach_reset: rate gradients have the whole derivative
@@ -91,7 +95,7 @@ def test_a_check_reads_few_flags():
     [
         ("--sparse", True, idle.DENSE_ON_GPU),
         ("--sparse", False, None),
-        ("--sparse --amp bf16", False, idle.DENSE_IN_BF16),
+        ("--sparse --amp bf16", False, idle.DENSE_IN_HALF),
         ("--cuda_graph", False, idle.NO_GPU),
         ("--cuda_graph", True, None),
         ("--cuda_graph --accum 2", True, idle.SEVERAL_PASSES),
@@ -107,7 +111,8 @@ def test_a_switch_is_in_effect_unless_a_condition_says_otherwise(text, on_gpu, r
     assert [c for c, names in silenced(FLAGS, args).items() if switch in names] == (
         [] if reason is None else [reason]
     )
-    assert not in_effect(get_parser().parse_args([]), switch)
+    assert not in_effect(get_parser().parse_args([f"--no-{switch}"]), switch)
+    assert in_effect(get_parser().parse_args([]), switch) == (switch == "cuda_graph" and on_gpu)
 
 
 @pytest.mark.parametrize("processes", ["8", "", "many"])
@@ -115,4 +120,4 @@ def test_a_graph_is_for_one_process(processes, monkeypatch, capsys):
     """Whatever the variable holds; what it must hold is said elsewhere."""
     monkeypatch.setenv("WORLD_SIZE", processes)
     get_parser().parse_args(["--cuda_graph"])
-    assert "--cuda_graph: a graph holds the pass of one process" in capsys.readouterr().err
+    assert "--cuda_graph: a graph holds the step of one process" in capsys.readouterr().err

@@ -44,7 +44,7 @@ WRONG = (
     "--thresh 0,--v_reset inf,--method stdp,--width 0,--branch_pool 0,--branch_pool half,"
     "--train_batch_size 0,--val_batch_size x,--num_epoch 0,--num_workers -1,--optim SGD,"
     "--scheduler STEP,--alp -1,--beta inf,--wd -1,--seed -1,--seed 4294967296,--dataset cifar,"
-    "--amp fp16,--val_fraction 0,--checkpoint_every 0,--keep_checkpoints 0,--accum 0,"
+    "--amp fp8,--val_fraction 0,--checkpoint_every 0,--keep_checkpoints 0,--accum 0,"
     "--dist_timeout 0,--no-T,--auto_aug=yes,extra,--resume=,--log_path="
 )
 

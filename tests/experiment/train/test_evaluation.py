@@ -6,8 +6,10 @@ from multiprocessing.process import BaseProcess
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from experiment.train.evaluation import evaluate, observed_firing_rates
+from experiment.train.evaluation import evaluate, evaluation_sums, observed_firing_rates
+from tests.support.host_copies import HostCopies
 from tests.support.micro_training import (
     micro_data,
     micro_images,
@@ -48,6 +50,16 @@ def test_an_evaluation_leaves_the_network_as_it_was():
     assert all(torch.equal(v, before[k]) for k, v in net.state_dict().items())
     assert torch.equal(random_state, torch.get_rng_state())
     assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_what_an_evaluation_adds_up_neither_leaves_a_gpu_nor_comes_to_it():
+    """It would wait there for every batch. Seen on fake tensors, which need no GPU."""
+    with FakeTensorMode(), torch.device("cuda"):
+        logits, labels = torch.randn(3, 4, 5), torch.randint(5, (4,))
+        with HostCopies() as copies:
+            sums = evaluation_sums(logits, labels)
+    assert copies.found == []
+    assert {value.device.type for value in sums.values()} == {"cuda"}
 
 
 def test_images_in_memory_are_evaluated_without_other_processes(monkeypatch):

@@ -7,8 +7,11 @@ import torch
 from torch.utils.data import TensorDataset
 
 from experiment.train.evaluation import evaluate
+from experiment.train.failure import NonFiniteError
 from experiment.train.finite import FiniteCheck
+from experiment.train.state import TrainingState
 from experiment.trained.part.evaluation_set import EvaluationSet
+from model import Execution
 from tests.support.micro_training import (
     ONE_PROCESS,
     augmented,
@@ -52,6 +55,26 @@ def test_training_names_the_sample_and_not_the_learning_rate(value, accum, begun
         f"(number {ORDER[9]} is the first"
     )
     assert "--lr" not in str(end.value)
+
+
+def with_large_weight(**dtypes: torch.dtype) -> TrainingState:
+    """One weight of a convolution of spikes is above the greatest number of float16."""
+    state = micro_state()
+    state.net.execution = Execution(**dtypes)
+    with torch.no_grad():
+        state.net.stages[0][0].unit2.conv.weight[0, 0, 0, 0] = 1e5
+    return state
+
+
+def test_a_weight_that_float16_does_not_hold_ends_the_training():
+    """Neurons with NaN do not fire: the loss stays a number, but not the layer's gradient."""
+    fit_silently(with_large_weight())
+    half = {"convolution_forward": torch.float16, "convolution_backward": torch.bfloat16}
+    state = with_large_weight(**half)
+    before = [p.clone() for p in state.net.parameters()]
+    with pytest.raises(NonFiniteError, match=r"the gradient of \S+ is not finite"):
+        fit_silently(state)
+    assert all(map(torch.equal, state.net.parameters(), before))
 
 
 def test_the_test_set_of_a_training_is_named():

@@ -1,8 +1,10 @@
-"""What a graphed pass does around its recording; the recording itself needs a GPU.
+"""What a graphed step does around its recording; the recording itself needs a GPU.
 
 `record_here` stands in for it.
 """
 
+import math
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -10,13 +12,17 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmark.reference.recording import record_here
-from experiment.train.accumulated import AccumulatedStep
-from experiment.train.graph import graphed_pass
+from benchmark.reference.recording import record_here, recording_on
+from experiment.flag.amp import PRECISIONS
+from experiment.train import step as training_step
+from experiment.train.failure import NonFiniteError
+from experiment.train.graph import GraphedPass, graphed_move
 from experiment.train.loop import choose_step
 from experiment.train.step import take_step
-from model import TEACHERS, build_model, functional, kernel
+from experiment.train.update import Update
+from model import TEACHERS, Execution, build_model
 from model.distillation import SelfDistillationLoss
+from tests.fault.micro_run import digest
 from tests.support.host_copies import HostCopies
 from tests.support.micro_training import (
     micro_context,
@@ -38,23 +44,48 @@ def loss_of():
     return SelfDistillationLoss(0.7, 0.3, teacher=TEACHERS["soft"])
 
 
-def graphed_step(context, record):
-    return AccumulatedStep(context, graphed_pass(context, 4, record))
+def problem_on(device, method, amp="none"):
+    """A network in training, images (B, C, H, W), labels (B,) and the progress."""
+    execution = Execution(**PRECISIONS[amp].execution)
+    options = {"num_classes": 5, "T": 3, "width": 4, "branch_pool": None, "method": method}
+    with torch.device(device):
+        net = build_model("resnet18", execution=execution, **options)
+        x, labels = torch.randn(4, 3, 16, 16), torch.randint(5, (4,))
+        return net, x, labels, torch.zeros((), dtype=torch.float64)
 
 
-def test_training_by_replay_equals_training():
-    """Weights, running statistics and metrics after two epochs; recorded once for both."""
-    log, plain, replayed = [], micro_state(), micro_state()
-    record = record_here(replayed.net, log)
-    plain_step = partial(take_step, micro_context(plain, loss_of()))
-    for step in (plain_step, graphed_step(micro_context(replayed, loss_of()), record)):
+@contextmanager
+def autocast_to_bf16():
+    """`torch.autocast("cuda", torch.bfloat16)`, which does nothing where there is no GPU."""
+    torch.set_autocast_dtype("cuda", torch.bfloat16)
+    torch.set_autocast_enabled("cuda", True)
+    try:
+        yield
+    finally:
+        torch.set_autocast_enabled("cuda", False)
+        torch.clear_autocast_cache()
+
+
+def graphed_step(context, log):
+    return partial(take_step, context, move=graphed_move(context, 4, record_here(log)))
+
+
+@pytest.mark.parametrize("optim", ["SGDM", "Adam"])
+def test_training_by_replay_equals_training(optim):
+    """The whole state, metrics included, in two epochs; recorded once for both."""
+    log, ends, recipe = [], [], micro_recipe(optim=optim, lr=0.05)
+    for is_graphed in (False, True):
+        context = micro_context(micro_state(recipe), loss_of(), runs_ahead=is_graphed)
+        step = graphed_step(context, log) if is_graphed else partial(take_step, context)
         take_steps(step, batches_of(11, 4)[-1:])  # as after a resume: the smaller batch comes first
         for progress in (0.0, 0.5):
+            context.update.follow_schedule()
             take_steps(step, batches_of(11, 4), progress=progress)  # the last is smaller
+            context.update.settle()
+            ends.append(digest(context.state.state_dict()))
+            context.state.next_epoch()
     assert log == ["recorded"] + 4 * ["replayed"]
-    assert replayed.means.means() == plain.means.means()
-    for name, value in plain.net.state_dict().items():
-        torch.testing.assert_close(replayed.net.state_dict()[name], value, rtol=0, atol=0)
+    assert ends[:2] == ends[2:]
 
 
 def test_recording_moves_nothing():
@@ -65,44 +96,106 @@ def test_recording_moves_nothing():
         seen.append(int(state.net.stem.norm.num_batches_tracked))
         return loss_of()(heads, labels, progress)
 
-    step = graphed_step(micro_context(state, remembering), record_here(state.net, []))
+    step = graphed_step(micro_context(state, remembering), [])
     take_steps(step, batches_of(4, 4))
     assert max(seen) > tracked + 1, "warming up does move the statistics"
     assert int(state.net.stem.norm.num_batches_tracked) == tracked + 1
 
 
+def test_each_number_of_time_steps_has_a_graph_of_its_own():
+    """For frames, whose shape tells it, and for static images, for which T is said."""
+    log = []
+    graphed = GraphedPass(lambda x, labels, T=1: x.sum() * T, 2, record=record_here(log))
+    labels = torch.zeros(2)
+    for x, fixed in (
+        (torch.ones(2, 3), {}),
+        (torch.ones(5, 2, 3), {}),
+        (torch.ones(2, 3), {"T": 4}),
+    ):
+        for factor in (1, 2):
+            assert graphed(factor * x, labels, **fixed) == factor * x.sum() * fixed.get("T", 1)
+    assert log == 3 * ["recorded", "replayed", "replayed"]
+    assert graphed(torch.ones(1, 3), labels[:1]) == 3
+    assert len(log) == 9
+
+
+def test_a_replay_leaves_the_batch_that_was_recorded_alone():
+    graphed = GraphedPass(lambda x, labels: x.sum(), 2, record=record_here([]))
+    first, labels = torch.ones(2, 3), torch.zeros(2)
+    graphed(first, labels)
+    graphed(2 * first, labels)
+    assert first.equal(torch.ones(2, 3))
+
+
 @pytest.mark.parametrize("method", ["esd", "bptt"])
-def test_a_forward_pass_copies_nothing_between_host_and_gpu(method, monkeypatch):
+def test_a_forward_pass_copies_nothing_between_host_and_gpu(method):
     """No graph can hold such a copy. Seen on fake tensors, which need no GPU."""
-    monkeypatch.setattr(kernel, "batch_statistics", functional.batch_statistics)  # has no fake
-    options = {"num_classes": 5, "T": 3, "width": 4, "branch_pool": None, "method": method}
     with FakeTensorMode():
-        with torch.device("cuda"):
-            net = build_model("resnet18", **options)
-            x, labels = torch.randn(4, 3, 16, 16), torch.randint(5, (4,))
+        net, x, labels, progress = problem_on("cuda", method)
         for teacher in TEACHERS.values():
-            progress = torch.zeros((), dtype=torch.float64, device="cuda")
             with HostCopies() as copies:
                 loss_function = SelfDistillationLoss(1.0, 0.3, teacher=teacher)
                 loss = loss_function(net(x), labels, progress=progress).total
                 assert (loss.device.type, loss.dtype) == ("cuda", torch.float32)
             assert copies.found == []
+        with HostCopies() as copies, autocast_to_bf16():
+            assert {heads.dtype for heads in net(x)} == {torch.bfloat16}
+        assert copies.found == []
         with HostCopies() as copies:
             x.new_tensor(0.5)
         assert copies.found != []
 
 
+@pytest.mark.parametrize(
+    ("method", "amp"),
+    [("esd", "none"), ("esd", "bf16-backward"), ("esd", "fp16"), ("bptt", "none")],
+)
+def test_nor_does_a_backward_pass(method, amp, monkeypatch):
+    """Seen on a device without data, where nothing can be read; fake tensors have no backward pass
+    without a GPU. What updates the weights is seen in `test_update`."""
+    monkeypatch.setattr(training_step, "autocast", lambda device, amp: nullcontext())  # unknown
+    net, x, labels, progress = problem_on("meta", method, amp)
+    context = replace(micro_context(micro_state(), loss_of()), network=net, amp=amp)
+    for owner, name in ((torch, "tensor"), (torch, "as_tensor"), (torch.Tensor, "new_tensor")):
+        monkeypatch.setattr(owner, name, None)  # made there at once, of numbers from the host
+    for _ in range(2):  # a later step, too
+        with HostCopies() as copies:
+            training_step.differentiate(context, x, labels, progress, 1 / net.T)
+        assert copies.found == []
+    assert all(parameter.grad is not None for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+def test_a_replayed_step_that_is_not_finite_moves_nothing(device):
+    state, group, unit = micro_state(), Group(0, 1, torch.device(device)), [64.0]
+    state.net.to(device)
+    update = Update(state.net, state.optimizer, group, runs_ahead=True)
+    context = replace(micro_context(state, loss_of()), update=update, group=group)
+    context = replace(context, to_input=lambda x: x.float() / unit[0])
+    step = partial(take_step, context, move=graphed_move(context, 4, recording_on(device)))
+    take_steps(step, batches_of(8, 4), device=device)
+    update.settle()
+    before = [parameter.detach().clone() for parameter in state.net.parameters()]
+    unit[0] = math.nan
+    take_steps(step, batches_of(4, 4), device=device)
+    unit[0] = 64.0
+    with pytest.raises(NonFiniteError, match="step 2: the gradient of"):
+        take_steps(step, batches_of(4, 4), device=device)
+    assert all(map(torch.equal, before, state.net.parameters()))
+
+
 @needs_gpu
-@pytest.mark.parametrize("method", ["esd", "bptt"])
-def test_a_recorded_graph_trains_like_the_engine(method):
+@pytest.mark.parametrize(("method", "optim"), [("esd", "SGDM"), ("bptt", "SGDM"), ("esd", "Adam")])
+def test_a_recorded_graph_trains_like_the_engine(method, optim):
     """On a GPU: epochs with evaluations between equal those without a graph, in float64."""
     group = Group(0, 1, torch.device("cuda"))
     states, memory = [], []
     for cuda_graph in (False, True):
-        state = micro_state(method=method)
+        state = micro_state(micro_recipe(optim=optim), method)
         state.net.to(group.device, torch.float64)
-        context = micro_context(state, loss_of())
-        context = replace(context, to_input=lambda x: x.double() / 64, group=group)
+        update = Update(state.net, state.optimizer, group)
+        context = replace(micro_context(state, loss_of()), update=update, group=group)
+        context = replace(context, to_input=lambda x: x.double() / 64)
         step = choose_step(context, micro_recipe(cuda_graph=cuda_graph), 4)
         for _ in range(3):
             state.net.train()

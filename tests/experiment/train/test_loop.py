@@ -1,9 +1,11 @@
 """The step is the published recipe's, and a bad one is not taken."""
 
+import itertools
 import math
 import multiprocessing
 import os
 import signal
+import time
 from functools import partial
 
 import pytest
@@ -11,14 +13,16 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Subset
 
+from experiment.train import loop
 from experiment.train.accumulated import AccumulatedStep, online_pass, whole_pass
 from experiment.train.evaluation import evaluate
 from experiment.train.failure import NonFiniteError, Stopped
 from experiment.train.loop import choose_step, make_loss
 from experiment.train.recorder import Recorder
+from experiment.train.step import take_step
+from experiment.train.update import Update
 from experiment.trained.part.evaluation_set import EvaluationSet
 from model import METHODS, TEACHERS, RateModel
-from tests.fault.micro_run import digest
 from tests.support.micro_training import (
     LOSS,
     ONE_PROCESS,
@@ -84,12 +88,12 @@ def test_a_step_has_the_passes_that_its_recipe_needs(method, changes, kind, back
     assert getattr(step, "backward", None) is backward
 
 
-def test_a_graph_is_the_one_backward_pass_of_its_recipe(monkeypatch):
+def test_a_graph_is_what_its_recipe_s_step_does_on_the_device(monkeypatch):
     context, made = micro_context(micro_state()), []
-    monkeypatch.setattr("experiment.train.loop.graphed_pass", lambda *given: made.append(given))
+    monkeypatch.setattr("experiment.train.loop.graphed_move", lambda *given: made.append(given))
     step = choose_step(context, micro_recipe(cuda_graph=True), 4)
-    assert type(step) is AccumulatedStep
-    assert made == [(context, 4)] and step.backward is None
+    assert (step.func, step.keywords) == (take_step, {"move": None})
+    assert made == [(context, 4)]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -129,40 +133,6 @@ def test_means_are_those_of_the_samples():
     step_through(state, batches_of(11, 4), remembering)
     mean = sum(loss.total.item() * count for loss, count in losses) / 11
     assert state.means.means()["total"] == pytest.approx(mean, rel=1e-6)
-
-
-def spoil_loss(net):
-    branch = net.branches[0].classifier
-    branch.register_forward_hook(lambda module, inputs, logits: logits * math.nan)
-
-
-def spoil_gradient(net, value):
-    parameter = net.get_parameter("classifier.0.weight")
-    parameter.register_hook(lambda gradient: torch.full_like(gradient, value))
-
-
-def what_moves(state):
-    """A digest of what an update changes; a forward pass alone moves running statistics."""
-    weights = [parameter.detach() for parameter in state.net.parameters()]
-    return digest([weights, state.optimizer.state_dict()])
-
-
-@pytest.mark.parametrize(
-    ("spoil", "term"),
-    [
-        (spoil_loss, "hard loss"),
-        (partial(spoil_gradient, value=math.nan), "gradient of classifier.0.weight"),
-        (partial(spoil_gradient, value=1e30), "norm of the gradient"),
-    ],
-)
-def test_what_is_not_finite_is_named_before_the_weights_are_touched(spoil, term):
-    state = micro_state()
-    step_through(state, batches_of(4, 4))
-    spoil(state.net)
-    before = what_moves(state)
-    with pytest.raises(NonFiniteError, match=f"epoch 0, step 1: the {term} is not finite"):
-        step_through(state, batches_of(4, 4))
-    assert what_moves(state) == before
 
 
 @pytest.fixture
@@ -212,6 +182,58 @@ def test_a_request_to_stop_is_heard_during_an_evaluation(saved, monkeypatch):
     with StopRequest() as stop, pytest.raises(Stopped, match="SIGUSR1 at epoch 0, step 3"):
         fit_all(stop)
     assert saved == [(0, 3)]  # all steps are done, the epoch is not finished
+
+
+def test_steps_follow_the_schedule_from_epoch_to_epoch(saved, monkeypatch):
+    update, rates = Update.__call__, []
+
+    def noting(self, loss):
+        rates.append(float(self.rates[0]))
+        update(self, loss)
+
+    monkeypatch.setattr(Update, "__call__", noting)
+    fit_all()
+    assert rates == pytest.approx([0.1] * 3 + [0.05] * 3)
+
+
+@pytest.mark.parametrize(
+    ("bad", "signal_name", "changes"),
+    [(0, None, {"checkpoint_every": 1}), (0, "SIGTERM", {}), (2, None, {})],
+)
+def test_nothing_is_saved_before_its_last_step_was_found_finite(
+    bad, signal_name, changes, saved, monkeypatch
+):
+    """Also where the host hears of a step while the next one runs."""
+    update, steps = Update.__call__, itertools.count()
+
+    def spoilt(self, loss):
+        factor = math.nan if next(steps) == bad else 1.0
+        update(self, loss._replace(total=factor * loss.total))
+
+    monkeypatch.setattr(Update, "__call__", spoilt)
+    monkeypatch.setattr("experiment.train.loop.Update", partial(Update, runs_ahead=True))
+    stop = StopRequest()
+    stop.requested = signal_name
+    with pytest.raises(NonFiniteError, match=f"epoch 0, step {bad}: the total loss"):
+        fit_all(stop, **changes)
+    assert saved == []
+
+
+def test_the_time_of_an_epoch_includes_waiting_for_its_newest_step(monkeypatch):
+    """Which on a GPU still runs when the host has launched it."""
+    seconds = []
+    monkeypatch.setattr(Update, "look_back", lambda *arguments: None)
+    monkeypatch.setattr(Update, "settle", lambda update: time.sleep(0.5))
+    monkeypatch.setattr(loop, "evaluate", lambda *arguments, **options: {"loss": 1.0, "top1": 1.0})
+    finish = loop.finish_epoch
+
+    def noting(state, evaluations, timing, *others):
+        seconds.append(timing["seconds"])
+        finish(state, evaluations, timing, *others)
+
+    monkeypatch.setattr(loop, "finish_epoch", noting)
+    fit_silently(micro_state(micro_recipe(num_epoch=1)), micro_training(micro_recipe(num_epoch=1)))
+    assert seconds[0] >= 0.5
 
 
 def test_an_evaluation_that_is_not_finite_stops_the_run(saved, monkeypatch):

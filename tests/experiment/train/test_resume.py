@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from experiment.train import step as engine
 from experiment.train.folder import locked
 from experiment.train.recorder import Recorder
 from experiment.train.resume import matching_run
+from experiment.train.update import Update
 from tests.fault import micro_run
 from tests.fault.micro_run import ending, outcome
 from tests.support.damage import damage_file
@@ -43,15 +43,15 @@ def resumed(copied, *more):
 )
 def test_interrupted_and_resumed_equals_unbroken(which, begin_with, go_on_with, finished, tmp_path):
     """Interrupted after the step `which`, before anything of it is saved."""
-    check, steps = engine.refuse_non_finite, iter(range(1000))
+    update, steps = Update.__call__, iter(range(1000))
 
     def interrupt(*args):
         if next(steps) == which:
             raise Interruption
-        return check(*args)
+        return update(*args)
 
     begin = ("--num_workers", begin_with)
-    folder = interrupted_run(tmp_path, engine, "refuse_non_finite", interrupt, *begin)
+    folder = interrupted_run(tmp_path, Update, "__call__", interrupt, *begin)
     again = run(tmp_path, "--resume", "auto", "--num_workers", go_on_with)
     assert again == (folder, finished.result | {"folder": str(folder)})
     assert outcome(folder) == outcome(finished.folder)

@@ -10,8 +10,8 @@ import time
 import pytest
 import torch
 
-from experiment.train import step as engine
 from experiment.train.preflight import check_smallest_batch
+from experiment.train.update import Update
 from model import build_model
 from tests.fault import micro_run
 from tests.support.finished_run import command, folder_in, refusal, run
@@ -136,14 +136,14 @@ def test_a_batch_that_cannot_be_normalised_is_refused_beforehand():
 
 def in_step(monkeypatch, which, action):
     """Do something in the middle of the step `which` of the run."""
-    step, steps = engine.refuse_non_finite, iter(range(1000))
+    update, steps = Update.__call__, iter(range(1000))
 
     def disturbed(*args):
         if next(steps) == which:
             action()
-        return step(*args)
+        return update(*args)
 
-    monkeypatch.setattr(engine, "refuse_non_finite", disturbed)
+    monkeypatch.setattr(Update, "__call__", disturbed)
 
 
 @pytest.mark.parametrize(

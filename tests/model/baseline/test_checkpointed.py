@@ -13,6 +13,7 @@ from model.baseline.checkpointed import recomputed
 from model.baseline.through_time import ThroughTime
 from model.functional import Neuron
 from model.layer import ConvNormLIF
+from model.rate_pair import Facts, RatePair
 
 T, B, K = 3, 2, 4
 
@@ -55,6 +56,16 @@ def test_a_layer_keeps_its_input_alone() -> None:
     parameters = sum(p.nbytes for p in layer.parameters())
     kept = saved_bytes(lambda: recomputed(layer, x), ())
     assert maps.nbytes <= kept <= maps.nbytes + parameters < saved_bytes(lambda: layer(x), ())
+
+
+def test_a_pair_is_kept_by_its_parts() -> None:
+    """What has been counted already is among them: nothing outlives the block unseen."""
+    first, layer = (ConvNormLIF(c, 4, 3, neuron=Neuron(threshold=0.5)).double() for c in (3, 4))
+    image = torch.randn(B, 3, 6, 5, dtype=torch.float64)
+    x = first(RatePair(image, image, Facts(T)))
+    parameters = [*first.parameters(), *layer.parameters()]
+    kept = saved_bytes(lambda: recomputed(layer, x), parameters)
+    assert kept == sum(part.nbytes for part in (x.train, x.rate, x.counts))
 
 
 def test_a_network_trains_as_without() -> None:

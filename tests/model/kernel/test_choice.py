@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
 
-from benchmark.reference.kernel_case import Case, spike_problems
+from benchmark.reference.kernel_case import Case, changed, spike_problems
 from model import Execution, build_model, kernel
 from model.functional import Neuron, lif_steps
 from model.kernel import Fired, Maps, Normalisation, Source, compiled, reference
@@ -15,21 +16,52 @@ CASES = [
     Case("soft detached", "identity"),
     Case("soft", "normed", channels_last=False, dtype=torch.float64),
     Case("hard", "identity", constant=True, dtype=torch.bfloat16),
+    Case("soft", "normed", dtype=torch.float16),
 ]
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_backends_agree(case, backend):
-    def fire(source, neuron, T, *, compact=False, sums=True):
-        fired = kernel.fire(source, neuron, T, Execution(backend, sparse=compact))
+    def fire(source, neuron, T, *, spike_dtype=None, sums=True):
+        sparse = spike_dtype == torch.uint8
+        execution = Execution(backend, convolution_forward=spike_dtype, sparse=sparse)
+        fired = kernel.fire(source, neuron, T, execution)
         return fired if sums else Fired(fired.train)
 
-    def fire_backward(*arguments):
-        return kernel.fire_backward(*arguments, Execution(backend))
+    def fire_backward(*arguments, dtype):
+        return kernel.fire_backward(*arguments, Execution(backend), dtype=dtype)
 
     assert fire_problems(case, fire) == []
     assert all_backward_problems(case, fire_backward) == []
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_what_is_kept_is_summed_in_fp32_and_rounded_once(dtype, backend):
+    """Without neurons the mean current is not rounded: the rate is computed from it."""
+    low = Case("soft", "normed", dtype=dtype, shape=(9, 2, 5, 7, 9)).source()
+    for neuron in (Neuron(0.3), None):
+        own, wide = (
+            kernel.fire(source, neuron, 9, Execution(backend))
+            for source in (low, changed(low, Tensor.float))
+        )
+        stored = torch.float32 if neuron is None else dtype
+        assert own.mean_current.equal(wide.mean_current.to(stored))
+        if neuron is not None:
+            assert own.eligibility.equal(wide.eligibility.to(stored))
+            assert own.rate.dtype == torch.float32 and own.rate.equal(wide.rate)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+@pytest.mark.parametrize("T", [1, 255, 256])
+def test_spikes_are_counted_in_bytes_as_long_as_one_holds_them(T, backend):
+    current = torch.tensor([0.0, 0.4, 0.6, 2.0]).view(1, 1, 4, 1, 1)
+    fired = kernel.fire(Source(Maps(current)), Neuron(0.5), T, Execution(backend))
+    total = fired.train.sum(0)
+    assert total.max() == T
+    assert fired.counts is None if T > 255 else fired.counts.equal(total.to(torch.uint8))
+    assert kernel.fire(Source(Maps(current)), None, T, Execution(backend)).counts is None
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -88,9 +120,13 @@ def test_environment_variable_decides_where_nothing_else_does(monkeypatch):
 def test_unknown_choices_are_refused(monkeypatch):
     with pytest.raises(ValueError, match="unknown backend 'fast': choose one of auto, compiled"):
         build(backend="fast")
-    for wrong in (torch.int8, torch.float8_e4m3fn, "bfloat16"):
-        with pytest.raises(ValueError, match=r"must be None or one of torch\.bfloat16, .*, got "):
-            build(convolution_backward=wrong)
+    for name in ("convolution_forward", "convolution_backward"):
+        for wrong in (torch.int8, torch.float8_e4m3fn, "bfloat16"):
+            expected = rf"{name} must be None or one of torch\.bfloat16, .*, got "
+            with pytest.raises(ValueError, match=expected):
+                build(**{name: wrong})
+    with pytest.raises(ValueError, match=r"torch\.float16 needs a convolution_backward, such as"):
+        build(convolution_forward=torch.float16)
     monkeypatch.setenv("SPIKING_KERNEL", "quick")
     with pytest.raises(ValueError, match="unknown SPIKING_KERNEL 'quick'"):
         build()

@@ -30,8 +30,8 @@ def test_every_request():
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES[1:], ids=str)
 def test_other_neurons_layouts_and_dtypes(case):
-    for compact in (False, True):
-        assert forward_problems(case, compiled.fire, overwrite=True, compact=compact) == []
+    for spike_dtype in (None, torch.uint8):
+        assert forward_problems(case, compiled.fire, overwrite=True, spike_dtype=spike_dtype) == []
 
 
 def no_compiler(monkeypatch):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from benchmark.reference.kernel_case import Case, T
+from benchmark.reference.norm_case import NormCase, norm_case_problems
 from model.functional import Neuron
 from model.kernel import Execution, Maps, Normalisation, Source, operator, reference
 from model.rate_pair import Facts, RatePair
@@ -32,30 +33,49 @@ def checked(monkeypatch) -> list[str]:
         torch.library.opcheck(own, tensors, constants)
         return own(*tensors, **constants)
 
-    for name in ("fire", "fire_backward"):
+    for name in ("fire", "fire_backward", "norm_constants"):
         monkeypatch.setattr(operator, f"_{name}", partial(check, name))
     return called
 
 
 @pytest.mark.parametrize("sums", [True, False])
-@pytest.mark.parametrize("compact", [False, True])
+@pytest.mark.parametrize("spike_dtype", [None, torch.uint8])
 @pytest.mark.parametrize("fires", [True, False])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_firing_keeps_its_promises(case, fires, compact, sums, checked):
+def test_firing_keeps_its_promises(case, fires, spike_dtype, sums, checked):
     neuron = case.neuron if fires else None
-    wanted = {"compact": compact, "sums": sums}
+    wanted = {"spike_dtype": spike_dtype, "sums": sums}
     for reusable in (False, True):
         operator.fire(case.source(reusable), neuron, T, **wanted)
     assert checked == ["fire", "fire"]
 
 
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
 @pytest.mark.parametrize("wants_source", [True, False])
 @pytest.mark.parametrize("fires", [True, False])
-def test_backward_keeps_its_promises(fires, wants_source, checked):
+def test_backward_keeps_its_promises(fires, wants_source, dtype, checked):
     grad, eligibility, y = torch.rand(3, 2, 5, 4, 4)
     norm = Normalisation(*torch.rand(3, 5), from_batch=True)
-    operator.fire_backward(grad, eligibility if fires else None, y, norm, wants_source)
+    eligibility = eligibility if fires else None
+    operator.fire_backward(grad, eligibility, y, norm, wants_source, dtype=dtype)
     assert checked == ["fire_backward"]
+
+
+NORM_CASES = [
+    NormCase(),
+    NormCase((3, 5), dtype=torch.bfloat16),
+    NormCase(channels_last=False, dtype=torch.float64, state_dtype=torch.float64, mean=300.0),
+    NormCase(dtype=torch.bfloat16, state_dtype=torch.bfloat16),
+    NormCase(state_dtype=torch.float64),
+]
+
+
+@pytest.mark.parametrize("case", NORM_CASES, ids=str)
+def test_batch_norm_per_channel(case, checked):
+    torch.library.opcheck(SPIKING.batch_statistics, (case.maps(),))
+    functions = operator.batch_statistics, operator.norm_constants
+    assert norm_case_problems(case, *functions) == []
+    assert checked == ["norm_constants"]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

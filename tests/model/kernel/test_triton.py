@@ -4,22 +4,24 @@ Triton decides when it is imported whether it interprets, so the interpreted ker
 process of their own. Neither needs a GPU.
 """
 
-import os
 import re
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
-from unittest.mock import patch
 
 import pytest
 import torch
 
 from benchmark.reference.kernel_case import RESETS, Case, cases
+from experiment.flag.amp import PRECISIONS
+from model import build_model
 from model.functional import Neuron
+from model.kernel import Execution
 from model.kernel.record import Maps, Normalisation, Source
+from model.layer import ConvNorm
 from tests.support.triton_case import (
+    OTHERS,
     WITHOUT,
     compile_for_gpu,
+    compiled_where_launched,
     is_in_place,
     run_backward_case,
     run_forward_case,
@@ -28,15 +30,6 @@ from tests.support.triton_case import (
 pytest.importorskip("triton")
 
 DTYPES = (torch.float32, torch.bfloat16)
-
-
-@pytest.fixture(scope="module")
-def interpreter():
-    """A process in which Triton kernels run as plain Python."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-        with patch.dict(os.environ, {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}):
-            process.submit(os.getpid).result()  # starts it
-        yield process
 
 
 @pytest.mark.parametrize("case", list(cases(DTYPES)), ids=str)
@@ -58,13 +51,31 @@ def test_backward(channels_last, interpreter):
 
 
 @pytest.mark.parametrize("in_training", [False, True])
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-@pytest.mark.parametrize("kernel", [*WITHOUT, "sum", "apply"])
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("kernel", [*WITHOUT, *OTHERS])
 def test_compiles_for_an_h100_without_one(kernel, dtype, in_training):
     ptx = compile_for_gpu(kernel, dtype, in_training=in_training)["ptx"]
     assert ".target sm_90" in ptx
     vectors = re.search(r"ld\.global\.v\d", ptx) is not None
     assert vectors or not in_training, "several values of a map in one load"
+
+
+@pytest.mark.parametrize("amp", PRECISIONS)
+@pytest.mark.parametrize("arch", ["resnet18", "preact_resnet18"])
+def test_what_a_training_step_launches_compiles_for_an_h100(arch, amp):
+    """With the dtypes, the missing arguments and the addresses that its kernels are given."""
+    execution = Execution(**PRECISIONS[amp].execution)
+    options = {"num_classes": 5, "T": 2, "width": 16, "branch_pool": None}
+    net = build_model(arch, execution=execution, **options).to(memory_format=torch.channels_last)
+    with compiled_where_launched() as launches:
+        with torch.autocast("cpu", torch.bfloat16, enabled=amp == "bf16"):
+            heads = net.train()(torch.randn(2, 3, 32, 32))
+        sum(logits.sum() for logits in heads).backward()
+    norms = sum(isinstance(module, ConvNorm) for module in net.modules())
+    assert launches.pop("_fire_kernel") > norms / 2
+    assert launches == dict.fromkeys(
+        ("_moments_kernel", "_merge_kernel", "_sum_kernel", "_apply_kernel"), norms
+    )
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "fp64"])
@@ -95,7 +106,7 @@ class Launch:
 
 def test_kernels_are_launched_on_the_gpu_of_their_tensors(monkeypatch):
     """Triton launches on the current one."""
-    from model.kernel import triton, triton_backward
+    from model.kernel import triton, triton_backward, triton_moments
 
     current, log = [None], []
 
@@ -106,7 +117,7 @@ def test_kernels_are_launched_on_the_gpu_of_their_tensors(monkeypatch):
         current.pop()
 
     monkeypatch.setattr(torch.cuda, "device_of", device_of)
-    for module in (triton, triton_backward):
+    for module in (triton, triton_backward, triton_moments):
         for name in [name for name in vars(module) if name.endswith("_kernel")]:
             monkeypatch.setattr(module, name, Launch(current, log))
     x, values = torch.randn(3, 2, 5, 4, 4), torch.randn(5)
@@ -116,6 +127,9 @@ def test_kernels_are_launched_on_the_gpu_of_their_tensors(monkeypatch):
         log.clear()
     grad, norm = torch.randn(2, 5, 4, 4), Normalisation(values, values, values, from_batch=True)
     triton_backward.fire_backward(grad, None, x[0], norm, True)
+    assert log == 2 * [grad.data_ptr()]
+    log.clear()
+    triton_moments.batch_statistics(grad)
     assert log == 2 * [grad.data_ptr()]
 
 

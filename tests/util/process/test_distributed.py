@@ -18,7 +18,7 @@ def test_one_process_is_its_own_sum_mean_and_first():
     values = torch.tensor([1.5, -2.0])
     assert ALONE.sum(values) is values
     assert ALONE.mean(values).equal(values)
-    assert ALONE.any(True) and not ALONE.any(False)
+    assert ALONE.largest(values) is values
     assert ALONE.share({"a": 1}) == {"a": 1}
     assert ALONE.from_first(lambda: 7) == 7
 
@@ -36,7 +36,7 @@ def talk(group: Group) -> dict:
         "whole": group.sum(torch.tensor(2**24 + 1)).item(),  # beyond single precision
         "mean": group.mean(mine).tolist(),
         "unchanged": mine.tolist(),
-        "any": [group.any(False), group.any(group.rank == group.world_size - 1)],
+        "largest": group.largest(mine).tolist(),
         "max": group.max(10 - group.rank),
         "share": group.share([group.rank, "words", {"nested": torch.ones(2).tolist()}]),
         "from_first": group.from_first(lambda: group.rank * 10 + 5),
@@ -54,7 +54,7 @@ def test_what_processes_say_to_each_other(world_size):
         assert heard["whole"] == world_size * (2**24 + 1)
         assert heard["mean"] == [value / world_size for value in total]
         assert heard["unchanged"] == [rank + 1, -rank]
-        assert heard["any"] == [False, True]
+        assert heard["largest"] == [world_size, 0]
         assert heard["max"] == 10
         assert heard["share"] == [0, "words", {"nested": [1, 1]}]
         assert heard["from_first"] == 5

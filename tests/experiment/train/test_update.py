@@ -1,0 +1,261 @@
+"""A step that is not finite moves nothing, and the host hears of it: at once or a step later."""
+
+import math
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.data import DataLoader
+
+from benchmark.reference.recording import record_here
+from experiment.train.failure import NonFiniteError
+from experiment.train.graph import graphed_move
+from experiment.train.loop import choose_step
+from experiment.train.recipe import make_optimizer
+from experiment.train.step import take_step
+from experiment.train.update import Update, laid_out_like, make_skippable
+from model.distillation import DistillationLoss
+from tests.fault.micro_run import digest
+from tests.support.fused_kernels import FusedKernels
+from tests.support.host_copies import HostCopies
+from tests.support.micro_training import (
+    LOSS,
+    ONE_PROCESS,
+    micro_context,
+    micro_images,
+    micro_recipe,
+    micro_state,
+    take_steps,
+)
+from util.process.distributed import Group
+
+
+def batches_of(count, size):
+    return list(DataLoader(micro_images(count, seed=5), batch_size=size))
+
+
+def spoil_loss(net):
+    branch = net.branches[0].classifier
+    return branch.register_forward_hook(lambda module, inputs, logits: logits * math.nan)
+
+
+def spoil_gradient(net, value):
+    parameter = net.get_parameter("classifier.0.weight")
+    return parameter.register_hook(lambda gradient: torch.full_like(gradient, value))
+
+
+def what_moves(state):
+    """A digest of what an update changes; a forward pass alone moves running statistics."""
+    weights = [parameter.detach() for parameter in state.net.parameters()]
+    return digest([weights, state.optimizer.state_dict()])
+
+
+def eager(context):
+    return choose_step(context, micro_recipe(), 4)
+
+
+def graphed(context):
+    return partial(take_step, context, move=graphed_move(context, 4, record_here([])))
+
+
+def accumulated(context):
+    """By parts, of which a step here has one."""
+    return choose_step(context, micro_recipe(accum=2), 4)
+
+
+SPOILS = [
+    (spoil_loss, "hard loss"),
+    (partial(spoil_gradient, value=math.nan), "gradient of classifier.0.weight"),
+    (partial(spoil_gradient, value=-math.inf), "gradient of classifier.0.weight"),
+    (partial(spoil_gradient, value=1e30), "norm of the gradient"),
+]
+
+
+@pytest.mark.parametrize("optim", ["SGDM", "Adam"])
+@pytest.mark.parametrize("runs_ahead", [False, True])
+@pytest.mark.parametrize("kind", [eager, graphed, accumulated])
+@pytest.mark.parametrize(("spoil", "term"), SPOILS)
+def test_what_is_not_finite_is_named_and_moves_nothing(spoil, term, kind, runs_ahead, optim):
+    """Nor does the step that has begun when the host hears of it."""
+    state = micro_state(micro_recipe(optim=optim))
+    context = micro_context(state, runs_ahead=runs_ahead)
+    step, batches = kind(context), batches_of(4, 4)
+    take_steps(step, batches)
+    before = what_moves(state)
+    spoiling = spoil(state.net)
+    if runs_ahead:
+        take_steps(step, batches)  # not heard of yet
+        spoiling.remove()
+    with pytest.raises(NonFiniteError, match=f"epoch 0, step 1: the {term} is not finite") as error:
+        take_steps(step, batches)
+    assert what_moves(state) == before
+    assert error.value.step == 1
+
+
+@pytest.mark.parametrize("optim", ["SGDM", "Adam"])
+def test_the_first_step_may_be_the_bad_one(optim):
+    """When the optimizer has no state yet; also behind a checkpoint that was saved before it."""
+    state = micro_state(micro_recipe(optim=optim))
+    state.load_state_dict(micro_state(micro_recipe(optim=optim)).state_dict())
+    context = micro_context(state, runs_ahead=True)
+    weights = [p.detach().clone() for p in state.net.parameters()]
+    spoil_gradient(state.net, math.nan)
+    take_steps(eager(context), batches_of(4, 4))
+    with pytest.raises(NonFiniteError, match="step 0"):
+        context.update.settle()
+    assert all(map(torch.equal, weights, state.net.parameters()))
+    for own in state.optimizer.state.values():
+        assert all(value.count_nonzero() == 0 for value in own.values())
+
+
+@pytest.mark.parametrize("term", ["hard", "soft"])
+def test_a_loss_is_looked_at_beside_its_gradients(term):
+    """Which may be finite by themselves."""
+    state = micro_state()
+    context, before = micro_context(state, runs_ahead=True), what_moves(state)
+    for parameter in state.net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    finite = LOSS([torch.zeros(4, 5)], torch.arange(4), 1.0)
+    bad = torch.tensor(math.inf)
+    context.update(finite._replace(total=bad, **{term: bad}))
+    context.count_step()
+    with pytest.raises(NonFiniteError, match=f"step 0: the {term} loss is not finite"):
+        context.update.settle()
+    assert what_moves(state) == before
+
+
+class BesideABadProcess(Group):
+    """A group in which another process has found something."""
+
+    def largest(self, values):
+        return torch.ones_like(values)
+
+
+def test_what_another_process_finds_stops_this_one():
+    state = micro_state()
+    update = Update(state.net, state.optimizer, BesideABadProcess(*ONE_PROCESS))
+    before = what_moves(state)
+    with pytest.raises(NonFiniteError, match="step 0: another process found"):
+        take_steps(eager(replace(micro_context(state), update=update)), batches_of(4, 4))
+    assert what_moves(state) == before
+
+
+def test_all_is_well_after_waiting():
+    """Waiting before a checkpoint neither raises nor forgets the step after it."""
+    state = micro_state()
+    context = micro_context(state, runs_ahead=True)
+    take_steps(eager(context), batches_of(8, 4))
+    context.update.settle()
+    context.update.settle()
+    spoil_loss(state.net)
+    take_steps(eager(context), batches_of(4, 4))
+    with pytest.raises(NonFiniteError, match="step 2"):
+        context.update.settle()
+
+
+def test_suspended_an_update_moves_nothing_and_then_goes_on():
+    state = micro_state()
+    context = micro_context(state, runs_ahead=True)
+    before = what_moves(state)
+    with context.update.suspended():
+        take_steps(eager(context), batches_of(4, 4))
+        context.update.heard = None
+    assert what_moves(state) == before
+    take_steps(eager(context), batches_of(4, 4))
+    context.update.settle()
+    assert what_moves(state) != before
+
+
+@pytest.mark.parametrize("optim", ["SGDM", "Adam"])
+def test_updates_are_those_of_the_plain_optimizer(optim):
+    """Through a schedule, from the state of one that was not fused, as in older checkpoints."""
+    plain = micro_state(micro_recipe(optim=optim, lr=0.05, num_epoch=4))
+    plain.net.double()
+    own, losses = None, []
+    for _ in range(3):
+        losses = [backward(state.net) for state in (plain, own) if state is not None]
+        plain.optimizer.step()
+        plain.scheduler.step()
+        if own is None:
+            own = deepcopy(plain)
+            update = Update(own.net, own.optimizer, ONE_PROCESS)
+            continue
+        update(losses[-1])
+        own.scheduler.step()
+        update.follow_schedule()
+    weights = own.net.state_dict()
+    for name, value in plain.net.state_dict().items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-9, atol=1e-12)
+    assert own.optimizer.param_groups[0]["lr"] == plain.optimizer.param_groups[0]["lr"] < 0.05
+
+
+def test_adam_counts_its_steps_where_its_weights_are():
+    """As a graph wants it; a checkpoint of a step that was not fused has them on the CPU."""
+    weight = torch.nn.Parameter(torch.zeros(3, device="meta"))  # stands for a GPU
+    adam = torch.optim.Adam([weight])
+    adam.state[weight]["step"] = torch.tensor(5.0)
+    make_skippable(adam)
+    assert adam.state[weight]["step"].device.type == "meta"
+    (group,) = adam.param_groups
+    assert group["fused"] and group["capturable"]
+
+
+def test_gradients_and_momenta_get_the_strides_of_their_parameters():
+    """Which a GPU's fused kernels insist on, and those of a CPU do not."""
+    weight = torch.randn(6, 4, 1, 1).to(memory_format=torch.channels_last)
+    assert weight.stride() == (4, 1, 4, 4)
+    contiguous = torch.randn(6, 4).unsqueeze(-1).unsqueeze(-1)
+    assert contiguous.stride() == (4, 1, 1, 1)
+    same = laid_out_like(weight, contiguous)
+    assert (same.stride(), same.data_ptr()) == (weight.stride(), contiguous.data_ptr())
+    wide = torch.randn(6, 4, 3, 3)
+    moved = laid_out_like(wide.to(memory_format=torch.channels_last), wide)
+    assert moved.equal(wide) and moved.is_contiguous(memory_format=torch.channels_last)
+
+    state = micro_state()
+    state.net.to(memory_format=torch.channels_last)  # the momenta are saved otherwise
+    parameters = list(state.net.parameters())
+    for p in parameters:
+        p.grad = torch.randn(p.shape)
+        state.optimizer.state[p]["momentum_buffer"] = torch.zeros(p.shape)
+    context = micro_context(state)
+    context.update(LOSS([torch.randn(4, 5)], torch.arange(4), 1.0))
+    for p in parameters:
+        momentum = state.optimizer.state[p]["momentum_buffer"]
+        assert p.stride() == p.grad.stride() == momentum.stride()
+        assert momentum.count_nonzero() == p.numel()
+
+
+@pytest.mark.parametrize("optim", ["SGDM", "Adam"])
+def test_on_a_gpu_an_update_copies_nothing_to_or_from_the_host(optim):
+    """No graph can hold that; nor may the first update be another than the later ones."""
+    group = Group(0, 1, torch.device("cuda"))
+    with FakeTensorMode():
+        with torch.device("cuda"):
+            weights = [torch.randn(6, 4, k, k) for k in (1, 3)]
+            ours = [w.to(memory_format=torch.channels_last) for w in weights]
+            net = nn.ParameterList([*map(nn.Parameter, ours), nn.Parameter(torch.randn(6))])
+            loss = DistillationLoss(*torch.zeros(4))
+        update = Update(net, make_optimizer(net, micro_recipe(optim=optim)), group)
+        for step in range(1, 4):
+            for parameter in net:  # in other strides
+                parameter.grad = torch.randn(parameter.shape, device="cuda")
+            with HostCopies() as copies, FusedKernels() as fused:
+                update(loss)
+                update.follow_schedule()
+                with update.suspended():
+                    update(loss)
+            assert (copies.found, fused.parameters) == ([], 2 * len(net)), f"step {step}"
+
+
+def backward(net):
+    """Fill the gradients of a batch; returns its loss."""
+    ((images, labels),) = batches_of(4, 4)
+    net.zero_grad()
+    loss = LOSS(net(images.double() / 64), labels, 1.0)
+    loss.total.backward()
+    return loss.detached()
