@@ -25,10 +25,7 @@ from util.process.distributed import Group
 Part = tuple[Tensor, Tensor]  # images and labels (B,), as loaded
 Step = Callable[[Sequence[Part], Tensor], None]  # of the parts of a batch, and the progress
 Outcome = tuple[DistillationLoss, Tensor]  # the loss and the logits (N, B, K), outside the graph
-
-
-# (input, labels, progress), all on the device: what a step does there.
-Move = Callable[[Tensor, Tensor, Tensor], Outcome]
+Move = Callable[[Tensor, Tensor, Tensor], Outcome]  # of input, labels and progress, on the device
 
 
 @dataclass(frozen=True)
