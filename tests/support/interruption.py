@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from experiment.train.state import TrainingState
+from experiment.train.update import Update
+from model.distillation import DistillationLoss
 
 
 def main_until(
@@ -24,17 +25,17 @@ def main_until(
 
     Returns: the exit code; what it wrote to stderr is in the file `stderr`, one per rank.
     """
-    update = TrainingState.update
+    end_step = Update.__call__
     calls = 0
 
-    def signal_then_update(state: TrainingState) -> None:
+    def signal_then_end(update: Update, loss: DistillationLoss) -> None:
         nonlocal calls
         calls += 1
         if calls == step and int(os.environ.get("RANK", 0)) == rank:
             os.kill(os.getpid(), request)
-        update(state)
+        end_step(update, loss)
 
-    TrainingState.update = signal_then_update
+    Update.__call__ = signal_then_end
     usual = sys.stderr
     sys.stderr = open(f"{stderr}.{os.environ.get('RANK', 0)}", "w", buffering=1)  # noqa: SIM115
     try:
@@ -42,6 +43,6 @@ def main_until(
     except SystemExit as end:
         return int(end.code or 0)
     finally:
-        TrainingState.update = update
+        Update.__call__ = end_step
         sys.stderr = usual
     return 0

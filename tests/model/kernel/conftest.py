@@ -8,7 +8,7 @@ from unittest.mock import patch
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def interpreter():
     """A process in which Triton kernels run as plain Python."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
