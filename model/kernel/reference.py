@@ -1,7 +1,7 @@
 """The hot functions as plain torch operations on the equations of `functional`: the truth.
 
-Other implementations have the same functions and are tested against these; those behind
-`operator` make `fire` of a `fill`, which is the same into memory that is given.
+Other implementations have `fire` and `fire_backward` too, those behind `operator` all of these, and
+are tested against them; a kernel makes `fire` of a `fill`, the same into memory that is given.
 """
 
 from __future__ import annotations
