@@ -4,7 +4,7 @@ record      what goes in and what comes out
 reference   on the equations of `functional`
 choice      which implementation runs: all that the rest of model/ calls
 operator    the hand-written ones as custom operators: cpu, triton (with triton_backward and
-            triton_moments); map_rows, how they see a map
+            triton_moments); map_rows and triton_tile, how they see a map
 compiled    through torch.compile
 sparse/     convolutions of spike trains that skip silent inputs
 """

@@ -18,8 +18,9 @@ import triton.language as tl
 from model.functional import SURROGATE_SLOPE, Neuron
 from model.kernel.map_rows import MapRows
 from model.kernel.record import Fired, Source, firing
-from model.kernel.triton_backward import fire_backward, triton_dtype
+from model.kernel.triton_backward import fire_backward
 from model.kernel.triton_moments import batch_statistics, norm_constants
+from model.kernel.triton_tile import triton_dtype
 
 __all__ = ["batch_statistics", "fill", "fire", "fire_backward", "norm_constants"]
 

@@ -6,8 +6,7 @@
 Two, because mean( ) runs over the whole batch: the first sweep adds up sum g and sum g (y - mean)
 per channel, and the second applies them. Sums are fp32, fp64 for fp64 maps.
 
-Maps are dense, (B*H*W, C) in channels_last layout, else (B*C, H*W); M = B*H*W rows. A tile is rows
-by channels in either layout.
+Maps are dense, (B*H*W, C) in channels_last layout, else (B*C, H*W); M = B*H*W rows.
 """
 
 from __future__ import annotations
@@ -20,19 +19,10 @@ from torch import Tensor
 from model.functional import accumulation_dtype
 from model.kernel.map_rows import MapRows
 from model.kernel.record import Gradients, Normalisation
+from model.kernel.triton_tile import offset_of, parts_of, triton_dtype
 
 TILE_ROWS, TILE_CHANNELS = 64, 64
 MAX_PROGRAMS = 512  # of the first sweep: about as many as run at once
-
-
-@triton.jit
-def _address(row, channel, channels, pixels, channels_inside: tl.constexpr):
-    """Offset of element (row, channel) of maps (B, C, H, W), row = b*H*W + pixel."""
-    if channels_inside:
-        address = row * channels + channel
-    else:
-        address = (row // pixels) * (channels * pixels) + channel * pixels + row % pixels
-    return address
 
 
 @triton.jit
@@ -74,7 +64,7 @@ def _sum_kernel(
     for start in range(0, rows_per_program, tile_rows):
         row = first + start + tl.arange(0, tile_rows)
         mask = (row < M)[:, None] & inside[None, :]
-        address = _address(row[:, None], channel[None, :], channels, pixels, channels_inside)
+        address = offset_of(row[:, None], channel[None, :], channels, pixels, channels_inside)
         g = _gradient(grad, eligibility, address, mask, dtype)
         # Centred before it is multiplied, since y may vary little about a large mean.
         value = tl.load(y + address, mask=mask, other=0.0).to(dtype) - centre[None, :]
@@ -110,7 +100,7 @@ def _apply_kernel(
     channel = tl.program_id(1) * tile_channels + tl.arange(0, tile_channels)
     inside = channel < channels
     mask = (row < M)[:, None] & inside[None, :]
-    address = _address(row[:, None], channel[None, :], channels, pixels, channels_inside)
+    address = offset_of(row[:, None], channel[None, :], channels, pixels, channels_inside)
     g = _gradient(grad, eligibility, address, mask, dtype)
     if grad_source is not None:
         tl.store(grad_source + address, g.to(grad_source.dtype.element_ty), mask=mask)
@@ -124,24 +114,6 @@ def _apply_kernel(
         g = g - mean_g[None, :] - value * (mean_gy * inverse * inverse)[None, :]
     factor = tl.load(gamma + channel, mask=inside, other=0.0).to(dtype) * inverse
     tl.store(grad_y + address, (g * factor[None, :]).to(grad_y.dtype.element_ty), mask=mask)
-
-
-def triton_dtype(dtype: torch.dtype) -> tl.dtype:
-    """That of the sums: float64 for float64 maps, else float32."""
-    return tl.float64 if dtype == torch.float64 else tl.float32
-
-
-def parts_of(
-    M: int, channels: int, tile_rows: int, tile_channels: int, programs: int
-) -> tuple[int, int, int]:
-    """How M rows are divided among about `programs` programs, so that small maps fill a GPU too.
-
-    Returns: programs across the channels; tiles of rows in a part; parts, one per program.
-    """
-    across, down = triton.cdiv(channels, tile_channels), triton.cdiv(M, tile_rows)
-    # A power of two, so that sizes of maps share a few compiled kernels.
-    tiles = triton.next_power_of_2(triton.cdiv(across * down, programs))
-    return across, tiles, triton.cdiv(down, tiles)
 
 
 def fire_backward(

@@ -25,7 +25,7 @@ from torch import Tensor
 from model.functional import accumulation_dtype
 from model.kernel.map_rows import MapRows
 from model.kernel.record import NormState
-from model.kernel.triton_backward import _address, parts_of, triton_dtype
+from model.kernel.triton_tile import offset_of, parts_of, triton_dtype
 
 TILE_ROWS, TILE_CHANNELS = 32, 64
 MAX_PROGRAMS = 1024  # of the first kernel: all run at once, and the second merges at most as many
@@ -35,7 +35,7 @@ MERGED_CHANNELS = 4  # per program of the second kernel: 16 bytes in a row of it
 @triton.jit
 def _centre(maps, channel, inside, channels, pixels, channels_inside: tl.constexpr):
     """The first value of each channel."""
-    address = _address(tl.zeros_like(channel), channel, channels, pixels, channels_inside)
+    address = offset_of(tl.zeros_like(channel), channel, channels, pixels, channels_inside)
     return tl.load(maps + address, mask=inside, other=0.0)
 
 
@@ -73,7 +73,7 @@ def _moments_kernel(
     for tile in range(tiles):
         row = first + tile * tile_rows
         mask = (row < M)[:, None] & inside[None, :]
-        address = _address(row[:, None], channel[None, :], channels, pixels, channels_inside)
+        address = offset_of(row[:, None], channel[None, :], channels, pixels, channels_inside)
         value = tl.load(maps + address, mask=mask, other=0.0).to(dtype) - centre[None, :]
         delta = tl.where(mask, value - mean, 0.0)
         mean += delta * (1.0 / tl.cast(tile + 1, dtype))  # one division for the whole tile
