@@ -71,7 +71,7 @@ def bad_samples_named(
         for key in keys:
             images, _ = default_collate([data.train[key]])
             check.note(data.to_input(images.to(group.device)))
-        check.refuse(f"epoch {state.epoch}, step {error.step}: ")
+        check.refuse(f"{state.place_of(error.step)}: ")
         raise
 
 

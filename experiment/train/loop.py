@@ -55,8 +55,7 @@ def fit(state: TrainingState, training: Training, *, recorder: Recorder, stop: S
                     bar.advance()
                     stop_if_asked()
                     if recipe.checkpoint_every and state.batch % recipe.checkpoint_every == 0:
-                        update.settle()
-                        recorder.save(state, group)
+                        save_midway(context, recorder)
                 update.settle()
                 watch.count(0)  # the newest step has ended now, where the host runs ahead
             evaluations = {
@@ -114,10 +113,15 @@ def save_and_stop_if_asked(context: StepContext, recorder: Recorder, stop: StopR
     exit_code = group.max(stop.exit_code)
     if exit_code:
         stop.take_over(exit_code)
-        context.update.settle()
-        recorder.save(state, group)
+        save_midway(context, recorder)
         group.wait_for_all()  # when one leaves, torchrun ends those that still save
         raise Stopped(stop, state.place)
+
+
+def save_midway(context: StepContext, recorder: Recorder) -> None:
+    """Save a state in the middle of an epoch, once its newest step was found finite."""
+    context.update.settle()
+    recorder.save(context.state, context.group)
 
 
 def finish_epoch(

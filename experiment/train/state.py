@@ -47,7 +47,11 @@ class TrainingState:
     @property
     def place(self) -> str:
         """How far the training has come, for a person."""
-        return f"epoch {self.epoch}, step {self.batch}"
+        return self.place_of(self.batch)
+
+    def place_of(self, step: int) -> str:
+        """A step of the present epoch, for a person."""
+        return f"epoch {self.epoch}, step {step}"
 
     def note(self, loss: DistillationLoss, logits: Tensor, labels: Tensor) -> None:
         """Add a batch to the epoch's metrics; logits (N, B, K) of the heads, labels (B,)."""

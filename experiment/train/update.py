@@ -40,7 +40,8 @@ class Update:
         *,
         runs_ahead: bool | None = None,
     ):
-        self.net, self.optimizer, self.group = net, optimizer, group
+        self.parameters = dict(net.named_parameters())
+        self.optimizer, self.group = optimizer, group
         on_gpu = group.device.type == "cuda"
         self.runs_ahead = on_gpu if runs_ahead is None else runs_ahead
         self.found = torch.zeros((), device=group.device)
@@ -76,7 +77,7 @@ class Update:
 
     def _look(self, loss: DistillationLoss) -> None:
         gradients = {}
-        for name, parameter in self.net.named_parameters():
+        for name, parameter in self.parameters.items():
             if parameter.grad is not None:
                 parameter.grad = gradients[name] = laid_out_like(parameter, parameter.grad)
         largest = torch.stack(torch._foreach_norm(list(gradients.values()), math.inf))
