@@ -17,6 +17,7 @@ from experiment.flag.kinds import Whole, expanded_path
 from experiment.flag.parser import FlagParser
 from experiment.train.failure import one_sentence_errors, refuse_lost_output
 from model import MODELS
+from util.figure import as_utf8
 from util.file.atomic import write_atomically
 from util.file.named_folder import refuse_unusable
 
@@ -90,6 +91,13 @@ class Parser(FlagParser):
             folder.mkdir(parents=True, exist_ok=True)
         except (OSError, ValueError) as error:
             self.error(str(error))
+
+    def publish(self, folder: Path | None, name: str, paragraphs: Sequence[str]) -> str:
+        """Print paragraphs, and write them to `name` in the folder of --output, if there is one."""
+        text = "\n\n".join(paragraphs) + "\n"
+        print(text)
+        self.write(folder, [(name, as_utf8(text))])
+        return text
 
     def write(self, folder: Path | None, files: Iterable[tuple[str, bytes]]) -> None:
         """Write files into the folder of --output, if there is one, and name them."""

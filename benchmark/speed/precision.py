@@ -30,7 +30,7 @@ from experiment.trained.part.trained_network import load_trained
 from model import Execution, RateModel
 from model.layer import ConvNormLIF
 from model.rate_pair import RatePair
-from util.figure import as_utf8, markdown_table
+from util.figure import markdown_table
 
 TF32_BITS = 10  # of the mantissa, beside the leading one
 
@@ -146,10 +146,7 @@ def main(argv: Sequence[str] | None = None) -> str:
     ]
     if args.run is not None:
         paragraphs += of_trained(args.run, args.batch)
-    text = "\n\n".join(paragraphs) + "\n"
-    print(text)
-    parser.write(args.output, [("precision.md", as_utf8(text))])
-    return text
+    return parser.publish(args.output, "precision.md", paragraphs)
 
 
 if __name__ == "__main__":

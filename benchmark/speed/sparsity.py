@@ -22,7 +22,7 @@ from benchmark.speed.workload import SEED, Variant, Workload, build_network
 from experiment.flag.kinds import Real
 from model.convolution import Convolution
 from model.kernel.sparse import spike_convolution
-from util.figure import as_utf8, markdown_table
+from util.figure import markdown_table
 
 ALL_SPIKES = ("resnet18", "resnet19")  # whose convolutions behind the stem all read spikes
 FIRING = (1, 5, 10, 20, 30, 50, 100)  # percent
@@ -98,10 +98,7 @@ def main(argv: Sequence[str] | None = None) -> str:
         workload.in_words(),
         measured_table(workload, args.firing, Rounds(args.repeats)),
     ]
-    text = "\n\n".join(paragraphs) + "\n"
-    print(text)
-    parser.write(args.output, [("sparsity.md", as_utf8(text))])
-    return text
+    return parser.publish(args.output, "sparsity.md", paragraphs)
 
 
 if __name__ == "__main__":
