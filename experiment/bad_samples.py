@@ -7,8 +7,8 @@ from contextlib import closing
 
 from torch.utils.data import ConcatDataset, Dataset
 
-from experiment.train.clock import Countdown
 from util.process.loader import read_once
+from util.process.progress import Countdown
 
 Problem = Callable[[Dataset, int], str | None]  # of a sample: None where nothing is wrong
 

@@ -6,13 +6,14 @@ Data sets that are held in memory have been read and verified when they were loa
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+from torch.utils.data import Dataset
+
 from experiment.bad_samples import find_bad_samples
 from experiment.train.failure import leave, one_sentence_errors
-from util.data import ImageData
 from util.image.files import ImageFiles
 from util.image.picture import UNREADABLE, reason_of
 from util.process.place import place_from_environment
@@ -27,19 +28,20 @@ def checking_images() -> Iterator[None]:
         yield
 
 
-def check_images(data: ImageData, *, num_workers: int) -> dict[str, int]:
+def check_images(
+    train: Sequence[Dataset], test: Sequence[Dataset], *, num_workers: int
+) -> dict[str, int]:
     """Say how many training and test images are readable, if all are; `num_workers` processes.
 
     Raises: SystemExit with code 2 after a line for each bad file.
     """
-    parts = [data.train.source, data.validation, data.test]
     bad = find_bad_samples(
-        [part for part in parts if isinstance(part, ImageFiles)],
+        [part for part in (*train, *test) if isinstance(part, ImageFiles)],
         problem_of,
         num_workers=num_workers,
         report=partial(print, file=sys.stderr),
     )
-    counts = {"train": len(data.train) + len(data.validation or ()), "test": len(data.test)}
+    counts = {"train": sum(map(len, train)), "test": sum(map(len, test))}
     if bad:
         heading = f"error: {len(bad)} of {sum(counts.values()):,} images cannot be read; replace "
         leave("\n  ".join([f"{heading}the files, or delete them:", *bad]), 2)

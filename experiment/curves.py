@@ -16,11 +16,14 @@ if __package__ in (None, ""):  # started as a file: make the project's packages 
 from experiment.flag.kinds import expanded_path
 from experiment.flag.parser import FlagParser
 from experiment.train.failure import one_sentence_errors
+from experiment.train.folder import best_of
 from util.figure import count_along, drawing
 from util.file.record import MetricsFile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+COLUMNS = 4  # names in a row of a legend
 
 
 def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
@@ -30,30 +33,46 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     never left half-written.
     Raises: OSError if it cannot be written.
     """
-    drawn = [_losses, _accuracies, *([_reliable] if distils(records) else []), _firing_rates]
+    taught = distils(records)
+    drawn = [_losses, _accuracies, *([_reliable] if taught else []), _firing_rates]
+    rooms = [[0, 1], [2, 3 if taught else 2]]
     epochs = [record["epoch"] for record in records]
-    with drawing(path, 11, 7.5, layout=None) as figure:
+    with drawing(path, 11, 8.5, layout=None) as figure:
         # Half as long as an automatic layout, which draws everything twice.
-        figure.subplots_adjust(0.07, 0.07, 0.98, 0.95, wspace=0.2, hspace=0.3)
-        panels = figure.subplots(2, 2).flatten()
-        for spare in panels[len(drawn) :]:
-            spare.remove()
-        for panel, draw in zip(panels, drawn, strict=False):
+        figure.subplots_adjust(0.07, 0.06, 0.98, 0.91, wspace=0.2, hspace=0.42)
+        panels = figure.subplot_mosaic(rooms)
+        for number, draw in enumerate(drawn):
+            panel = panels[number]
             draw(panel, epochs, records)
+            legend_above(panel)
             panel.set_xlabel("epoch")
             count_along(panel.xaxis)
             panel.grid(alpha=0.3)
 
 
 def distils(records: Sequence[dict[str, Any]]) -> bool:
-    """Whether heads learn from a teacher: there are branches, and --beta is not 0."""
-    epochs = [record["train"] for record in records]
-    return any(len(train["head_top1"]) > 1 and train["total"] != train["hard"] for train in epochs)
+    """Whether heads learn from a teacher: there are branches, and --beta is not 0.
+
+    Where no head is ever right, which --beta it was leaves no trace: it is taken not to be 0.
+    """
+    epochs = [record["train"] for record in records if len(record["train"]["head_top1"]) > 1]
+    return any(epoch["total"] != epoch["hard"] or epoch["reliable"] == 0 for epoch in epochs)
 
 
-def _plot(panel: Axes, epochs: list[int], values: list[float], **style: Any) -> None:
-    marker = "o" if len(epochs) < 3 else None  # a line through one point is invisible
-    panel.plot(epochs, values, marker=marker, **style)
+def legend_above(panel: Axes) -> None:
+    """The names of the lines, where they hide none: between the panel and its title."""
+    names = panel.get_legend_handles_labels()[1]
+    rows = -(-len(names) // COLUMNS)
+    panel.set_title(panel.get_title(), pad=8 + 13 * rows)
+    if names:
+        place = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "borderaxespad": 0.2}
+        sizes = {"fontsize": 8.5, "columnspacing": 1, "handlelength": 1.6, "labelspacing": 0.3}
+        panel.legend(ncols=min(len(names), COLUMNS), frameon=False, **place, **sizes)
+
+
+def plot_over(panel: Axes, epochs: list[int], values: list[float], **style: Any) -> None:
+    """A line, or points where there are too few for one to be seen."""
+    panel.plot(epochs, values, marker="o" if len(epochs) < 3 else None, **style)
 
 
 def _losses(panel: Axes, epochs: list[int], records: list[dict[str, Any]]) -> None:
@@ -65,9 +84,8 @@ def _losses(panel: Axes, epochs: list[int], records: list[dict[str, Any]]) -> No
             "soft": "soft (distillation)",
         }
     for name, label in labels.items():
-        _plot(panel, epochs, [record["train"][name] for record in records], label=label)
+        plot_over(panel, epochs, [record["train"][name] for record in records], label=label)
     panel.set(title="training loss", ylabel="loss")
-    panel.legend()
 
 
 def _accuracies(panel: Axes, epochs: list[int], records: list[dict[str, Any]]) -> None:
@@ -76,15 +94,23 @@ def _accuracies(panel: Axes, epochs: list[int], records: list[dict[str, Any]]) -
         own = head == heads - 1
         label = "spiking network" if own else f"branch {head + 1}"
         values = [record["test"]["head_top1"][head] for record in records]
-        _plot(panel, epochs, values, label=label, linewidth=2.2 if own else 1.1)
+        plot_over(panel, epochs, values, label=label, linewidth=2.2 if own else 1.1)
     training = [record["train"]["head_top1"][-1] for record in records]
-    _plot(panel, epochs, training, label="spiking network, training", linestyle=":", color="gray")
-    panel.set(title="test accuracy of each head", ylabel="top-1 accuracy (%)")
-    panel.legend()
+    plot_over(panel, epochs, training, label="training set", linestyle=":", color="gray")
+    validated = [record for record in records if "validation" in record]
+    if validated:
+        values = [record["validation"]["top1"] for record in validated]
+        style = {"label": "validation set", "linestyle": "--", "color": "black", "linewidth": 1.1}
+        plot_over(panel, [record["epoch"] for record in validated], values, **style)
+    best = best_of(records)
+    point = [best["epoch"]], [best["test"]["top1"]]
+    star = {"color": "black", "markerfacecolor": "none", "markersize": 13, "zorder": 3}
+    panel.plot(*point, "*", **star, label=f"best epoch ({best['epoch']})")
+    panel.set(title="accuracy of each head on the test set", ylabel="top-1 accuracy (%)")
 
 
 def _reliable(panel: Axes, epochs: list[int], records: list[dict[str, Any]]) -> None:
-    _plot(panel, epochs, [100 * record["train"]["reliable"] for record in records])
+    plot_over(panel, epochs, [100 * record["train"]["reliable"] for record in records])
     panel.set(title="training samples with a reliable teacher", ylabel="share of samples (%)")
     panel.set_ylim(0, 102)
 
@@ -96,10 +122,9 @@ def _firing_rates(panel: Axes, epochs: list[int], records: list[dict[str, Any]])
         color = (shade[0], 0.35, 1 - shade[0])
         label = name if i in (0, len(names) - 1) else None
         values = [record["test"]["firing_rate"][name] for record in records]
-        _plot(panel, epochs, values, color=color, linewidth=1, label=label)
+        plot_over(panel, epochs, values, color=color, linewidth=1, label=label)
     panel.set(title="firing rate of each spiking layer (test)", ylabel="spikes per time step")
     panel.set_ylim(bottom=0)
-    panel.legend()
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -114,12 +114,20 @@ def is_sound(data: DataDescription) -> bool:
 def refuse_other_classes(
     saved: DataDescription | None, found: DataDescription, *, way_out: str = ""
 ) -> None:
-    """ValueError that names both lists if a network does not know the classes of these data.
+    """ValueError that says how these data differ from those of a network in classes or channels.
 
     saved: what its file says; a file that says nothing is taken to know them.
     way_out: what else can be done than to name other data.
     """
-    if saved is None or saved.class_names == found.class_names:
+    if saved is None:
+        return
+    advice = f"name the data that it was trained on with --data_path{way_out}"
+    if saved.channels != found.channels:
+        raise ValueError(
+            f"it was trained on data of {saved.channels} channels and these have {found.channels} "
+            f"(one picture in colour makes gray ones coloured): {advice}"
+        )
+    if saved.class_names == found.class_names:
         return
     known, there = saved.class_names, found.class_names
     pairs = enumerate(zip_longest(known, there))
@@ -127,8 +135,22 @@ def refuse_other_classes(
     known_as, is_there = ("missing" if name is None else shortened(name) for name in names)
     raise ValueError(
         f"it was trained on {len(known)} classes ({listed(known)}) and the data have {len(there)} "
-        f"({listed(there)}); class {first} is {known_as} to it and {is_there} in the data: name "
-        f"the data that it was trained on with --data_path{way_out}"
+        f"({listed(there)}); class {first} is {known_as} to it and {is_there} in the data: {advice}"
+    )
+
+
+def other_samples(saved: DataDescription | None, found: DataDescription) -> str | None:
+    """What it means for an accuracy that there are more or fewer samples than were `saved` with.
+
+    None where there are as many, or where that is not known.
+    """
+    counts = [(data.training_samples, data.test_samples) for data in (saved or found, found)]
+    before, now = (f"{train:,} training and {test:,} test samples" for train, test in counts)
+    if before == now:
+        return None
+    return (
+        f"it was saved with {before}, by now there are {now}: where the test set is drawn, samples "
+        "that it was trained with may be among those it is tested on"
     )
 
 

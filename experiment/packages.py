@@ -21,11 +21,15 @@ class Package(NamedTuple):
 
 OPTIONAL = {  # by the name that is imported
     "nir": Package("graph.nir (export.py --format nir)", "nir==1.0.8"),
+    "onnxruntime": Package("model.onnx (export.py --format onnx)", "onnxruntime==1.32.0"),
+    "onnxscript": Package("model.onnx (export.py --format onnx)", "onnxscript==0.7.2"),
     "safetensors": Package(
         "model.safetensors (export.py without --format program, predict.py)", "safetensors==0.8.0"
     ),
     "sklearn": Package(
-        "--val_fraction, Digits, DigitsDVS and photographs to measure with", "scikit-learn==1.9.1"
+        "--val_fraction, --test_fraction, Digits, DigitsDVS, Recordings and photographs to "
+        "measure with",
+        "scikit-learn==1.9.1",
     ),
     "spikingjelly": Package(
         "event data, and counting operations (energy.py, export.py)", "spikingjelly==2.0.0"

@@ -22,14 +22,14 @@ OPTIONAL = {
     "experiment/dvs/integrate.py": {"spikingjelly"},
     "experiment/dvs/recording/simulation.py": {"sklearn"},
     "experiment/dvs/recording/source.py": {"spikingjelly"},
-    "experiment/dvs/split.py": {"sklearn"},
-    "experiment/train/clock.py": {"progress"},
-    "experiment/trained/export.py": {"nir"},
     "experiment/trained/part/exported.py": {"safetensors"},
+    "experiment/trained/part/formats.py": {"nir"},
     "experiment/trained/part/nir_graph.py": {"nir"},
+    "experiment/trained/part/onnx_model.py": {"onnxruntime"},
     "experiment/trained/part/operations.py": {"spikingjelly"},
-    "util/data.py": {"sklearn"},
     "util/image/image_sets.py": {"sklearn"},
+    "util/process/progress.py": {"progress"},
+    "util/stratify.py": {"sklearn"},
 }
 FILES = {  # module: file
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

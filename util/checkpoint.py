@@ -48,7 +48,7 @@ def save_checkpoint(state: dict[str | int, Any], path: str | os.PathLike) -> Non
     write_atomically(path, sealed_archive(state))
 
 
-def sealed_archive(state: dict[str | int, Any]) -> memoryview:
+def sealed_archive(state: dict[str | int, Any]) -> bytes:
     """The bytes of a checkpoint file. Raises ValueError for values of other types."""
     if not isinstance(state, dict):
         raise ValueError(f"a checkpoint must be a dict, got {type(state).__name__}")
@@ -60,7 +60,7 @@ def sealed_archive(state: dict[str | int, Any]) -> memoryview:
         seal = SEAL_PREFIX + hashlib.sha256(archive).hexdigest().encode()
     buffer.seek(0, io.SEEK_END)
     buffer.write(seal)
-    return buffer.getbuffer()
+    return buffer.getvalue()
 
 
 def load_checkpoint(path: str | os.PathLike) -> dict[str | int, Any]:
@@ -71,13 +71,31 @@ def load_checkpoint(path: str | os.PathLike) -> dict[str | int, Any]:
     return _sealed_state(_read(path), path)
 
 
-def load_initial_weights(path: str | os.PathLike) -> dict[str, torch.Tensor]:
-    """Network weights, with our keys, from our checkpoint or from a file of the published code.
+def glance(path: str | os.PathLike) -> dict[str | int, Any]:
+    """The entries of a checkpoint at little cost: tensors stay in the file, its digest unread.
 
-    Accepts a checkpoint of ours (key "model"), a published model_weights.pth (key "best_net") and
-    a bare state dict of the published code. The latter two carry no digest: of zip archives the
-    CRC of each tensor is verified, which torch.load skips; in the format before torch 1.6 damage
-    cannot be detected.
+    For what a command decides before it loads the file. Empty for weights of another program.
+    Raises: CheckpointError for a file that can be neither.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(-SEAL_LENGTH, io.SEEK_END)
+            sealed = _has_seal(file.read())
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True) if sealed else {}
+    except Exception:  # damaged files make torch raise nearly anything
+        return load_checkpoint(path)  # which says what is wrong
+    if not sealed:
+        load_with_model(path)
+    return state if isinstance(state, dict) else {}
+
+
+def load_with_model(path: str | os.PathLike) -> dict[str | int, Any]:
+    """Our checkpoint, or a file of the published code as one that has the entry "model" alone.
+
+    That entry holds network weights with our keys. Of the published code a model_weights.pth (key
+    "best_net") and a bare state dict are read. They carry no digest: of zip archives the CRC of
+    each tensor is verified, which torch.load skips; in the format before torch 1.6 damage cannot
+    be detected.
 
     Raises: CheckpointError for a missing, damaged or foreign file, or no known layout of weights.
     """
@@ -86,7 +104,7 @@ def load_initial_weights(path: str | os.PathLike) -> dict[str, torch.Tensor]:
         state = _sealed_state(content, path)
         if "model" not in state:
             raise CheckpointError(f"checkpoint {path} has no entry 'model'; name one that has")
-        return state["model"]
+        return state
     _refuse_other_kinds(content, path)
     if content.startswith(ZIP_START):
         _verify_zip(content, path)
@@ -107,7 +125,7 @@ def load_initial_weights(path: str | os.PathLike) -> dict[str, torch.Tensor]:
                 "state_dict()"
             )
     try:
-        return from_reference(weights)
+        return {"model": from_reference(weights)}
     except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from error
 

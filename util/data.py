@@ -7,32 +7,43 @@ batches on the device (ImageData.to_input).
 Shapes: B batch, C channels, H height, W width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset, TensorDataset
 from torchvision.transforms import v2
 
+from util.image.decoded import read_pictures
 from util.image.image_sets import Images, make_fake_data, read_cifar, read_digits, read_mnist_family
-from util.image_augment import CifarAutoAugment, Cutout
+from util.image.picture_folder import PictureOptions
+from util.image_augment import CUTOUT_SIZE, CifarAutoAugment, Cutout
 from util.process.loader import AugmentedDataset
-from util.process.sampler import mixed_seed
+from util.stratify import stratified_split
 
 
 class DataRecipe(NamedTuple):
     """How a data set is augmented and normalised unless the caller says otherwise."""
 
-    padding: int  # pixels, on each side, before the random crop back to the image's size
+    # Pixels, on each side, before the random crop back to the image's size; None, for pictures of
+    # any size: an eighth of it, and Cutout's square has half of it.
+    padding: int | None
     flip: bool  # horizontally, with probability 1/2
     policy: bool  # AutoAugment and Cutout
     mean: tuple[float, ...] | None  # per channel of images in 0..1; None: measured on train
     std: tuple[float, ...] | None
 
+    @property
+    def augmentation(self) -> dict[str, bool]:
+        """What is applied where nothing else is asked for."""
+        return {"crop": True, "flip": self.flip, "auto_aug": self.policy, "cutout": self.policy}
+
+
+FOLDER = "Folder"  # pictures of the user's own
 
 # The AutoAugment policy was searched on CIFAR-10, so it is the default there alone. A mirrored
 # digit is another symbol, so digits are not flipped.
@@ -43,6 +54,7 @@ DATA_RECIPES = {
     "FashionMNIST": DataRecipe(2, True, False, (0.2860,), (0.3530,)),
     "Digits": DataRecipe(2, False, False, None, None),
     "FakeData": DataRecipe(4, True, False, None, None),
+    FOLDER: DataRecipe(None, True, False, None, None),
 }
 DATASETS = tuple(DATA_RECIPES)
 
@@ -52,7 +64,8 @@ class ImageData:
     """A data set ready for util.process.loader.make_loader, and what is needed to use its batches.
 
     `train` is keyed by (epoch, index), `validation` and `test` by index; all give (image
-    (C, H, W) uint8, label). `auto_aug` and `cutout` say what was applied in the end.
+    (C, H, W) uint8, label). `crop`, `flip`, `auto_aug` and `cutout` say what was applied in the
+    end.
     """
 
     name: str
@@ -66,6 +79,14 @@ class ImageData:
     std: tuple[float, ...]
     auto_aug: bool
     cutout: bool
+    crop: bool = True
+    flip: bool = True
+
+    @property
+    def samples(self) -> tuple[list[Dataset], list[Dataset]]:
+        """All that there is to train with and to test, not augmented."""
+        held_out = [] if self.validation is None else [self.validation]
+        return [self.train.source, *held_out], [self.test]
 
     def to_input(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 -> float32, (images / 255 - mean) / std, on the batch's device."""
@@ -92,17 +113,22 @@ def load_dataset(
     data_path: str | Path,
     *,
     cache_path: str | Path | None = None,
+    pictures: PictureOptions | None = None,
+    crop: bool | None = None,
+    flip: bool | None = None,
     auto_aug: bool | None = None,
     cutout: bool | None = None,
     seed: int = 0,
     validation_fraction: float | None = None,
+    report: Callable[[str], None] = lambda line: None,
 ) -> ImageData:
     """The data set `name` (one of DATASETS) from the folder `data_path`.
 
-    `auto_aug`, `cutout`: None is the data set's own default, on for CIFAR and off for the others.
-    `seed` decides the augmentation. `validation_fraction` (between 0 and 1) of the training set
-    is held out, see `stratified_split`. CIFAR and MNIST sets that are not in the folder are
-    unpacked or downloaded into `cache_path` (default: the folder); Digits and FakeData need none.
+    `pictures` says how those of FOLDER are read. `crop`, `flip`, `auto_aug`, `cutout`: None is the
+    data set's own default. `seed` decides the augmentation. `validation_fraction` (between 0 and
+    1) of the training set is held out, see `stratified_split`. What is downloaded, unpacked or
+    decoded goes into `cache_path` (default: the folder); Digits and FakeData need neither.
+    `report` is given a line of text where that takes long.
 
     Raises FileNotFoundError for missing data and ValueError for damaged data or a wrong argument.
     """
@@ -111,7 +137,10 @@ def load_dataset(
     recipe = DATA_RECIPES[name]
     folder = Path(data_path).expanduser()
     cache = None if cache_path is None else Path(cache_path).expanduser()
-    images = _read(name, folder, cache)
+    if name == FOLDER:
+        images = read_pictures(folder, pictures or PictureOptions(), cache=cache, report=report)
+    else:
+        images = _read(name, folder, cache)
     pixels, labels = images.train.tensors
     channels, _, image_size = pixels.shape[1:]
     mean, std = recipe.mean, recipe.std
@@ -121,14 +150,13 @@ def load_dataset(
     if validation_fraction is not None:
         parts = stratified_split(labels.numpy(), validation_fraction)
         train, validation = (TensorDataset(pixels[part], labels[part]) for part in parts)
-    auto_aug = recipe.policy if auto_aug is None else auto_aug
-    cutout = recipe.policy if cutout is None else cutout
-    transform = small_image_transform(
-        image_size, padding=recipe.padding, flip=recipe.flip, auto_aug=auto_aug, cutout=cutout
-    )
+    asked = {"crop": crop, "flip": flip, "auto_aug": auto_aug, "cutout": cutout}
+    applied = {
+        key: recipe.augmentation[key] if value is None else value for key, value in asked.items()
+    }
     return ImageData(
         name=name,
-        train=AugmentedDataset(train, transform, seed=seed),
+        train=AugmentedDataset(train, _transform(recipe, image_size, **applied), seed=seed),
         validation=validation,
         test=images.test,
         class_names=images.class_names,
@@ -136,44 +164,38 @@ def load_dataset(
         image_size=image_size,
         mean=mean,
         std=std,
+        **applied,
+    )
+
+
+def _transform(
+    recipe: DataRecipe, image_size: int, *, crop: bool, flip: bool, auto_aug: bool, cutout: bool
+) -> v2.Compose:
+    padding, square = recipe.padding, CUTOUT_SIZE
+    if padding is None:
+        padding, square = image_size // 8, image_size // 2
+    return small_image_transform(
+        image_size,
+        padding=padding if crop else 0,
+        flip=flip,
         auto_aug=auto_aug,
-        cutout=cutout,
+        cutout=square if cutout else 0,
     )
 
 
 def small_image_transform(
-    image_size: int, *, padding: int, flip: bool, auto_aug: bool, cutout: bool
+    image_size: int, *, padding: int, flip: bool, auto_aug: bool, cutout: int
 ) -> v2.Compose:
-    """The random transform of one image, (C, H, W) uint8 -> the same."""
-    steps = [v2.RandomCrop(image_size, padding=padding)]
+    """The random transform of one image, (C, H, W) uint8 -> the same.
+
+    padding: pixels on each side, from which the image's size is cut out anew; cutout: pixels of
+    Cutout's side; 0: without.
+    """
+    steps = [v2.RandomCrop(image_size, padding=padding)] if padding else []
     steps += [v2.RandomHorizontalFlip()] if flip else []
     steps += [CifarAutoAugment()] if auto_aug else []
-    steps += [Cutout()] if cutout else []
-    return v2.Compose(steps)
-
-
-def stratified_split(labels: np.ndarray, fraction: float) -> tuple[list[int], list[int]]:
-    """Indices of the rest and of a held-out `fraction`, with equal shares of each label.
-
-    No seed of a run has a part in it: runs of several seeds are compared on the same samples.
-    """
-    from sklearn.model_selection import train_test_split
-
-    if not 0 < fraction < 1:
-        raise ValueError(f"validation fraction {fraction}: expected more than 0 and less than 1")
-    try:
-        rest, held_out = train_test_split(
-            range(len(labels)),
-            test_size=fraction,
-            stratify=labels,
-            random_state=mixed_seed("validation", 0) % 2**32,
-        )
-    except ValueError as error:
-        raise ValueError(
-            f"validation fraction {fraction} of {len(labels)} samples does not leave every class "
-            "on both sides: choose another fraction"
-        ) from error
-    return rest, held_out
+    steps += [Cutout(cutout)] if cutout else []
+    return v2.Compose(steps or [nn.Identity()])
 
 
 def _read(name: str, folder: Path, cache: Path | None) -> Images:
@@ -186,6 +208,16 @@ def _read(name: str, folder: Path, cache: Path | None) -> Images:
 
 
 def _measure(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, of images scaled to 0..1."""
-    values = images.transpose(0, 1).flatten(1).double() / 255
-    return tuple(values.mean(1).tolist()), tuple(values.std(1).tolist())
+    """Mean and standard deviation of each channel, of images scaled to 0..1.
+
+    By the counts of the 256 values: as decimals all pixels would take eight times their memory.
+    A channel that never varies, as in pictures of one colour, has the deviation 1: it becomes 0.
+    """
+    counts = torch.stack(
+        [channel.flatten().bincount(minlength=256) for channel in images.unbind(1)]
+    )
+    values, total = torch.arange(256, dtype=torch.float64) / 255, counts[0].sum()
+    mean = (counts * values).sum(1) / total
+    variance = (counts * (values - mean[:, None]) ** 2).sum(1) / (total - 1)
+    std = variance.sqrt().where(variance > 0, 1)
+    return tuple(mean.tolist()), tuple(std.tolist())

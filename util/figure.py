@@ -1,4 +1,4 @@
-"""Pictures as PNG files, the same under everyone's settings of matplotlib, and tables as Markdown.
+"""Pictures as PNG files, the same under everyone's settings of matplotlib, and tables.
 
 matplotlib is imported where something is drawn, through `import_matplotlib`. Text is shown as it
 is: a `$` in the name of a class is no mathematics.
@@ -6,15 +6,16 @@ is: a `$` in the name of a class is no mathematics.
 
 from __future__ import annotations
 
+import csv
 import io
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from util.file.atomic import write_atomically
 
@@ -83,9 +84,9 @@ def drawing(
         content = io.BytesIO()
         figure.savefig(content, dpi=dpi, format="png")
     if isinstance(target, Path):
-        write_atomically(target, content.getbuffer())
+        write_atomically(target, content.getvalue())
     else:
-        target.write(content.getbuffer())
+        target.write(content.getvalue())
 
 
 def label_of(name: str) -> str:
@@ -118,6 +119,13 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, left
 
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").splitlines())
+
+
+def csv_lines(rows: Iterable[Iterable[Any]]) -> str:
+    """The rows as lines of CSV; None is empty."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
 
 
 def as_utf8(text: str) -> bytes:

@@ -1,10 +1,12 @@
-"""Train a spiking network on CIFAR-10, CIFAR-100 or other small images.
+"""Train a spiking network on CIFAR-10, CIFAR-100, other small images, or pictures of your own.
 
     python experiment/cifar/main.py --dataset CIFAR100 --data_path data     (the paper's recipe)
     python experiment/cifar/main.py --dataset Digits --width 8 --T 4 --num_epoch 10
+    python experiment/cifar/main.py --dataset Folder --data_path FOLDER
 
-The first takes a GPU. Published for CIFAR-100 with seed 60: 80.20 % at the best test epoch, not
-repeated here; the README has what was measured.
+FOLDER holds train/CLASS/* and test/CLASS/*, or CLASS/* alone (docs/data.md); pictures that do not
+fit into memory are for experiment/imagenet/main.py. The first takes a GPU. Published for CIFAR-100
+with seed 60: 80.20 % at the best test epoch, not repeated here; the README has what was measured.
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+
+from torch.utils.data import Dataset
 
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -21,7 +26,8 @@ from experiment.check_images import check_images, checking_images
 from experiment.cifar.config.config import get_parser
 from experiment.flag.values import network_of, recipe_of, request_of
 from experiment.train.run import session, train
-from util.data import ImageData, load_dataset
+from util.data import FOLDER, ImageData, load_dataset
+from util.image.picture_folder import PictureOptions, find_own_pictures
 
 
 def main(argv: Sequence[str] | None = None) -> dict:
@@ -32,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
     args = get_parser().parse_args(argv)
     if args.check_data:
         with checking_images():
-            return check_images(data_of(args), num_workers=args.num_workers)
+            return check_images(*samples_of(args), num_workers=args.num_workers)
     request, recipe = request_of(args), recipe_of(args)
     with session(request, recipe) as group:
         data = data_of(args)
@@ -44,11 +50,30 @@ def data_of(args: argparse.Namespace) -> ImageData:
         args.dataset,
         args.data_path,
         cache_path=args.cache_path,
+        pictures=pictures_of(args),
+        crop=args.crop,
+        flip=args.flip,
         auto_aug=args.auto_aug,
         cutout=args.cutout,
         seed=args.seed,
         validation_fraction=args.val_fraction,
+        report=partial(print, file=sys.stderr),
     )
+
+
+def pictures_of(args: argparse.Namespace) -> PictureOptions:
+    """How the pictures of Folder are read."""
+    channels = None if args.channels is None else int(args.channels)
+    values = {name: getattr(args, name) for name in PictureOptions._fields}
+    return PictureOptions(**{**values, "channels": channels})
+
+
+def samples_of(args: argparse.Namespace) -> tuple[Sequence[Dataset], Sequence[Dataset]]:
+    """The samples to train with and to test, those of Folder not yet read."""
+    if args.dataset == FOLDER:
+        found = find_own_pictures(args.data_path, pictures_of(args))
+        return [found.train], [found.test]
+    return data_of(args).samples
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ class EventData:
     test: EventFrames  # not augmented
     class_names: tuple[str, ...]
     sensor_size: tuple[int, int]  # height and width of the recordings, in pixels
+    flip: bool  # whether training samples are mirrored
     channels: int = 2
     image_size: int = IMAGE_SIZE
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from experiment.dvs.augment import resize
-from experiment.dvs.recording.recordings import DAMAGE, files_in, open_arrays, refuse_all_but_whole
+from experiment.dvs.recording.events import checked_frames, in_pixels
+from experiment.dvs.recording.recordings import DAMAGE, files_in, open_arrays
 from util.process.sampler import mixed_seed
 
 IMAGE_SIZE = 48  # pixels, height = width, that the sensor's pixels are resized to
@@ -82,7 +83,13 @@ class EventFrames(Dataset):
         Raises: one of DAMAGE, or OSError.
         """
         with open_arrays(self.path(index)) as content:
-            return checked_counts(content["frames"], self.T, self.sensor_size)
+            counts = checked_frames(content["frames"])
+        if len(counts) != self.T:
+            raise ValueError(f"{len(counts)} frames, expected {self.T}")
+        if counts.shape[2:] != self.sensor_size:
+            found, wanted = in_pixels(counts.shape[2:]), in_pixels(self.sensor_size)
+            raise ValueError(f"frames of {found}, expected {wanted}")
+        return torch.from_numpy(counts.astype(np.float32))
 
     def problem(self, index: int) -> str | None:
         """What is wrong with a sample's file; None where nothing is."""
@@ -91,19 +98,3 @@ class EventFrames(Dataset):
         except (*DAMAGE, MemoryError, OSError) as error:
             return f"{self.path(index)}: {error}"
         return None
-
-
-def checked_counts(counts: np.ndarray, T: int, sensor_size: tuple[int, int] | None) -> Tensor:
-    """Counts (T, 2, H, W) as float32.
-
-    Raises: ValueError for an array that holds something else, or frames that are not those of the
-    sensor (of unknown size: any square one).
-    """
-    if counts.ndim != 4 or counts.shape[:2] != (T, 2) or counts.size == 0:
-        raise ValueError(f"frames of shape {counts.shape}, expected {T} of 2 channels")
-    found = counts.shape[2:]
-    if found != (sensor_size or found[:1] * 2):
-        wanted = "square ones" if sensor_size is None else "{} x {}".format(*sensor_size)
-        raise ValueError("frames of {} x {} pixels, expected {}".format(*found, wanted))
-    refuse_all_but_whole(counts)
-    return torch.from_numpy(counts.astype(np.float32))

@@ -15,9 +15,8 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from experiment.dvs.alone import alone_in
 from experiment.dvs.integrate import Integration, Result, refuse_too_large
-from experiment.dvs.recording.archive import EVENTS, extract_events, find_archives
+from experiment.dvs.recording.archive import EVENTS, extract_events, find_published
 from experiment.dvs.recording.groups import (
     count_files,
     damage_sentence,
@@ -25,11 +24,13 @@ from experiment.dvs.recording.groups import (
     refuse_unfinished,
     remedy,
 )
+from experiment.dvs.recording.origin import drop_outdated, is_current
 from experiment.dvs.recording.simulation import write_recordings
 from experiment.dvs.recording.source import DataSource, Store, frames_folder
-from experiment.train.clock import Countdown
+from util.file.alone import alone_in
 from util.file.named_folder import folder_problem, refuse_no_folder
 from util.process.loader import read_once
+from util.process.progress import Countdown
 
 Report = Callable[[str], None]
 
@@ -64,6 +65,8 @@ def is_complete(source: DataSource, frames: Path) -> bool:
     Raises: ValueError if spikingjelly was interrupted while it made them, or for too many.
     """
     refuse_unfinished(frames)
+    if source.is_own and not is_current(source, frames):
+        return False
     found = count_files(source, frames)
     if found > source.samples:
         raise ValueError(
@@ -85,9 +88,9 @@ def _refuse_at_once(store: Store, T: int) -> None:
     made = [f"{frames_folder(cache, T).name} (at most {size:.1f} GB)"]
     if source.simulated:
         made.insert(0, "simulated recordings")
-    elif not source.has_parts:
+    elif source.is_own or not source.has_parts:
         find_groups(store, T)
-    elif find_archives(store):
+    elif find_published(store):
         made.insert(0, EVENTS)
     problem = folder_problem(cache)
     if problem is not None:
@@ -108,14 +111,15 @@ def _make(store: Store, T: int, num_workers: int, report: Report) -> None:
     source, cache, frames = store.source, store.cache, frames_folder(store.cache, T)
     if source.simulated:
         write_recordings(store, report)
-    elif source.has_parts:
+    elif source.has_parts and not source.is_own:
         extract_events(store, report)
     places = find_groups(store, T)
     incomplete = frames.with_name(f"{frames.name}.incomplete")
-    if frames.is_dir():  # files were lost
+    if frames.is_dir():  # files were lost, or have changed
         frames.rename(incomplete)
-    for group in source.groups:
-        (incomplete / group).mkdir(parents=True, exist_ok=True)
+    incomplete.mkdir(exist_ok=True)
+    if source.is_own:
+        drop_outdated(source, incomplete)
     left = source.samples - count_files(source, incomplete)
     size, free = _most_gigabytes(source, T, left), shutil.disk_usage(cache).free / 1e9
     report(f"{left:,} recordings to integrate, T = {T}; at most {size:.1f} GB, {free:.1f} GB free")
@@ -147,7 +151,7 @@ def _integrate_all(task: Integration, left: int, num_workers: int, report: Repor
 
 
 def _refuse_bad(source: DataSource, results: list[Result], T: int) -> None:
-    """ValueError that names every damaged recording, and the shortest of those too short."""
+    """ValueError that names every damaged recording, and the shortest of those of wrong length."""
     damaged = [f"{one.place}: {one.damage}" for one in results if one.damage is not None]
     problems = [damage_sentence(source, damaged)] if damaged else []
     short = [(one.too_few, one.place) for one in results if one.too_few is not None]
@@ -156,6 +160,13 @@ def _refuse_bad(source: DataSource, results: list[Result], T: int) -> None:
         problems.append(
             f"{len(short):,} with fewer events than the {T:,} frames, {place} with {events:,}: "
             f"choose --T up to {events}, or {remedy(source)} if they should have more"
+        )
+    odd = [(one.frames, one.place) for one in results if one.frames is not None]
+    if odd:
+        frames, place = min(odd)
+        problems.append(
+            f"{len(odd):,} of frames that are no multiple of the {T:,} asked for, {place} has "
+            f"{frames:,}: choose a --T that divides the number of frames in every file"
         )
     if problems:
         raise ValueError("\n".join(problems))

@@ -5,7 +5,7 @@ published    a random tenth is the test set: torch's random_split with seed 42 o
 tebn         the first tenth of each class by the number in the file name is the test set, samples
              0-99 of CIFAR10-DVS (Duan et al., "Temporal Effective Batch Normalization in Spiking
              Neural Networks", NeurIPS 2022); accuracies are higher than with "published"
-stratified   a random fifth, with equal shares of each class, is the test set
+stratified   a random part, --test_fraction, with equal shares of each class, is the test set
 given        as the authors of the data set split it, in folders train/ and test/
 
 Accuracies of different splits must not be compared.
@@ -20,13 +20,19 @@ from pathlib import Path
 import torch
 from torch.utils.data import random_split
 
+from util.stratify import stratified_split
+
 RANDOM_TENTH, FIRST_TENTH, STRATIFIED, GIVEN = "published", "tebn", "stratified", "given"
+TEST_FRACTION = 0.2  # of the samples of a stratified split
 
 
-def train_and_test(split: str, samples: Sequence[tuple[str, int]]) -> tuple[list[int], list[int]]:
+def train_and_test(
+    split: str, samples: Sequence[tuple[str, int]], test_fraction: float = TEST_FRACTION
+) -> tuple[list[int], list[int]]:
     """Indices of the training and of the test set among `samples`, (path, label) pairs.
 
-    `split` is any but "given". Raises ValueError for a path without a number, where it counts.
+    `split` is any but "given", `test_fraction` that of a stratified one. Raises ValueError for a
+    path without a number, where it counts.
     """
     indices = range(len(samples))
     if split == RANDOM_TENTH:
@@ -40,10 +46,8 @@ def train_and_test(split: str, samples: Sequence[tuple[str, int]]) -> tuple[list
         is_test = [10 * _number(path) < in_class[label] for path, label in samples]
         return [i for i in indices if not is_test[i]], [i for i in indices if is_test[i]]
     assert split == STRATIFIED, split
-    from sklearn.model_selection import train_test_split
-
     labels = [label for _, label in samples]
-    return tuple(train_test_split(indices, test_size=0.2, stratify=labels, random_state=0))
+    return stratified_split(labels, test_fraction, part="test", seed=0)
 
 
 def _number(path: str) -> int:

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiment.flag.lookup import flags_of
-from experiment.flag.row import OWN
+from experiment.flag.lookup import defaults_of
 
 
-def differences(saved: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+def differences(
+    saved: dict[str, Any], wanted: dict[str, Any], *, wanted_as: str = "asked for"
+) -> list[str]:
     """In what the arguments of a saved run differ from those of a command, each in words.
 
     A run that lacks a flag was begun before there was one, and did what is its default by now; a
     flag that there is no more made no difference where it was off.
     """
-    flags = flags_of(wanted.get("dataset"))
-    defaults = {flag.name: flag.default for flag in flags if flag.default is not OWN}
+    defaults = defaults_of(wanted.get("dataset"))
 
     def value(arguments: dict[str, Any], name: str) -> Any:
         found = arguments.get(name, defaults.get(name))
         return None if found is False and name not in defaults else found
 
     return [
-        f"{name} {value(saved, name)!r} (asked for: {value(wanted, name)!r})"
+        f"{name} {value(saved, name)!r} ({wanted_as}: {value(wanted, name)!r})"
         for name in sorted(saved.keys() | wanted.keys())
         if value(saved, name) != value(wanted, name)
     ]
@@ -33,6 +33,6 @@ def refuse_other_arguments(saved: dict[str, Any], wanted: dict[str, Any]) -> Non
     found = differences(saved, wanted)
     if found:
         raise ValueError(
-            f"it was trained with {', '.join(found)}: repeat its own arguments "
-            "(config.json beside it has them)"
+            f"it was trained with {', '.join(found)}: leave these out, or repeat its own "
+            "(config.json beside it has them), or begin a new run with its weights by --init"
         )

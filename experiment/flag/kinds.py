@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,22 @@ class OrAlone(FlagKind):
 
     def for_argparse(self) -> dict[str, Any]:
         return {"type": self.kind, "nargs": "?", "const": self.alone}
+
+
+@dataclass(frozen=True)
+class Pixels(FlagKind):
+    """Width and height of something in pixels, each up to `high`; stays text, WIDTHxHEIGHT."""
+
+    high: int
+
+    def __call__(self, text: str) -> str:
+        found = re.fullmatch(r"(\d{1,9})x(\d{1,9})", text.strip().lower(), re.ASCII)
+        if found is None or not all(1 <= int(side) <= self.high for side in found.groups()):
+            example = "WIDTHxHEIGHT in pixels, such as 346x260"
+            raise argparse.ArgumentTypeError(
+                f"expected {example}, each from 1 up to {self.high}, got {shortened(text)}"
+            )
+        return found[0]
 
 
 class Location(FlagKind):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from importlib import import_module
+from typing import Any
 
-from experiment.flag.row import Flag, Role
+from experiment.flag.row import OWN, Flag, Role
 from experiment.flag.table import SHARED, grouped
 
 EXPERIMENTS = ("cifar", "imagenet", "dvs")
@@ -26,6 +27,11 @@ def all_datasets() -> list[str]:
     return [dataset for name in EXPERIMENTS for dataset in datasets_of(name)]
 
 
+def all_flags() -> set[str]:
+    """The names of the flags that any experiment has."""
+    return {flag.name for name in EXPERIMENTS for flag in flags_of_experiment(name)}
+
+
 def experiment_with(dataset: str | None) -> str | None:
     """The name of the experiment that has this data set, if any has."""
     return next((name for name in EXPERIMENTS if dataset in datasets_of(name)), None)
@@ -37,6 +43,11 @@ def flags_of(dataset: str | None) -> tuple[Flag, ...]:
     if name is None:
         return grouped(SHARED)
     return flags_of_experiment(name)
+
+
+def defaults_of(dataset: str | None) -> dict[str, Any]:
+    """The defaults of its flags, by name; without OWN where no experiment has it."""
+    return {flag.name: flag.default for flag in flags_of(dataset) if flag.default is not OWN}
 
 
 def names_of(dataset: str | None, *roles: Role) -> list[str]:

@@ -26,7 +26,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 class FlagParser(argparse.ArgumentParser):
     """argparse with one-sentence errors (exit code 2), and whole flag names only.
 
-    One of `table` that is given although a condition silences it is warned about.
+    A flag of `table` that is given although a condition silences it is warned about.
     """
 
     def __init__(self, description: str, table: Iterable[Flag] = ()):
@@ -53,9 +53,18 @@ class FlagParser(argparse.ArgumentParser):
         args = None if args is None else [str(word) for word in args]
         parsed = super().parse_args(args, namespace)
         given = self._given(args)
+        for name, value in self.implied(parsed, given).items():
+            if name not in given:
+                setattr(parsed, name, value)
+            elif value == getattr(parsed, name):
+                given.remove(name)  # it repeats what would hold without it
         for condition, silent in silenced(self.table, parsed).items():
             warn_about([name for name in silent if name in given], condition.reason)
         return parsed
+
+    def implied(self, parsed: argparse.Namespace, given: set[str]) -> dict[str, Any]:
+        """Values of flags that hold if these are not given, because of what is."""
+        return {}
 
     def flags(self) -> dict[str, argparse.Action]:
         """Every flag by the name of its value."""

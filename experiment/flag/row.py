@@ -62,7 +62,15 @@ class Flag:
 
     def add_to(self, group: Any) -> None:
         words = {"default": self.default, "help": self.text, **self.kind.for_argparse()}
-        group.add_argument(f"--{self.name}", metavar=self.unit, **words)
+        if self.unit is not None:  # switches may have none from Python 3.14 on
+            words["metavar"] = self.unit
+        group.add_argument(f"--{self.name}", **words)
+
+
+def without_effect(flags: Iterable[Flag], args: argparse.Namespace) -> set[str]:
+    """The flags that others leave without effect, on whatever machine."""
+    silent = silenced(flags, args).items()
+    return {name for condition, names in silent if not condition.here for name in names}
 
 
 def silenced(flags: Iterable[Flag], args: argparse.Namespace) -> dict[Condition, list[str]]:

@@ -55,17 +55,22 @@ SHARED = {
             "where each run makes its own folder; made if it is not there"
         ),
         Flag("resume", Or(Location(), "auto"), None, CIRCUMSTANCE, "FILE|auto", TRAINED).means(
-            "go on with this checkpoint, in its folder; 'auto': with the newest run of the same "
-            "arguments below log_path, or a new one if there is none; a file outside a run "
-            "folder, such as a published model_weights.pth, gives the initial weights of a new "
-            "run; default: a new run"
+            "go on with this checkpoint, in its run folder and with its flags (another --num_epoch "
+            "may be given); 'auto': with the newest run of the same arguments below log_path, or a "
+            "new one if there is none; a file outside a run folder is taken for --init; default: a "
+            "new run"
+        ),
+        Flag("init", Location(), None, TRAINING, "FILE", TRAINED).means(
+            "begin a new run with the weights in this file, a checkpoint or a published "
+            "model_weights.pth; heads of other classes start fresh; default: random weights"
         ),
         Flag("changed_data", Switch(), False, CIRCUMSTANCE, idle=(when.NO_RESUME, *TRAINED)).means(
-            "go on with --resume though the number of training samples is another by now, an "
-            "epoch in progress begins anew; or take initial weights of a network of other classes"
+            "go on with --resume though the number of training samples is another by now; an "
+            "epoch in progress begins anew"
         ),
         Flag("evaluate", Location(), None, CIRCUMSTANCE, "FILE").means(
-            "print the accuracy of every head of this checkpoint and exit; default: train"
+            "print the accuracy of every head of this checkpoint, built by its flags, and exit; "
+            "default: train"
         ),
         Flag("device", FlagKind(), None, CIRCUMSTANCE).means(
             "cpu, cuda or cuda:N; default: cuda if there is one"
@@ -179,7 +184,10 @@ SHARED = {
 CHECK_DATA = Flag("check_data", Switch(), False, CIRCUMSTANCE).means(
     "read every image once, list those that cannot be read, and train nothing"
 )
-READ_BY_CHECK = ("dataset", "data_path", "cache_path", "reader", "num_workers", "check_data")
+READ_BY_CHECK = (
+    *("dataset", "data_path", "cache_path", "reader", "num_workers", "check_data"),
+    *("test_fraction", "split_seed"),
+)
 
 
 def cache_flag(what: str) -> Flag:

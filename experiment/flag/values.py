@@ -27,7 +27,7 @@ def in_effect(args: argparse.Namespace, name: str) -> bool:
 def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
     """The flags that `model.build_model` takes, by its names."""
     execution = Execution(
-        backend="compiled" if args.compile else "auto",
+        backend="compiled" if in_effect(args, "compile") else "auto",
         sparse=in_effect(args, "sparse"),
         **PRECISIONS[args.amp].execution,
     )

@@ -4,8 +4,10 @@
     python experiment/imagenet/main.py --data_path FOLDER --accum 8              (one device)
     python experiment/imagenet/main.py --dummy 4096 --num_epoch 1                (no files needed)
 
-FOLDER holds train/CLASS/*.JPEG and val/CLASS/*.JPEG; several machines: docs/scaling.md. Published
-for preact_resnet34 with seed 60: 70.70 % at the best test epoch, not repeated here.
+FOLDER holds train/CLASS/*.JPEG and val/CLASS/*.JPEG, which are read anew in each epoch; a set that
+fits into memory is decoded once by experiment/cifar/main.py --dataset Folder. Several machines:
+docs/scaling.md. Published for preact_resnet34 with seed 60: 70.70 % at the best test epoch, not
+repeated here.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
     args = get_parser().parse_args(argv)
     if args.check_data:
         with checking_images():
-            return check_images(data_of(args), num_workers=args.num_workers)
+            return check_images(*data_of(args).samples, num_workers=args.num_workers)
     request, recipe = request_of(args), recipe_of(args)
     with session(request, recipe) as group:
         data = data_of(args)

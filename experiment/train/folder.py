@@ -1,6 +1,6 @@
 """The folder of a run: how it is recognised, begins, is held by one program, and what it ends with.
 
-config.json          every argument, versions, command, git commit
+config.json          every argument, versions, command, git commit; extensions to more epochs
 train.log            what was printed
 metrics.jsonl        one object per epoch
 events.out.tfevents  the same for TensorBoard, if that is installed
@@ -15,24 +15,27 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from time import sleep
+from typing import TYPE_CHECKING, Any, TextIO
 
 from util.file.record import MetricsFile, write_json
 from util.process.distributed import Group
 from util.util import create_run_folder, environment_report
+
+PLACES = ("data_path", "cache_path")  # the flags that say where data lie
 
 if TYPE_CHECKING:
     from experiment.train.state import TrainingState
     from experiment.train.task import Request
 
 
-def run_identity(folder: Path) -> dict[str, Any] | None:
-    """What the run in `folder` computes, by flag; None if it is no run folder of ours.
+def run_config(folder: Path) -> dict[str, Any] | None:
+    """What config.json says of the run in `folder`; None if it is no run folder of ours.
 
     Raises: ValueError if its config.json is damaged.
     """
@@ -46,7 +49,13 @@ def run_identity(folder: Path) -> dict[str, Any] | None:
             f"{path} is damaged ({error}): restore it, or copy its checkpoints elsewhere to begin "
             "a new run with their weights"
         ) from error
-    return config.get("identity") if isinstance(config, dict) else None
+    return config if isinstance(config, dict) and config.get("identity") is not None else None
+
+
+def run_identity(folder: Path) -> dict[str, Any] | None:
+    """What the run in `folder` computes, by flag; None and errors as of `run_config`."""
+    config = run_config(folder)
+    return None if config is None else config["identity"]
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -74,28 +83,50 @@ def locked(folder: Path) -> Iterator[None]:
     Raises: ValueError if another process is training in it; OSError if it cannot be locked.
     """
     with open(folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        tries = (_taken(lock, fcntl.LOCK_EX) or sleep(0.1) for _ in range(5))
+        if not any(tries):  # not by who only looks, as `is_held`
             raise ValueError(
                 f"another process is training in {folder}: wait for it, or start a new run "
                 "without --resume"
-            ) from None
+            )
         yield
+
+
+def is_held(folder: Path) -> bool:
+    """Whether a program trains in a run folder, as far as this machine sees its lock."""
+    try:
+        with open(folder / ".lock") as lock:
+            return not _taken(lock, fcntl.LOCK_SH)
+    except OSError:  # no run has begun there
+        return False
+
+
+def _taken(lock: TextIO, kind: int) -> bool:
+    """Whether this process has a lock now; the system gives it back when the file is closed."""
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def begin_folder(folder: Path, arguments: dict[str, Any], state: TrainingState) -> None:
     """Write config.json where there is none, and cut metrics.jsonl to what the state knows.
 
-    arguments: every flag with its value; the state knows those that decide what is computed.
+    Where a run goes on, config.json says where its data lie by now, and the number of epochs, of
+    which it keeps the old. arguments: every flag with its value; the state knows those that decide
+    what is computed.
     """
-    if not (folder / "config.json").exists():
+    path = folder / "config.json"
+    if not path.exists():
         config = {
             "arguments": arguments,
             "identity": state.arguments,
             "environment": environment_report(),
         }
-        write_json(folder / "config.json", config)
+        write_json(path, config)
+    elif isinstance(run_identity(folder), dict):
+        bring_up_to_date(path, arguments, state)
     metrics = MetricsFile(folder / "metrics.jsonl")
     metrics.truncate_to(state.lines)
     try:
@@ -104,6 +135,22 @@ def begin_folder(folder: Path, arguments: dict[str, Any], state: TrainingState) 
         raise ValueError(
             f"{metrics.path} is damaged ({error}): restore the file, or start a new run"
         ) from error
+
+
+def bring_up_to_date(path: Path, arguments: dict[str, Any], state: TrainingState) -> None:
+    """Bring config.json to the places of the data and to the state's number of epochs."""
+    config = json.loads(path.read_bytes())
+    now, before = ({"num_epoch": x.get("num_epoch")} for x in (state.arguments, config["identity"]))
+    known = config.get("arguments", {})
+    changed = {name: arguments[name] for name in PLACES if name in arguments} | now
+    if known | changed == known:
+        return
+    config["arguments"] = known | changed
+    if now != before:
+        config["identity"] |= now
+        note = {"epoch": state.epoch, **before, "command": environment_report()["command"]}
+        config["extended"] = [*config.get("extended", ()), note]
+    write_json(path, config)
 
 
 def read_records(folder: Path, count: int | None) -> list[dict[str, Any]]:
@@ -120,10 +167,18 @@ def read_records(folder: Path, count: int | None) -> list[dict[str, Any]]:
 
 def final_metrics(folder: Path, state: TrainingState) -> dict[str, Any]:
     """What a finished run reached; ValueError if the records of its epochs are gone."""
-    records = read_records(folder, state.lines)
-    last, best = records[-1], records[state.best["epoch"]]
+    return {"folder": str(folder), **outcome_of(read_records(folder, state.lines))}
+
+
+def best_of(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The record of the best epoch: on the validation set, on the test set where there is none."""
+    return max(records, key=lambda record: record.get("validation", record["test"])["top1"])
+
+
+def outcome_of(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a run reached by the records of its epochs, of which there is one at least."""
+    last, best = records[-1], best_of(records)
     return {
-        "folder": str(folder),
         "epochs": len(records),
         "test_top1": last["test"]["top1"],
         "test_top5": last["test"]["top5"],

@@ -8,8 +8,11 @@ from typing import Any
 import torch
 
 from experiment.curves import distils
+from experiment.flag.identity import differences
+from experiment.train.state import TrainingState
 from experiment.train.task import Training
 from model import RateModel
+from util.file.history import NEWEST
 from util.process.distributed import Group
 
 NO_SIGNALS = (
@@ -36,13 +39,31 @@ def describe_accumulation(training: Training, net: RateModel) -> str:
     )
 
 
-def describe_fresh_start(resume: Path | str) -> str:
-    """What a run that was to be resumed begins with instead."""
-    if resume == "auto":
-        beginning = "no checkpoint of a run with these arguments yet, training from the beginning"
-    else:
-        beginning = "initial weights of a new run"
-    return f"--resume {resume}: {beginning}"
+def describe_fresh_start(
+    wanted: dict[str, Any], near: tuple[Path, dict[str, Any]] | None = None
+) -> str:
+    """That no run could be resumed; near: one that may be meant, its folder and what it computes.
+
+    It differs in few things from what is wanted; how to go on with it is said.
+    """
+    none = "--resume auto: no checkpoint of a run with these arguments yet"
+    line = f"{none}, training from the beginning"
+    if near is None:
+        return line
+    folder, saved = near
+    asked = wanted["num_epoch"]
+    more = f" --num_epoch {asked}" if saved.get("num_epoch") in range(1, asked) else ""
+    other = ", ".join(differences(saved, wanted))
+    return f"{line}; --resume {folder / NEWEST}{more} goes on with one that has {other}"
+
+
+def describe_extension(before: int, now: int, state: TrainingState) -> str:
+    """What another number of epochs changes for a run that goes on."""
+    rate = state.scheduler.get_last_lr()[0]
+    return (
+        f"--num_epoch {now} (was {before}): from epoch {state.epoch} on the learning rate is that "
+        f"of a run of {now} epochs, {rate:.4g} now"
+    )
 
 
 def describe_epoch(record: dict[str, Any], best: dict[str, float]) -> str:

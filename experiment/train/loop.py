@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from experiment.train.accumulated import AccumulatedStep, online_pass, whole_pass
 from experiment.train.batches import StepBatches
-from experiment.train.clock import StepBar, Stopwatch
+from experiment.train.clock import Stopwatch
 from experiment.train.evaluation import evaluate
 from experiment.train.failure import Stopped
 from experiment.train.finite import bad_samples_named, refuse_non_finite_evaluation
@@ -26,6 +26,7 @@ from model import RateModel
 from model.distillation import SelfDistillationLoss
 from model.registry import teacher_named
 from util.process.distributed import Group
+from util.process.progress import StepBar
 from util.process.signals import StopRequest
 
 

@@ -6,17 +6,41 @@ from pathlib import Path
 
 import torch
 
+from experiment.flag.identity import differences
 from experiment.train.folder import run_identity
+from experiment.train.resume import choose_start
 from experiment.train.task import Data, Request, Training
 from model import RateModel
 from util.file.named_folder import refuse_unusable
 from util.process.distributed import Group
+
+# Beside what is computed: what decides how often processes exchange something. A path, which
+# the first process reads alone, may be another to each.
+IN_STEP = ("val_batch_size", "checkpoint_every")
+ALONE = ("init",)
+
+
+def refuse_other_flags(request: Request, group: Group) -> None:
+    """ValueError in a process whose flags would part it from the first.
+
+    One that does not see a checkpoint, or config.json beside it, has not taken its flags from it.
+    """
+    own = request.identity | {name: request.arguments[name] for name in IN_STEP}
+    first = group.share(own)
+    found = differences(first | {name: own[name] for name in ALONE}, own, wanted_as="here")
+    if found:
+        raise ValueError(
+            f"process {group.rank} has other flags than the first, which has {', '.join(found)}: "
+            "give them on the command line, or make the checkpoint and its config.json visible to "
+            "every process under the same path"
+        )
 
 
 def refuse_unusable_paths(request: Request, group: Group) -> None:
     """What a command could not read or write, before data are read or downloaded.
 
     Each process reads the checkpoint to evaluate; the first alone reads the one to resume.
+    Initial weights need not be there any more where a run goes on.
     Raises: FileNotFoundError for a missing checkpoint, ValueError for a folder.
     """
 
@@ -24,9 +48,12 @@ def refuse_unusable_paths(request: Request, group: Group) -> None:
         folder, flag, resume = request.log_path, "log_path", request.resume
         if isinstance(resume, Path):
             refuse_missing_file("resume", resume)
-            if run_identity(resume.parent) is not None:
-                folder, flag = resume.parent, "resume"
+            run_identity(resume.parent)
+            folder, flag = resume.parent, "resume"
         refuse_unusable(folder, flag)
+        init = request.init
+        if init is not None and not init.exists() and not choose_start(request).checkpoints():
+            refuse_missing_file("init", init)
 
     if request.evaluate is not None:
         refuse_missing_file("evaluate", request.evaluate)

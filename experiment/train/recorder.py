@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from experiment.curves import draw_curves
 from experiment.packages import left_out_if_missing
+from experiment.train.diagnosis import diagnose
 from experiment.train.folder import read_records
 from experiment.train.log_line import describe_epoch
 from experiment.train.state import TrainingState
@@ -66,7 +67,7 @@ class Recorder:
             self.logger.warning(f"no curves: {own}")
 
     def write(self, record: dict[str, Any], state: TrainingState) -> None:
-        """Append an epoch's record and print its line; counts it in the state.
+        """Append an epoch's record, print its line and a symptom, if any; counts it in the state.
 
         Before the state is saved: a run that is killed in between repeats the epoch, cuts
         metrics.jsonl back to the lines that its state counts and writes all of this again.
@@ -79,7 +80,9 @@ class Recorder:
         self._lines = state.lines
         self.logger.info(describe_epoch(record, state.best))
         self._write_board(record)
-        self._records()  # tampering is noticed now, not when the training ends
+        records = self._records()  # tampering is noticed now, not when the training ends
+        if (warning := diagnose(records, state.data, state.batch)) is not None:
+            self.logger.warning(warning)
 
     def save(self, state: TrainingState, group: Group, *, is_best: bool = False) -> None:
         """Save the state as the newest checkpoint and, if asked, the best; all processes call."""

@@ -18,14 +18,18 @@ from experiment.train.log_line import (
     NO_SIGNALS,
     describe_accumulation,
     describe_device,
-    describe_fresh_start,
     describe_result,
 )
 from experiment.train.loop import fit
-from experiment.train.preflight import check_smallest_batch, check_test_image, refuse_unusable_paths
+from experiment.train.preflight import (
+    check_smallest_batch,
+    check_test_image,
+    refuse_other_flags,
+    refuse_unusable_paths,
+)
 from experiment.train.recipe import Recipe
 from experiment.train.recorder import Recorder
-from experiment.train.resume import choose_start, resume_from
+from experiment.train.resume import begin_or_go_on, resume_from
 from experiment.train.state import TrainingState
 from experiment.train.task import Data, Request, Training
 from model import RateModel
@@ -43,6 +47,7 @@ def session(request: Request, recipe: Recipe) -> Iterator[Group]:
     """
     processes = process_group(request.device, timeout_minutes=request.dist_timeout)
     with one_sentence_errors(recipe.batch_sizes), processes as group:
+        refuse_other_flags(request, group)
         refuse_unusable_paths(request, group)
         seed_everything(recipe.seed)
         torch.backends.cudnn.allow_tf32 = recipe.tf32
@@ -64,8 +69,9 @@ def train(
     if request.evaluate is not None:
         return evaluate_file(net, training, request)
     check_smallest_batch(net, training)
-    state = TrainingState(net, recipe, request.identity, describe_data(data))
-    start = group.from_first(lambda: choose_start(request, net, state.data))
+    identity = group.share(request.identity)  # of paths, the first process's
+    state = TrainingState(net, recipe, identity, describe_data(data))
+    start = group.from_first(lambda: begin_or_go_on(request, net, state.data))
     with StopRequest() as stop, run_folder(start.folder, request, group) as folder:
         logger = setup_logging(folder if group.is_first else None, rank=group.rank)
         resumed = resume_from(start, state, group, logger, changed_data=request.changed_data)
@@ -76,8 +82,8 @@ def train(
             logger.info(NO_SIGNALS)
         if recipe.accum > 1:
             logger.warning(describe_accumulation(training, net))
-        if request.resume is not None and not resumed:
-            logger.info(describe_fresh_start(request.resume))
+        for line in () if resumed else start.beginning:
+            logger.info(line)
         with noted_in(logger), failures_of_a_run(recipe.batch_sizes):
             if group.is_first:
                 data.draw_into(folder)

@@ -61,12 +61,15 @@ class TrainingState:
 
     def next_epoch(self) -> None:
         """Move the schedule and begin a new epoch."""
+        self._move_schedule()
+        self.epoch += 1
+        self.begin_epoch_anew()
+
+    def _move_schedule(self) -> None:
         with warnings.catch_warnings():
             # Resumed at the end of an epoch, this process has taken no step of the optimizer yet.
             warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
             self.scheduler.step()
-        self.epoch += 1
-        self.begin_epoch_anew()
 
     def begin_epoch_anew(self) -> None:
         """Take back the steps of the present epoch from its counts, not from the weights."""
@@ -88,10 +91,12 @@ class TrainingState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on exactly where `state` was taken.
+        """Go on exactly where `state` was taken, in a training that has not begun.
 
-        Raises: ValueError if it is no state of a training, or belongs to other arguments or
-        classes.
+        With another number of epochs, which the arguments may have, the learning rate becomes that
+        of a training which had it from its first epoch on.
+        Raises: ValueError if it is no state of a training, or belongs to other arguments, to other
+        classes, or to a training that has had more epochs by now.
         """
         missing = self.state_dict().keys() - state.keys() - {"data"}  # which came later
         if missing:
@@ -99,7 +104,11 @@ class TrainingState:
                 f"it is no state of a training run ({min(missing)!r} is missing): name a last.pt "
                 "or best.pt of a run"
             )
-        refuse_other_arguments(state["arguments"], self.arguments)
+        epochs = {k: v for k, v in self.arguments.items() if k == "num_epoch"}
+        refuse_other_arguments(state["arguments"] | epochs, self.arguments)
+        extended = state["arguments"] | epochs != state["arguments"]
+        if extended:
+            refuse_fewer_epochs(state, self.arguments["num_epoch"])
         if self.data is not None:
             way_out = ", or begin a new run without --resume"
             refuse_other_classes(description_in(state), self.data, way_out=way_out)
@@ -111,8 +120,27 @@ class TrainingState:
                 "version of the program that saved it"
             ) from error
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scheduler.load_state_dict(state["scheduler"])
+        if extended:
+            self._catch_up(state["epoch"])
+        else:
+            self.scheduler.load_state_dict(state["scheduler"])
         self.means.load_state_dict(state["means"])
         self.epoch, self.batch, self.lines = state["epoch"], state["batch"], state["lines"]
         self.best = state["best"]
         restore_random_state(state["random_state"])
+
+    def _catch_up(self, epoch: int) -> None:
+        """Move the schedule from its beginning: a cosine that has come to 0 has no way back."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"]
+        for _ in range(epoch):
+            self._move_schedule()
+
+
+def refuse_fewer_epochs(state: dict[str, Any], asked: int) -> None:
+    """ValueError if a training has begun more epochs than are asked for."""
+    begun = state["epoch"] + (state["batch"] > 0)
+    if asked < begun:
+        raise ValueError(
+            f"it has begun {begun} epochs, more than --num_epoch {asked}: give at least {begun}"
+        )

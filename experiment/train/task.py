@@ -20,8 +20,8 @@ class Request:
 
     arguments: every flag with its value as JSON has it, paths from any folder; for config.json.
     identity: those of them that decide what is computed; a run is resumed with the same only.
-    resume: a checkpoint, "auto" or None; changed_data: whether the number of training samples may
-    be another than the checkpoint's, and the classes others than those of initial weights.
+    resume: a checkpoint in its run folder, "auto" or None; init: a file with initial weights;
+    changed_data: whether the number of training samples may be another than the checkpoint's.
     """
 
     arguments: dict[str, Any]
@@ -29,6 +29,7 @@ class Request:
     log_path: Path
     run_name: str
     resume: Path | str | None
+    init: Path | None
     changed_data: bool
     evaluate: Path | None
     device: str | None

@@ -3,10 +3,12 @@
     python experiment/trained/predict.py runs/FOLDER/best.pt photo.png folder/
     python experiment/trained/predict.py runs/FOLDER/export/model.safetensors photo.png
     python experiment/trained/predict.py runs/FOLDER/best.pt --confidence 0.95 photo.png
+    python experiment/trained/predict.py runs/FOLDER/best.pt --top 3 --format csv folder/
 
 Prints class, confidence (softmax of the mean of the logits so far) and the time steps that were
-computed: the network is stopped as soon as its confidence is above --confidence. Files that cannot
-be read are named and skipped, and the exit code is then 1. No data set is needed: classes and
+computed: the network is stopped as soon as its confidence is above --confidence. With --format json
+(an object in each line) or csv, stdout holds the answers alone. Files that cannot be read are named
+on stderr and skipped, and the exit code is then 1. No data set is needed: classes and
 normalisation come with the network. (Checkpoints of earlier versions have none, and need it.)
 """
 
@@ -15,35 +17,26 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
 if __package__ in (None, ""):  # started as a file: make the project's packages importable
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from experiment.flag.kinds import Real, expanded_path, home_path
+from experiment.dvs.recording.recordings import READABLE
+from experiment.flag.kinds import Real, Whole, expanded_path, home_path
 from experiment.flag.parser import FlagParser, warn_about
 from experiment.train.failure import refuse_lost_output
 from experiment.trained.part.checkpoint_command import command
 from experiment.trained.part.exported import Exported, describe_network, read_weights
-from experiment.trained.part.input_events import EVENT_SUFFIXES
 from experiment.trained.part.input_file import find_files, read_input, wanted_suffixes
+from experiment.trained.part.prediction import FORMS, Guess, Prediction
 from experiment.trained.part.trained_network import load_trained
 from model.inference.fold import fold
 from model.inference.stream import Stream
 from util.file.kind import Kind, kind_of_file
 from util.image.picture import SUFFIXES as IMAGE_SUFFIXES
 from util.image.picture import UNREADABLE, reason_of
-
-
-class Prediction(NamedTuple):
-    """The answer for one file; steps: time steps computed, at most T."""
-
-    path: Path
-    label: str
-    confidence: float
-    steps: int
 
 
 def get_parser() -> FlagParser:
@@ -53,11 +46,15 @@ def get_parser() -> FlagParser:
     add("network", type=expanded_path, metavar="NETWORK", help=text)
     text = (
         f"images ({', '.join(IMAGE_SUFFIXES)}) or, for networks of event data, recordings "
-        f"({', '.join(EVENT_SUFFIXES)}); folders are searched with all below them"
+        f"({', '.join(READABLE)}); folders are searched with all below them"
     )
     add("inputs", type=home_path, nargs="+", metavar="FILE|FOLDER", help=text)
     text = "stop computing time steps above this confidence; 1: take all T"
     add("--confidence", type=Real(0, 1), default=1.0, metavar="PROBABILITY", help=text)
+    text = "classes to print of each file, the most probable first"
+    add("--top", type=Whole(1), default=1, metavar="CLASSES", help=text)
+    text = "how answers are printed: for people, as JSON (an object in each line) or as CSV"
+    add("--format", choices=FORMS, default="text", help=text)
     text = (
         "where the data set lies of a checkpoint that an earlier version has saved without the "
         "names of the classes; default: where it lay in training"
@@ -76,16 +73,20 @@ def main(argv: Sequence[str] | None = None) -> list[Prediction]:
     answers, skipped = [], 0
     with command(args.device) as group:
         network = load_network(args.network, group.device, data_path=args.data_path)
+        form = FORMS[args.format]
+        refuse_more_classes(args.top, network)
+        print(form.head, end="")
         for path in find_files(args.inputs, wanted_suffixes(network)):
             try:
-                answer = predict(network, path, confidence=args.confidence, device=group.device)
+                answer = predict(
+                    network, path, confidence=args.confidence, device=group.device, top=args.top
+                )
             except UNREADABLE as error:
                 skipped += 1
                 print(f"skipped {path}: {reason_of(error)}", file=sys.stderr)
                 continue
             answers.append(answer)
-            steps = f"{answer.steps} of {network.net.T} steps"
-            print(f"{path}: {answer.label}, confidence {answer.confidence:.3f}, {steps}")
+            print(form.text_of(answer), end="")
         refuse_lost_output()
     if skipped:
         print(f"{skipped} of {skipped + len(answers)} files skipped", file=sys.stderr)
@@ -118,13 +119,20 @@ def load_network(path: Path, device: torch.device, *, data_path: Path | None = N
     return network
 
 
+def refuse_more_classes(top: int, network: Exported) -> None:
+    """Raises: ValueError for more than there are."""
+    there = len(network.description["class_names"])
+    if top > there:
+        raise ValueError(f"--top {top}: the network knows only {there} classes")
+
+
 @torch.no_grad()
 def predict(
-    network: Exported, path: Path, *, confidence: float, device: torch.device
+    network: Exported, path: Path, *, confidence: float, device: torch.device, top: int = 1
 ) -> Prediction:
     """Classify one file, step by step until the confidence is above the one given.
 
-    Raises: one of UNREADABLE if the file cannot be read.
+    top: classes in the answer. Raises: one of UNREADABLE if the file cannot be read.
     """
     net, description = network
     frames = read_input(path, network)
@@ -133,10 +141,10 @@ def predict(
         probabilities = stream.step(frame[None]).double().softmax(-1)[0]
         if probabilities.max() > confidence:
             break
-    best = int(probabilities.argmax())
-    return Prediction(
-        path, description["class_names"][best], probabilities[best].item(), stream.steps
-    )
+    names = description["class_names"]
+    best = probabilities.argsort(descending=True, stable=True)[:top].tolist()
+    guesses = tuple(Guess(names[k], probabilities[k].item()) for k in best)
+    return Prediction(path, guesses, stream.steps, net.T)
 
 
 if __name__ == "__main__":

@@ -145,9 +145,10 @@ class FoldedNetwork(nn.Module):
     def step(self, frame: Tensor, potentials: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
         """One time step; keeps no state itself.
 
-        Args: frame (B, C, H, W); potentials: those that the previous step returned, one per
-        spiking layer, or none at rest.
-        Returns: logits of this step (B, K), and the membrane potentials after it.
+        Args: frame (B, C, H, W); potentials: () before the first frame, when all neurons are at
+        rest (potential 0, whatever v_reset is), then those that the previous step returned.
+        Returns: logits of this step (B, K), whose mean over the steps is the answer, and the
+        membrane potentials after it, (B, ...) for each of `neurons`.
         Raises: ValueError for another shape, or potentials that do not fit the frame.
         """
         check_input(frame, self.in_channels)

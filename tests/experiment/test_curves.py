@@ -7,18 +7,8 @@ import matplotlib.image
 import pytest
 from matplotlib.figure import Figure
 
-from experiment.curves import draw_curves, main
-
-
-def record_of(epoch, heads=3):
-    losses = {"total": 3.0 - epoch, "hard": 2.5 - epoch, "soft": 0.5, "reliable": 0.5}
-    rates = {"stem": 0.2, "stages.0": 0.1 + epoch / 100, "stages.1": 0.05}
-    test = [40.0 + head + epoch for head in range(heads)]
-    return {
-        "epoch": epoch,
-        "train": {**losses, "head_top1": [50.0 + epoch] * heads},
-        "test": {"head_top1": test, "firing_rate": rates},
-    }
+from experiment.curves import distils, draw_curves, main
+from tests.support.recorded import record_of
 
 
 @pytest.fixture
@@ -42,7 +32,8 @@ def test_each_number_is_drawn(tmp_path, figures):
     assert lines["total = hard + β soft"] == [3.0, 2.0, 1.0, 0.0]
     own = {line.get_label(): list(line.get_ydata()) for line in accuracy.lines}
     assert own["spiking network"] == [40.0 + heads - 1 + epoch for epoch in range(4)]
-    assert own["spiking network, training"] == [50.0, 51.0, 52.0, 53.0]
+    assert own["training set"] == [50.0, 51.0, 52.0, 53.0]
+    assert own["best epoch (3)"] == [45.0] and "validation set" not in own
     assert sum(label.startswith("branch") for label in own) == heads - 1
     assert list(reliable.lines[0].get_ydata()) == [50.0] * 4
     assert len(rates.lines) == 3
@@ -63,13 +54,49 @@ def test_without_branches_or_with_beta_0_nothing_speaks_of_a_teacher(
     draw_curves([record], tmp_path / "curves.png")
     loss, accuracy, rates = figures[0].axes
     assert [line.get_label() for line in loss.lines] == ["total"]
-    assert len(accuracy.lines) == heads + 1
+    assert len(accuracy.lines) == heads + 2
     assert rates.get_title().startswith("firing rate")
+    assert rates.get_position().width > 1.9 * loss.get_position().width  # no hole beside it
 
 
-def test_one_epoch_is_visible(tmp_path, figures):
-    draw_curves([record_of(0)], tmp_path / "curves.png")
-    assert all(line.get_marker() == "o" for panel in figures[0].axes for line in panel.lines)
+def test_an_epoch_in_which_no_head_is_right_is_one_with_a_teacher():
+    record = record_of(0)
+    record["train"] |= {"total": 2.5, "soft": 0.0, "reliable": 0.0}
+    assert distils([record])
+    assert not distils([record_of(0, heads=1)])
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 13, 300])
+@pytest.mark.parametrize("heads", [1, 4])
+def test_points_are_seen_and_epochs_are_whole_and_no_name_hides_a_line(
+    tmp_path, figures, epochs, heads
+):
+    records = [record_of(epoch, heads) | {"validation": {"top1": 1.0}} for epoch in range(epochs)]
+    draw_curves(records, tmp_path / "curves.png")
+    size = figures[0].bbox
+    for panel in figures[0].axes:
+        drawn = [line for line in panel.lines if line.get_marker() != "*"]
+        assert all((line.get_marker() == "o") == (epochs < 3) for line in drawn)
+        low, high = panel.get_xlim()
+        shown = [tick for tick in panel.get_xticks() if low <= tick <= high]
+        assert shown and all(tick == int(tick) for tick in shown)
+        if (legend := panel.get_legend()) is not None:
+            box = legend.get_window_extent()
+            assert not box.shrunk(0.98, 0.9).overlaps(panel.bbox)
+            assert size.x0 <= box.x0 and box.x1 <= size.x1
+        title = panel.title.get_window_extent()
+        assert title.y1 <= size.y1
+        assert not any(title.overlaps(other.bbox) for other in figures[0].axes)
+
+
+def test_the_best_epoch_is_that_of_the_validation_set(tmp_path, figures):
+    chosen = (50.0, 70.0, 60.0)
+    records = [record_of(i) | {"validation": {"top1": top1}} for i, top1 in enumerate(chosen)]
+    draw_curves(records, tmp_path / "curves.png")
+    lines = {line.get_label(): line for line in figures[0].axes[1].lines}
+    assert tuple(lines["validation set"].get_ydata()) == chosen
+    best = lines["best epoch (1)"]
+    assert (list(best.get_xdata()), list(best.get_ydata())) == ([1], [43.0])
 
 
 def test_the_command_draws_what_is_recorded_so_far(tmp_path, figures, capsys):

@@ -1,5 +1,6 @@
 """Evaluation by several gloo processes, and how they leave together."""
 
+import json
 import logging
 import os
 import signal
@@ -13,19 +14,24 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from experiment.cifar.config.config import get_parser
 from experiment.cifar.main import main as cifar_main
+from experiment.flag.values import request_of
 from experiment.imagenet.main import main as imagenet_main
 from experiment.train.evaluation import evaluate
 from experiment.train.failure import Stopped
 from experiment.train.loop import fit
+from experiment.train.preflight import refuse_other_flags
 from experiment.train.recorder import Recorder
 from experiment.train.task import Training
-from model import RateModel
+from model import RateModel, build_model
 from tests.experiment.test_distributed_training import RECIPE, TensorData, network
+from tests.fault import micro_run
 from tests.support.image_files import write_image_folder
 from tests.support.interruption import main_until
 from tests.support.micro_training import micro_data, micro_recipe, micro_state
 from tests.support.processes import end_processes, run_processes, start_processes, wait_for
+from util.checkpoint import save_checkpoint
 from util.process.distributed import Group
 from util.process.signals import StopRequest
 
@@ -114,6 +120,55 @@ def leave(group: Group, folder: str) -> bool:
 def test_no_process_leaves_before_the_first_has_saved(tmp_path):
     """torchrun would send the first one a second signal in the middle of it."""
     assert run_processes(leave, 2, str(tmp_path)) == [True, True]
+
+
+def main_elsewhere(folder: str, *argv: str) -> dict:
+    """The micro run, a process whose working folder does not have what paths name."""
+    os.chdir(Path(folder, os.environ["RANK"]))
+    return micro_run.main(argv)
+
+
+def test_files_and_folders_need_be_seen_by_the_first_process_only(tmp_path):
+    """Paths are those from its working folder, also in what a run goes on with."""
+    for rank in "01":
+        (tmp_path / rank).mkdir()
+    more = "--arch vgg11 --T 1 --num_epoch 1 --init first.pt --resume auto --log_path runs"
+    argv = [*micro_run.ARGUMENTS, *more.split()]
+    net = build_model("vgg11", num_classes=10, T=1, width=2)
+    save_checkpoint({"model": net.state_dict()}, tmp_path / "0" / "first.pt")
+    first, again = (
+        run_processes(main_elsewhere, 2, str(tmp_path), *argv, joined=False) for _ in "12"
+    )
+    assert first == again and first[0] == first[1]
+    (config,) = tmp_path.glob("0/runs/*/config.json")
+    assert json.loads(config.read_text())["identity"]["init"] == str(tmp_path / "0" / "first.pt")
+    assert not list((tmp_path / "1").iterdir())
+
+
+def flags_of_own(group: Group, flags: list[str]) -> str | None:
+    """How a process with other flags than the first is refused."""
+    request = request_of(get_parser().parse_args(flags if group.rank else []))
+    try:
+        refuse_other_flags(request, group)
+    except ValueError as error:
+        return str(error)
+    finally:
+        group.wait_for_all()
+    return None
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--T 5", "process 1 has other flags than the first, which has T 6 (here: 5): give them"),
+        ("--checkpoint_every 2", "checkpoint_every None (here: 2)"),
+        ("--init elsewhere.pt --num_workers 1 --log_path here", None),
+    ],
+)
+def test_a_process_that_did_not_read_the_same_flags_is_refused(flags, words):
+    first, second = run_processes(flags_of_own, 2, flags.split())
+    assert first is None
+    assert second is None if words is None else words in second
 
 
 # Two epochs of 16 steps on noise; and a run on images in files.

@@ -15,9 +15,10 @@ from experiment.dvs import process
 from experiment.packages import OPTIONAL, missing_package
 from experiment.train.failure import RunFailed, failures_of_a_run, one_sentence_errors
 from experiment.trained import energy, export, predict
+from experiment.trained.part.formats import choose_formats
 from tests.support.commands import COMMANDS, ROOT
 from tests.support.plain_image import finders_without
-from tests.support.trained_run import make_checkpoint
+from tests.support.trained_run import make_checkpoint, make_trained
 
 MICRO = shlex.split("--width 2 --T 1 --num_epoch 1 --num_workers 0 --device cpu")
 CIFAR, IMAGENET = "experiment/cifar/main.py", "experiment/imagenet/main.py"
@@ -70,7 +71,10 @@ def hide(monkeypatch):
     """Hide a package that is installed, and what of ours has imported it."""
 
     def hide(module):
-        importers = {"nir": "experiment.trained.part.nir_graph"}
+        importers = {
+            "nir": "experiment.trained.part.nir_graph",
+            "onnxruntime": "experiment.trained.part.onnx_model",
+        }
         for name in list(sys.modules):
             if name.partition(".")[0] == module or name == importers.get(module):
                 monkeypatch.delitem(sys.modules, name)
@@ -96,6 +100,8 @@ REFUSED = [
     ("safetensors", export, ["CHECKPOINT"]),
     ("safetensors", predict, ["EXPORT", "a.png"]),
     ("nir", export, ["CHECKPOINT", "--format", "nir"]),
+    ("onnxscript", export, ["CHECKPOINT", "--format", "onnx"]),
+    ("onnxruntime", export, ["CHECKPOINT", "--format", "onnx"]),
 ]
 
 
@@ -119,11 +125,19 @@ def test_what_takes_a_missing_package_names_it(
     assert [path.name for path in Path(checkpoint).parent.iterdir()] == ["best.pt"]
 
 
-def test_an_export_leaves_nir_out_unless_it_is_asked_for(hide, checkpoint, tmp_path, capsys):
-    hide("nir")
-    export.main([checkpoint, "--out", str(tmp_path), "--images", "2", "--batch_size", "2"])
-    assert "graph.nir not written: nir is not installed;" in capsys.readouterr().out
-    assert (tmp_path / "program.pt2").exists() and not (tmp_path / "graph.nir").exists()
+SPARED = [("nir", "graph.nir"), ("onnxscript", "model.onnx"), ("onnxruntime", "model.onnx")]
+
+
+@pytest.mark.parametrize(("module", "file"), SPARED)
+def test_an_export_leaves_out_what_is_not_installed_unless_it_is_asked_for(
+    module, file, hide, tmp_path
+):
+    trained = make_trained(tmp_path, *FAKE, "--T", "1", "--v_reset", "0")
+    hide(module)
+    formats, _, left_out = choose_formats(trained, None)
+    assert left_out.keys() == {file}
+    assert left_out[file].startswith(f"{module} is not installed; it is needed for {file}")
+    assert len(formats) == 3
 
 
 @pytest.mark.parametrize("module", OPTIONAL)
@@ -145,8 +159,3 @@ def test_other_failed_imports_are_mistakes_of_the_program(error):
     assert missing_package(error) is None
     with pytest.raises(ImportError), one_sentence_errors({}), failures_of_a_run({}):
         raise error
-
-
-def test_the_versions_named_are_those_tested():
-    tested = (ROOT / "requirements.txt").read_text().splitlines()
-    assert {package.install for package in OPTIONAL.values()} <= set(tested)

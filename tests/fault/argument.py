@@ -23,6 +23,7 @@ GOOD = {
     "device": ("cpu",),
     "dist_timeout": ("10", "0.5"),
     "num_epoch": ("1",),
+    "image_size": ("8", "32"),
     "lr": ("0.1", "1e-3", "1e-320"),
     "wd": ("0", "5e-4"),
     "width": ("1", "3", "5"),
@@ -43,7 +44,7 @@ MORE = {
     "val_batch_size": ("20", "100000"),
     "val_fraction": ("0.001",),
 }
-PATHS = ("resume", "evaluate", "log_path")  # their values hang on what is on the disk
+PATHS = ("resume", "init", "evaluate", "log_path")  # their values hang on what is on the disk
 SWITCHES = [flag.name for flag in FLAGS if isinstance(flag.kind, Switch)]
 VALUED = [flag for flag in FLAGS if flag.name not in (*SWITCHES, *PATHS)]
 STRAY = (
@@ -57,7 +58,7 @@ def random_arguments(
 ) -> list[str]:
     """Up to nine random flags.
 
-    files: for --resume and --evaluate; log_paths: for --log_path.
+    files: for --resume, --init and --evaluate; log_paths: for --log_path.
     """
     argv: list[str] = []
     for _ in range(choose.randint(1, 9)):
@@ -70,7 +71,7 @@ def random_arguments(
         elif kind < 0.87:
             argv += [choose.choice(("--", "--no-")) + choose.choice(SWITCHES)]
         elif kind < 0.92:
-            argv += [choose.choice(("--resume", "--evaluate")), choose.choice(files)]
+            argv += [choose.choice(("--resume", "--init", "--evaluate")), choose.choice(files)]
         elif kind < 0.94:
             argv += ["--resume", "auto"]
         elif kind < 0.96:

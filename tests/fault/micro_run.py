@@ -31,8 +31,8 @@ TRAINING_IMAGES, TEST_IMAGES = 28, 12
 # Four steps in each of three epochs; a checkpoint after steps 2 and 4 and after each epoch.
 ARGUMENTS = tuple(
     shlex.split(
-        "--dataset FakeData --width 2 --T 2 --num_epoch 3 --train_batch_size 8 --num_workers 0 "
-        "--checkpoint_every 2 --device cpu"
+        "--dataset FakeData --arch vgg11 --width 2 --T 2 --num_epoch 3 --train_batch_size 8 "
+        "--num_workers 0 --checkpoint_every 2 --device cpu"
     )
 )
 

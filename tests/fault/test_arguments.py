@@ -38,7 +38,7 @@ def test_values_are_drawn_for_every_flag():
 
 @pytest.fixture(scope="module")
 def files(work) -> list[str]:
-    """What --resume and --evaluate may name: a checkpoint, and what is none."""
+    """What --resume, --init and --evaluate may name: a checkpoint, and what is none."""
     text = work / "text"
     text.write_text("no checkpoint")
     ending([*COMMAND, "--log_path", str(work / "a-run")])

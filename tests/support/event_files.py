@@ -19,6 +19,7 @@ JAER_HEADER = (
     b"#!AER-DAT2.0\r\n# This is a raw AE data file - do not edit\r\n"
     b"# Data format is int32 address, int32 timestamp (8 bytes total), repeated for each event\r\n"
 )
+AEDAT3_HEADER = b"#!AER-DAT3.1\r\n#Format: RAW\r\n#Source 1: DVS128\r\n#!END-HEADER\r\n"
 Event = tuple[int, int, int, int]  # time in microseconds, column, row, 1 for ON
 
 
@@ -39,6 +40,32 @@ def aedat2(events: list[Event], header: bytes = JAER_HEADER) -> bytes:
         address = 256 * (127 - column) + 2 * (127 - row) + (1 - on)
         words.append(struct.pack(">II", address, time))
     return header + b"".join(words)
+
+
+def aedat3(*packets: list[Event], header: bytes = AEDAT3_HEADER) -> bytes:
+    """The bytes of an AEDAT 3.1 file with these packets of polarity events, little-endian."""
+    content = [header]
+    for events in packets:
+        size = len(events)
+        content.append(struct.pack("<HHIIIIII", 1, 1, 8, 4, 0, size, size, size))
+        content += [
+            struct.pack("<II", column << 17 | row << 2 | on << 1 | 1, time)
+            for time, column, row, on in events
+        ]
+    return b"".join(content)
+
+
+def atis(events: list[Event]) -> bytes:
+    """N-MNIST's five bytes per event: column, row, polarity with the 23 bits of the time."""
+    return b"".join(
+        bytes([column, row]) + (on << 23 | time & 0x7FFFFF).to_bytes(3, "big")
+        for time, column, row, on in events
+    )
+
+
+def as_arrays(events: list[Event]) -> dict[str, np.ndarray]:
+    """The arrays t, x, y, p of a .npz file."""
+    return dict(zip("txyp", np.array(events).T, strict=True))
 
 
 def count_events(events: list[Event], T: int, *, side: int = 128) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A tiny ImageNet: JPEG files in class folders."""
+"""JPEG files in class folders: a tiny ImageNet, and pictures of one's own."""
 
 from pathlib import Path
 
@@ -12,12 +12,24 @@ def write_image_folder(
     """root/{train,val}/class_NN/NN.JPEG, of odd sizes; each class has a colour of its own."""
     generator = np.random.default_rng(0)
     for part, count in (("train", train), ("val", val)):
-        for label in range(classes):
-            folder = root / part / f"class_{label:02}"
-            folder.mkdir(parents=True)
-            colour = generator.integers(0, 200, 3)
-            for number in range(count):
-                shape = (side + 3 * number, side + label, 3)
-                pixels = colour + generator.integers(0, 56, shape)
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.JPEG")
+        write_classes(root / part, generator, classes=classes, count=count, side=side)
     return root
+
+
+def write_tree(root: Path, *, classes: int = 2, count: int = 10, side: int = 40) -> Path:
+    """root/class_NN/NN.JPEG, likewise."""
+    write_classes(root, np.random.default_rng(0), classes=classes, count=count, side=side)
+    return root
+
+
+def write_classes(
+    root: Path, generator: np.random.Generator, *, classes: int, count: int, side: int
+) -> None:
+    for label in range(classes):
+        folder = root / f"class_{label:02}"
+        folder.mkdir(parents=True)
+        colour = generator.integers(0, 200, 3)
+        for number in range(count):
+            shape = (side + 3 * number, side + label, 3)
+            pixels = colour + generator.integers(0, 56, shape)
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number}.JPEG")

@@ -25,12 +25,12 @@ from util.checkpoint import (
     CheckpointError,
     from_reference,
     load_checkpoint,
-    load_initial_weights,
+    load_with_model,
     save_checkpoint,
     sealed_archive,
 )
 
-LOADERS = [load_checkpoint, load_initial_weights]
+LOADERS = [load_checkpoint, load_with_model]
 
 
 def training_state(seed=0):
@@ -224,7 +224,7 @@ def test_published_files_give_weights_with_our_names(tmp_path, legacy):
     published = {"best_acc": 80.2, "best_epoch": 299, "best_net": weights}
     for name, content in (("model_weights.pth", published), ("bare.pth", weights)):
         torch.save(content, tmp_path / name, _use_new_zipfile_serialization=not legacy)
-        loaded = load_initial_weights(tmp_path / name)
+        (loaded,) = load_with_model(tmp_path / name).values()
         assert list(loaded) == ["stem.conv.weight", "classifier.0.bias"]
         for key, value in from_reference(weights).items():
             assert torch.equal(loaded[key], value)
@@ -232,10 +232,10 @@ def test_published_files_give_weights_with_our_names(tmp_path, legacy):
             load_checkpoint(tmp_path / name)
 
 
-def test_our_checkpoints_give_their_model(tmp_path):
+def test_our_checkpoints_are_read_as_they_are(tmp_path):
     state = training_state()
     save_checkpoint(state, tmp_path / "best.pt")
-    assert_same(load_initial_weights(tmp_path / "best.pt"), state["model"])
+    assert_same(load_with_model(tmp_path / "best.pt"), state)
 
 
 def test_damage_inside_a_published_tensor_is_found_by_its_crc(tmp_path):
@@ -249,7 +249,7 @@ def test_damage_inside_a_published_tensor_is_found_by_its_crc(tmp_path):
         torch.load(io.BytesIO(content), weights_only=True)["best_net"]["conv0.0.weight"], weight
     )
     with pytest.raises(CheckpointError, match="fails its CRC"):
-        load_initial_weights(path)
+        load_with_model(path)
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_damage_inside_a_published_tensor_is_found_by_its_crc(tmp_path):
 def test_foreign_files_without_known_weights_are_refused(tmp_path, content, complaint):
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(CheckpointError, match=complaint) as refusal:
-        load_initial_weights(tmp_path / "other.pth")
+        load_with_model(tmp_path / "other.pth")
     assert "other.pth" in str(refusal.value)
 
 
@@ -272,7 +272,7 @@ def test_our_checkpoints_need_a_model_and_their_digest_to_give_weights(tmp_path)
     path = tmp_path / "odd.pt"
     save_checkpoint({"epoch": 3}, path)
     with pytest.raises(CheckpointError, match="no entry 'model'"):
-        load_initial_weights(path)
+        load_with_model(path)
     torch.save(training_state(), path)
     with pytest.raises(CheckpointError, match="lacks the digest"):
-        load_initial_weights(path)
+        load_with_model(path)

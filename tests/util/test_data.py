@@ -7,7 +7,10 @@ from torchvision.datasets import CIFAR10
 from torchvision.transforms import v2
 
 from tests.support.data_files import write_cifar, write_mnist_family
-from util.data import DATASETS, load_dataset, small_image_transform
+from tests.support.image_files import write_tree
+from util.data import DATASETS, FOLDER, load_dataset, small_image_transform
+from util.image.image_sets import make_fake_data
+from util.image.picture_folder import PictureOptions
 from util.image_augment import CifarAutoAugment, Cutout
 
 
@@ -55,6 +58,29 @@ def test_augmentation_can_be_switched(load, name, auto_aug, cutout):
     assert (data.auto_aug, data.cutout) == (auto_aug, cutout)
 
 
+@pytest.mark.parametrize("crop", [False, True])
+@pytest.mark.parametrize("flip", [False, True])
+def test_crop_and_flip_can_be_switched(load, crop, flip):
+    data = load("FakeData", crop=crop, flip=flip)
+    assert (v2.RandomCrop in steps(data), v2.RandomHorizontalFlip in steps(data)) == (crop, flip)
+    assert (data.crop, data.flip) == (crop, flip)
+    same = all(torch.equal(data.train[0, i][0], data.train.source[i][0]) for i in range(9))
+    assert same == (not crop and not flip)
+
+
+@pytest.mark.parametrize("side", [32, 48])
+def test_pictures_of_any_size_are_augmented_in_proportion(tmp_path, side):
+    options = PictureOptions(image_size=side)
+    folder = write_tree(tmp_path)
+    plain = load_dataset(FOLDER, folder, pictures=options)
+    data = load_dataset(FOLDER, folder, pictures=options, auto_aug=True, cutout=True)
+    assert steps(plain) == CIFAR_STEPS[:2] and steps(data) == CIFAR_STEPS
+    crop, *_, cutout = data.train.transform.transforms
+    assert (crop.padding, cutout.size) == ([side // 8] * 4, side // 2)
+    inputs = data.to_input(data.train.source.tensors[0]).double()
+    assert inputs.mean((0, 2, 3)).abs().max() < 1e-5, "measured on the training pictures"
+
+
 @pytest.mark.parametrize("name", ["CIFAR10", "MNIST", "FashionMNIST", "Digits", "FakeData"])
 def test_items_have_the_announced_shape_and_only_training_is_augmented(load, name):
     data = load(name, auto_aug=True, cutout=True, validation_fraction=0.3)
@@ -85,7 +111,7 @@ def test_crop_and_flip_show_every_shift_and_nothing_else():
         for part in [padded[:, row : row + 7, column : column + 7]]
         for view in (part, part.flip(2))
     }
-    transform = small_image_transform(7, padding=2, flip=True, auto_aug=False, cutout=False)
+    transform = small_image_transform(7, padding=2, flip=True, auto_aug=False, cutout=0)
     torch.manual_seed(0)
     assert {bytes(transform(image).flatten().tolist()) for _ in range(1500)} == shifts
 
@@ -110,6 +136,16 @@ def test_measured_normalisation_centres_the_training_images(load, name):
     inputs = data.to_input(data.train.source.tensors[0]).double()
     assert inputs.mean((0, 2, 3)).abs().max() < 1e-5
     assert (inputs.std((0, 2, 3)) - 1).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("value", [0, 37, 255])
+def test_a_channel_that_never_varies_is_a_zero_and_not_no_number(load, monkeypatch, value):
+    images = make_fake_data()
+    images.train.tensors[0][:, 1] = value
+    monkeypatch.setattr("util.data.make_fake_data", lambda: images)
+    data = load("FakeData")
+    inputs = data.to_input(data.train.source.tensors[0])
+    assert inputs.isfinite().all() and inputs[:, 1].abs().max() < 1e-6
 
 
 def test_validation_is_held_out_by_class_whatever_the_seed(load):

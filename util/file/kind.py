@@ -20,6 +20,7 @@ class Kind(StrEnum):
     TORCH = "a file of torch.save, as checkpoints are"
     SAFETENSORS = "a safetensors file, as exports have"
     PROGRAM = "a torch.export program, as exports have"
+    ONNX = "an ONNX model, as exports have"
     HDF5 = "an HDF5 file, as NIR graphs are"
     ARRAYS = "a file of NumPy arrays"
     RECORDING = "a recording of events"
@@ -34,6 +35,7 @@ STARTS = {
     b"GIF8": Kind.PICTURE,
     b"II*\0": Kind.PICTURE,  # TIFF, of either order of bytes
     b"MM\0*": Kind.PICTURE,
+    b"\x08\x0a\x12\x07pytorch": Kind.ONNX,  # its version of the format, and who wrote it
     b"\x89HDF\r\n\x1a\n": Kind.HDF5,
     b"\x93NUMPY": Kind.ARRAYS,
     b"#!AER-DAT": Kind.RECORDING,

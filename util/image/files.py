@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from util.image.class_folders import find_in_class_folders
+from util.image.class_folders import find_in_class_folders, refuse_different_classes
 from util.image.picture import UNREADABLE, read_picture, read_picture_tensor, reason_of
 
 Decoded = Image.Image | Tensor
@@ -90,7 +90,21 @@ def find_image_files(root: Path, *, reader: str) -> tuple[ImageFiles, tuple[str,
     if not root.is_dir():
         raise FileNotFoundError(
             f"{root} is not there: expected FOLDER/train/CLASS/*.JPEG and FOLDER/val/CLASS/*.JPEG, "
-            "FOLDER being the --data_path"
+            "FOLDER being the --data_path; pictures that fit into memory may also lie in train and "
+            "test, or in one tree: experiment/cifar/main.py --dataset Folder"
         )
     names, labels, class_names = find_in_class_folders(root)
     return ImageFiles(root, names, labels, reader), class_names
+
+
+def find_two_parts(
+    folder: Path, train: str, test: str, *, reader: str = "pil"
+) -> tuple[ImageFiles, ImageFiles, tuple[str, ...]]:
+    """The images of two parts of a data set, by the names of their folders, and their classes.
+
+    Raises: ValueError if both do not have the same classes; what `find_image_files` raises.
+    """
+    train_files, classes = find_image_files(folder / train, reader=reader)
+    test_files, test_classes = find_image_files(folder / test, reader=reader)
+    refuse_different_classes(folder, {train: classes, test: test_classes})
+    return train_files, test_files, classes

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms import v2
 
-from util.data import ImageData, stratified_split
+from util.data import ImageData
 from util.file.named_folder import refuse_folder_near, refuse_no_folder
-from util.image.files import READERS, find_image_files, to_uint8
+from util.image.files import READERS, find_two_parts, to_uint8
 from util.image_augment import Cutout
 from util.process.loader import AugmentedDataset
+from util.stratify import stratified_split
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NUM_CLASSES, TRAIN_IMAGES, TEST_IMAGES = 1000, 1_281_167, 50_000  # of ImageNet
@@ -52,14 +53,7 @@ def load_imagenet(
     folder = Path(data_path).expanduser()
     refuse_no_folder(folder, ("train", "val"))
     refuse_folder_near(folder, ("train", "val"))
-    files, class_names = find_image_files(folder / "train", reader=reader)
-    test_files, test_class_names = find_image_files(folder / "val", reader=reader)
-    if class_names != test_class_names:
-        odd = sorted(set(class_names) ^ set(test_class_names))
-        raise ValueError(
-            f"{folder}/train has {len(class_names)} classes and {folder}/val has "
-            f"{len(test_class_names)}, they differ in {odd[0]!r}: expected the same folders in both"
-        )
+    files, test_files, class_names = find_two_parts(folder, "train", "val", reader=reader)
     rest, held_out = range(len(files)), None
     if validation_fraction is not None:
         rest, held_out = stratified_split(files.labels, validation_fraction)
@@ -140,4 +134,6 @@ def make_random_data(
         std=STD,
         auto_aug=False,
         cutout=False,
+        crop=False,
+        flip=False,
     )

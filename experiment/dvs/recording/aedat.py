@@ -14,9 +14,11 @@ The order of events is that of the file: times are not looked at, since clocks w
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 import numpy as np
+
+from experiment.dvs.recording.aedat3 import decode_aedat3
+from experiment.dvs.recording.events import Events, Reading
 
 SIDE = 128  # pixels of the sensor, height = width
 VERSION_LINE = b"#!AER-DAT"
@@ -33,22 +35,15 @@ OTHER_CAMERA = re.compile(rb"davis|dvxplorer|prophes|dvs(?!128)\d", re.IGNORECAS
 EXPECTED = f"only those of a DVS128, {SIDE} x {SIDE} pixels, are read"
 
 
-class Events(NamedTuple):
-    """A recording of N events; all fields are arrays (N,), in the order of the recording."""
+def decode_aedat(content: bytes) -> Reading:
+    """The events of a whole AEDAT file: 2.0 of the 128 x 128 sensor, or 3.1.
 
-    t: np.ndarray  # microseconds
-    x: np.ndarray  # column, 0 at the left
-    y: np.ndarray  # row, 0 at the top
-    p: np.ndarray  # 1 for ON (brighter), 0 for OFF (darker)
-
-
-def decode_aedat(content: bytes) -> tuple[Events, int]:
-    """The events of a whole AEDAT 2.0 file of the 128 x 128 sensor, and how many were left out.
-
-    Those are special events, and addresses of no pixel where they are few.
+    Left out of 2.0 are special events, and addresses of no pixel where they are few.
 
     Raises: ValueError, without the file's name, if the content is no such file or is cut short.
     """
+    if content.startswith(VERSION_LINE + b"3.1"):
+        return decode_aedat3(content)
     start = _end_of_header(content)
     if (len(content) - start) % BYTES_PER_EVENT:
         raise ValueError(
@@ -64,7 +59,7 @@ def decode_aedat(content: bytes) -> tuple[Events, int]:
         y=SIDE - 1 - (address >> 1 & SIDE - 1),
         p=1 - (address & 1),
     )
-    return events, len(words) - len(address)
+    return Reading(events, len(words) - len(address), (SIDE, SIDE))
 
 
 def encode_aedat(events: Events) -> bytes:
@@ -96,7 +91,7 @@ def _end_of_header(content: bytes) -> int:
     if not content.startswith(VERSION_LINE + b"2"):
         version = _shown(content[len(VERSION_LINE) :].split(b"\n")[0])
         raise ValueError(
-            f"AEDAT {version}: only version 2.0 (jAER) is read; convert it, or save its events "
+            f"AEDAT {version}: only versions 2.0 and 3.1 are read; convert it, or save its events "
             "as arrays t, x, y and p (0 OFF, 1 ON) of a .npz file"
         )
     end = 0

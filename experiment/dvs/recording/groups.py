@@ -5,6 +5,8 @@ A group (a class, or a class in train/ or test/) is looked for, in this order, a
     download/GROUP.zip, GROUP.zip      the published archives, read without unpacking them
     extract/GROUP/, GROUP/             unpacked, one .aedat file per recording
     events_np/GROUP/                   spikingjelly's event arrays, one .npz file per recording
+
+One's own recordings lie in GROUP/.
 """
 
 from __future__ import annotations
@@ -23,9 +25,12 @@ def find_groups(store: Store, T: int) -> dict[str, Path]:
     another number of recordings than expected, or fewer events in any of them than T.
     """
     source, folder, cache = store
-    places = {
-        group: find_group(folder, group) or find_group(cache, group) for group in source.groups
-    }
+    if source.is_own:
+        places = {group: folder / group for group in source.groups}
+    else:
+        places = {
+            group: find_group(folder, group) or find_group(cache, group) for group in source.groups
+        }
     missing = [group for group, place in places.items() if place is None]
     if missing:
         raise FileNotFoundError(_missing_sentence(store, T, missing))
@@ -95,6 +100,8 @@ def count_files(source: DataSource, frames: Path) -> int:
 
 def remedy(source: DataSource) -> str:
     """What to do about files that are not as they should be."""
+    if source.is_own:
+        return "replace or delete these files"
     return "delete these files" if source.simulated else "fetch these files again"
 
 

@@ -1,4 +1,10 @@
-"""The recordings of a place: of an archive, of a folder of .aedat files, or of event arrays."""
+"""The recordings of a place, and how a file of each format is read.
+
+.aedat      AEDAT 2.0 of a DVS128, AEDAT 3.1; alone or in an archive
+.npz        event arrays t, x, y, p, or frames: an array `frames` (S, 2, H, W)
+.npy        frames alone
+.aedat4     refused with the reason, so that none is passed over in silence
+"""
 
 from __future__ import annotations
 
@@ -13,8 +19,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.lib.npyio import NpzFile
 
-from experiment.dvs.recording.aedat import BYTES_PER_EVENT, Events, decode_aedat
-from util.file.named_folder import is_data
+from experiment.dvs.recording.aedat import BYTES_PER_EVENT, decode_aedat
+from experiment.dvs.recording.events import Events, Reading, checked_events, checked_frames
+from util.file.named_folder import folders_below, is_data
+
+READABLE = (".aedat", ".npz", ".npy")
+SUFFIXES = (*READABLE, ".aedat4")
+ARRAYS = (".npz", ".npy")
+WANTED = (
+    "expected a recording of an event camera: AEDAT 2.0 or 3.1 (.aedat), or a .npz file with event "
+    "arrays t, x, y, p or with an array 'frames', which may be a .npy file, too"
+)
 
 # What reading a damaged archive, or a .npz file, is known to raise, beside the OSError of a disk
 # that fails. RuntimeError: it is encrypted, or compressed in another way.
@@ -23,11 +38,11 @@ DAMAGE = (ValueError, tokenize.TokenError, *DAMAGE_OF_ARCHIVES)
 
 
 class Recording(NamedTuple):
-    """One sample's events, not read yet. `read` raises one of DAMAGE, or OSError."""
+    """One sample, not read yet. `read` raises one of DAMAGE, or OSError."""
 
-    name: str  # without folder and suffix; names the sample everywhere
+    name: str  # below its folder, without suffix; names the sample everywhere
     place: str  # the file, for messages
-    read: Callable[[], tuple[Events, int]]  # and how many were left out
+    read: Callable[[], Reading]
     most_events: int | None = None  # going by the size of the file, where that says it
 
 
@@ -44,11 +59,11 @@ def recordings(place: Path) -> Iterator[Recording]:
 
 
 def _in_folder(place: Path) -> Iterator[Recording]:
-    for path in files_in(place, ".aedat", ".npz"):
-        if path.suffix.lower() == ".aedat":
-            yield _in_aedat(path.stem, str(path), path.stat().st_size, path.read_bytes)
-        else:
-            yield Recording(path.stem, str(path), partial(_read_arrays, path))
+    for path in files_in(place, *SUFFIXES):
+        name = str(path.relative_to(place).with_suffix(""))
+        in_arrays = path.suffix.lower() in ARRAYS
+        most_events = None if in_arrays else path.stat().st_size // BYTES_PER_EVENT
+        yield Recording(name, str(path), partial(read_recording, path), most_events)
 
 
 def _in_archive(path: Path) -> Iterator[Recording]:
@@ -56,29 +71,46 @@ def _in_archive(path: Path) -> Iterator[Recording]:
         for member in sorted(archive.infolist(), key=lambda member: member.filename):
             name = PurePosixPath(member.filename)
             if name.suffix.lower() == ".aedat" and is_data(name):
-                # zipfile compares the checksum
-                read_bytes = partial(archive.read, member.filename)
-                yield _in_aedat(name.stem, f"{name} in {path}", member.file_size, read_bytes)
+                read = partial(_read_member, archive, member.filename)
+                most_events = member.file_size // BYTES_PER_EVENT
+                yield Recording(name.stem, f"{name} in {path}", read, most_events)
 
 
-def _in_aedat(name: str, place: str, size: int, read_bytes: Callable[[], bytes]) -> Recording:
-    return Recording(name, place, lambda: decode_aedat(read_bytes()), size // BYTES_PER_EVENT)
+def _read_member(archive: zipfile.ZipFile, name: str) -> Reading:
+    return decode_aedat(archive.read(name))  # zipfile compares the checksum
 
 
-def _read_arrays(path: Path) -> tuple[Events, int]:
-    with open_arrays(path) as arrays:
-        return checked_events(arrays), 0
+def read_recording(path: Path) -> Reading:
+    """What is in a file of one of SUFFIXES. Raises: one of DAMAGE, or OSError."""
+    if path.suffix.lower() not in ARRAYS:
+        return decode_aedat(path.read_bytes())
+    loaded = np.load(path)
+    if not isinstance(loaded, NpzFile):
+        return _frames(loaded)
+    with loaded as arrays:
+        if "frames" in arrays:
+            return _frames(arrays["frames"])
+        if not set(Events._fields) & set(arrays.files):
+            raise ValueError(f"arrays {', '.join(arrays.files) or '(none)'}: {WANTED}")
+        return Reading(checked_events(arrays))
+
+
+def _frames(counts: np.ndarray) -> Reading:
+    return Reading(checked_frames(counts), sensor=counts.shape[2:])
 
 
 def files_in(place: Path, *suffixes: str) -> list[Path]:
-    """The files of a folder with one of `suffixes`, in any case, by name; none if it is not there.
+    """The files with one of `suffixes`, in any case, in a folder and all below it, by name.
 
-    What operating systems leave there is no file of ours.
+    None if it is not there; what operating systems leave there is no file of ours.
     """
     if not place.is_dir():
         return []
     return sorted(
-        path for path in place.iterdir() if path.suffix.lower() in suffixes and is_data(path.name)
+        Path(folder.path, name)
+        for folder in folders_below(place)
+        for name in folder.files
+        if Path(name).suffix.lower() in suffixes
     )
 
 
@@ -91,39 +123,3 @@ def open_arrays(path: str | Path) -> NpzFile:
     if not isinstance(content, NpzFile):
         raise ValueError("a single array, expected a .npz file of arrays with names")
     return content
-
-
-def checked_events(arrays: NpzFile | dict[str, np.ndarray]) -> Events:
-    """The events of spikingjelly's arrays t, x, y, p, as far as they can be known without a sensor.
-
-    Raises: ValueError for arrays that hold none.
-    """
-    missing = [name for name in Events._fields if name not in arrays]
-    if missing:
-        raise ValueError(f"no array {', '.join(missing)} in it, expected t, x, y and p")
-    events = Events(*(arrays[name] for name in Events._fields))
-    shapes = [array.shape for array in events]
-    if events.t.ndim != 1 or len(set(shapes)) > 1:
-        raise ValueError(f"arrays t, x, y, p of shapes {shapes}: expected one value per event each")
-    for name in "xyp" if len(events.t) else "":
-        try:
-            refuse_all_but_whole(getattr(events, name))
-        except ValueError as error:
-            raise ValueError(f"array {name}: {error}") from error
-    if len(events.t) and events.p.max() > 1:
-        raise ValueError(f"array p: values up to {events.p.max()}, expected 0 (OFF) and 1 (ON)")
-    whole = (array.astype(np.int64) for array in (events.x, events.y, events.p))
-    return Events(events.t, *whole)
-
-
-def refuse_all_but_whole(values: np.ndarray) -> None:
-    """ValueError unless the values, of which there are some, are whole numbers from 0."""
-    if values.dtype.kind in "bu":
-        return
-    if values.dtype.kind not in "if":
-        raise ValueError(f"values of type {values.dtype}, expected numbers")
-    low, high = values.min(), values.max()
-    if not 0 <= low <= high <= np.finfo(np.float32).max:  # nor if one is NaN
-        raise ValueError(f"values from {low} to {high}, expected whole numbers from 0 up")
-    if values.dtype.kind == "f" and (values != np.trunc(values)).any():
-        raise ValueError("fractions, expected whole numbers")

@@ -23,10 +23,11 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
 
-from experiment.dvs.recording.aedat import SIDE, Events, encode_aedat
+from experiment.dvs.recording.aedat import SIDE, encode_aedat
+from experiment.dvs.recording.events import Events
 from experiment.dvs.recording.source import DIGITS, Store
-from experiment.train.clock import Countdown
 from util.file.atomic import write_atomically
+from util.process.progress import Countdown
 
 SENSOR_SEED = 0  # one sensor makes all recordings
 ENLARGED = 120  # pixels of the sensor that the side of a picture with its rim covers
@@ -64,7 +65,7 @@ def write_recordings(store: Store, report: Callable[[str], None] = lambda line: 
                 member = ZipInfo(f"{digit}/digits_{digit}_{index}.aedat")
                 archive.writestr(member, encode_aedat(events), ZIP_DEFLATED, compresslevel=1)
                 countdown.advance()
-        write_atomically(places[-1] / f"{digit}.zip", content.getbuffer())
+        write_atomically(places[-1] / f"{digit}.zip", content.getvalue())
     countdown.close()
 
 

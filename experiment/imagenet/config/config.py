@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from experiment.flag.idle import EVALUATING
 from experiment.flag.kinds import OneOf, OrAlone, Switch, Whole
-from experiment.flag.parser import FlagParser
 from experiment.flag.row import Condition, Flag, Role
 from experiment.flag.table import CHECK_DATA, experiment_flags
+from experiment.flag.training_parser import TrainingParser
 from util.image.files import READERS
 from util.image.imagenet import TRAIN_IMAGES
 
@@ -73,6 +73,6 @@ FLAGS = experiment_flags(
 )
 
 
-def get_parser() -> FlagParser:
+def get_parser() -> TrainingParser:
     """Every flag of the experiment with its default."""
-    return FlagParser("Train a spiking network on ImageNet.", FLAGS)
+    return TrainingParser("Train a spiking network on ImageNet.", FLAGS)

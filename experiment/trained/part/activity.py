@@ -74,7 +74,7 @@ def trace_potentials(
     """Membrane potentials of neurons on one image, x (1, C, H, W) or (T, 1, C, H, W).
 
     chosen: (layer, place) of each neuron; None is two neurons of the first, the middle and the
-    last spiking layer: the one whose spikes are nearest to T/2, and the busiest one.
+    last spiking layer: the one whose spikes are nearest to T/2, and the busiest other.
     Raises: ValueError for a layer or a place that is not there.
     """
     recorded: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
@@ -97,9 +97,11 @@ def trace_potentials(
 
 
 def typical_places(spikes: Tensor) -> list[tuple[int, ...]]:
-    """Places in spikes (T, ...): the first neuron with about T/2 spikes, and the busiest."""
+    """Places in spikes (T, ...): the first neuron with about T/2 spikes, and the busiest other."""
     counts = spikes.sum(0)
-    flat = [int((counts - len(spikes) / 2).abs().argmin()), int(counts.argmax())]
+    half = int((counts - len(spikes) / 2).abs().argmin())
+    others = counts.flatten().index_fill(0, torch.tensor(half, device=counts.device), -1)
+    flat = dict.fromkeys((half, int(others.argmax())))
     return [tuple(int(i) for i in torch.unravel_index(torch.tensor(k), counts.shape)) for k in flat]
 
 

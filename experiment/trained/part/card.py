@@ -6,21 +6,18 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from experiment.flag.amp import PRECISIONS
 from experiment.flag.lookup import flags_of, names_of
-from experiment.flag.row import Role, silenced
+from experiment.flag.row import Role, without_effect
+from experiment.trained.part.formats import FORMATS
 from experiment.trained.part.trained_network import Trained
 from util.figure import as_utf8, markdown_table
 from util.file.atomic import write_atomically
 
 RECIPE = (Role.DATA, Role.METHOD, Role.TRAINING)
-APPLIED = ("auto_aug", "cutout")  # of which the data set says what was applied in the end
-FILES = {
-    "safetensors": "`model.safetensors`: weights of `model.inference.folded.FoldedNetwork`, read "
-    "with `experiment.trained.part.exported.read_weights`",
-    "program": '`program.pt2`: `torch.export.load("program.pt2").module()(images)` gives the '
-    "logits of every time step, (T, B, K), for any number of images",
-    "nir": "`graph.nir`: one image in, the logits of one time step out; `nir.read` reads it",
-}
+WHITE_ON_BLACK = ("Digits", "MNIST", "FashionMNIST")
+# Of these the data set says what was applied in the end.
+APPLIED = ("crop", "flip", "auto_aug", "cutout")
 
 
 def write_card(result: dict[str, Any], trained: Trained, path: Path) -> None:
@@ -32,34 +29,68 @@ def write_card(result: dict[str, Any], trained: Trained, path: Path) -> None:
         "removed and its batch norms are folded into the convolutions."
     )
     verified = {"folded, float64": result["float64"], "folded, float32": result["float32"]}
-    if "program" in result:
-        verified["program.pt2, read back"] = result["program"]
+    files = {f"`{FORMATS[name].file}`": FORMATS[name].text for name in result["formats"]}
     sections = {
-        "Files": "\n".join(f"- {FILES[name]}" for name in result["formats"]),
-        "Input": _input(result["description"], trained.net.T),
+        "Files": _bullets(files),
+        "Network": _network(result),
+        "Input": input_section(result["description"], trained.net.T),
         "Training": _training(network, trained),
         "Accuracy": _accuracy(result["accuracy"], trained.arguments["amp"]),
         "Firing rates and energy": _energy(result["energy"]),
-        "Verified": _bullets(verified),
+        "Verified": _bullets(verified | read_back(result)),
         "Limits": "\n".join(f"- {limit}" for limit in limits(trained)),
     }
     parts = [title, about, *(f"## {name}\n\n{text}" for name, text in sections.items())]
     write_atomically(path, as_utf8("\n\n".join(parts) + "\n"))
 
 
-def _input(description: dict[str, Any], steps: int) -> str:
+def read_back(result: dict[str, Any]) -> dict[str, str]:
+    """What reading files back has shown, by file."""
+    return {
+        f"{FORMATS[name].file}, read back": result[name]
+        for name in result["formats"]
+        if name in result
+    }
+
+
+def _network(result: dict[str, Any]) -> str:
+    network = result["description"]["network"]
+    reset = "soft reset" if network["v_reset"] is None else f"hard reset to {network['v_reset']:g}"
+    about = {
+        "arch": f"{network['arch']}, width {result['width']}, stem {network['stem']}",
+        "parameters": f"{result['parameters']:,}",
+        "neuron": f"LIF, decay {network['decay']:g}, threshold {network['thresh']:g}, {reset}",
+        "time steps": f"T = {network['T']}",
+        "read-out": result["description"]["read_out"],
+    }
+    if "nir" in result["formats"]:
+        about["time step of graph.nir"] = f"dt = {result['nir_dt']:g} s"
+    return _bullets(about)
+
+
+def input_section(description: dict[str, Any], steps: int) -> str:
+    """What the network takes, and what predict.py makes it from."""
     side, channels = description["image_size"], description["network"]["in_channels"]
     shape = f"{channels} x {side} x {side}"
     if description["kind"] == "events":
         return (
-            f"{steps} frames of {shape} event counts (OFF, ON), each with the same number of "
-            "events, as float32 (T, B, C, H, W)."
+            f"{steps} frames of {shape} event counts (OFF, ON), as float32 (T, B, C, H, W): of "
+            "recorded events, each frame has the same number (of recorded frames, neighbours are "
+            f"added up), resized{_from_sensor(description)}."
         )
     mean, std = ([round(value, 4) for value in description[name]] for name in ("mean", "std"))
+    ink = " It has to be white on black: nothing is inverted."
     return (
         f"An image of {shape} pixels, (pixel / 255 - mean) / std with mean {mean} and std {std} "
-        "per channel, as float32 (B, C, H, W)."
+        "per channel, as float32 (B, C, H, W). `predict.py` resizes the shorter side of a picture "
+        f"to {description['resize']} pixels, and cuts out the centre."
+        f"{ink if description['data'] in WHITE_ON_BLACK else ''}"
     )
+
+
+def _from_sensor(description: dict[str, Any]) -> str:
+    size = description.get("sensor_size")  # exports of earlier versions do not know
+    return "" if size is None else " from a sensor of {} x {} pixels".format(*size)
 
 
 def _training(network: dict[str, Any], trained: Trained) -> str:
@@ -68,9 +99,7 @@ def _training(network: dict[str, Any], trained: Trained) -> str:
         f"Data: {trained.data.name}, {data.training_samples:,} samples to train, "
         f"{data.test_samples:,} to test, {network['num_classes']} classes."
     )
-    reset = "soft reset" if network["v_reset"] is None else f"hard reset to {network['v_reset']:g}"
-    neuron = f"LIF, decay {network['decay']:g}, threshold {network['thresh']:g}, {reset}"
-    return f"{about}\n\n{_bullets({'neuron': neuron, **recipe(trained)})}"
+    return f"{about}\n\n{_bullets(recipe(trained))}"
 
 
 def _accuracy(accuracy: dict[str, Any], amp: str) -> str:
@@ -80,13 +109,19 @@ def _accuracy(accuracy: dict[str, Any], amp: str) -> str:
         f"{accuracy['calibration']['ece']:.2f} %. All numbers here are of the network in these "
         "files, computed in float32."
     )
-    if amp == "bf16":
-        about += (
-            " It was trained and evaluated in bfloat16 (`--amp bf16`), so what the run itself "
-            "reports may differ."
-        )
+    about += precision_note(amp)
     steps = [(str(row["t"]), f"{row['top1']:.2f}") for row in accuracy["steps"]]
     return f"{about}\n\n{markdown_table(('time steps taken', 'top-1 (%)'), steps)}"
+
+
+def precision_note(amp: str) -> str:
+    """What --amp of the training, other than "none", means for these numbers."""
+    if amp == "none":
+        return ""
+    note = f" It was trained with `--amp {amp}`: {PRECISIONS[amp].text}."
+    if PRECISIONS[amp].is_of_rates:
+        return note
+    return f"{note} It was evaluated so too, and what the run itself reports may differ."
 
 
 def _energy(energy: dict[str, Any]) -> str:
@@ -109,16 +144,14 @@ def _energy(energy: dict[str, Any]) -> str:
 def recipe(trained: Trained) -> dict[str, Any]:
     """The flags that say how it was trained, but for those not given and those without effect."""
     asked = argparse.Namespace(**trained.arguments)
-    silent = {
-        name
-        for condition, names in silenced(flags_of(asked.dataset), asked).items()
-        for name in names
-        if not condition.here and name not in APPLIED
-    }
+    silent = without_effect(flags_of(asked.dataset), asked) - set(APPLIED)
     applied = {name: getattr(trained.data, name, None) for name in APPLIED}
     values = trained.arguments | applied
     names = [name for name in names_of(asked.dataset, *RECIPE) if name not in silent]
-    return {name: values[name] for name in names if values[name] is not None}
+    found = {name: values[name] for name in names if values[name] is not None}
+    if "init" in found:  # the run's folder and the file, not where they lie on this machine
+        found["init"] = Path(*found["init"].parts[-2:])
+    return found
 
 
 def limits(trained: Trained) -> list[str]:

@@ -27,6 +27,7 @@ from model.inference.folded import FoldedNetwork
 from util.file.atomic import write_atomically
 from util.file.kind import Kind, kind_of_file
 
+READ_OUT = "the mean of the logits over the T time steps"
 REQUIRED = ("network", "data", "kind", "class_names", "image_size", "resize")
 
 
@@ -45,7 +46,7 @@ def describe_network(arguments: dict[str, Any], data: DataDescription) -> dict[s
     network = {name: arguments[name] for name in names_of(arguments["dataset"], Role.NETWORK)}
     network |= {"num_classes": data.num_classes, "in_channels": data.channels}
     about = data.plain()
-    return {"network": network, "data": about.pop("name"), **about}
+    return {"network": network, "read_out": READ_OUT, "data": about.pop("name"), **about}
 
 
 def write_weights(net: FoldedNetwork, description: dict[str, Any], path: Path) -> None:
@@ -113,7 +114,7 @@ def write_program(
     content = io.BytesIO()
     extra = {"description.json": json.dumps(description)}
     torch.export.save(program, content, extra_files=extra)
-    write_atomically(path, content.getbuffer())
+    write_atomically(path, content.getvalue())
 
 
 def read_program(path: Path) -> torch.export.ExportedProgram:

@@ -14,19 +14,11 @@ import torch
 from torch import Tensor
 
 from experiment.dvs.augment import resize
-from experiment.dvs.frames import checked_counts
-from experiment.dvs.integrate import integrate
-from experiment.dvs.recording.aedat import SIDE, Events, decode_aedat
-from experiment.dvs.recording.recordings import DAMAGE, checked_events, open_arrays
+from experiment.dvs.integrate import frames_of
+from experiment.dvs.recording.aedat import SIDE
+from experiment.dvs.recording.events import Events, Reading, in_pixels
+from experiment.dvs.recording.recordings import DAMAGE, WANTED, read_recording
 from util.image.picture import SUFFIXES as IMAGE_SUFFIXES
-
-EVENT_SUFFIXES = (".aedat", ".npz")
-RECORDINGS = (*EVENT_SUFFIXES, ".npy", ".aedat4")  # are read, or refused with the reason
-
-WANTED = (
-    "expected a recording of an event camera: AEDAT 2.0 (.aedat), or a .npz file with event arrays "
-    "t, x, y, p or with an array 'frames'"
-)
 
 
 def read_events(
@@ -42,38 +34,25 @@ def read_events(
     `report` is given a line if events were left out. Raises: ValueError for a file that is damaged
     or of another kind, OSError.
     """
-    suffix = path.suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
         raise ValueError(f"a picture, but the network was trained on events: {WANTED}")
-    if suffix == ".npy":
-        raise ValueError(f"a single array (.npy): {WANTED}")
     sensor_size = tuple(description.get("sensor_size", ())) or None
     try:
-        counts = _counts(path, steps, sensor_size, report)
+        reading = read_recording(path)
+        if sensor_size is None:
+            sensor_size = _likely_sensor(reading)
+        counts = frames_of(reading, steps, sensor_size)
     except (*DAMAGE, MemoryError) as error:
         raise ValueError(str(error) or type(error).__name__) from error
-    return resize(counts, description["image_size"])
+    if reading.left_out:
+        report(f"{reading.left_out:,} special events, of no pixel, are left out")
+    return resize(torch.from_numpy(counts.astype(np.float32)), description["image_size"])
 
 
-def _counts(
-    path: Path, steps: int, sensor_size: tuple[int, int] | None, report: Callable[[str], None]
-) -> Tensor:
-    """Counts (T, 2, H, W) of frames, event arrays or an AEDAT file."""
-    height, width = sensor_size or (SIDE, SIDE)
-    if path.suffix.lower() == ".npz":
-        with open_arrays(path) as content:
-            if "frames" in content:
-                return checked_counts(content["frames"], steps, sensor_size)
-            if not set(Events._fields) & set(content.files):
-                raise ValueError(f"arrays {', '.join(content.files) or '(none)'}: {WANTED}")
-            events = checked_events(content)
-    else:
-        events, left_out = decode_aedat(path.read_bytes())
-        if (height, width) != (SIDE, SIDE):
-            raise ValueError(
-                f"a recording of {SIDE} x {SIDE} pixels, but the network was trained on "
-                f"{height} x {width}"
-            )
-        if left_out:
-            report(f"{left_out:,} special events, of no pixel, are left out")
-    return torch.from_numpy(integrate(events, steps, height=height, width=width).astype(np.float32))
+def _likely_sensor(reading: Reading) -> tuple[int, int]:
+    """(H, W) of the sensor of a network that does not say it: all there were then are square."""
+    if isinstance(reading.content, Events):
+        return SIDE, SIDE
+    if len(set(reading.sensor)) > 1:
+        raise ValueError(f"frames of {in_pixels(reading.sensor)}, expected square ones")
+    return reading.sensor

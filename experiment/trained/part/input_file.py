@@ -1,6 +1,6 @@
 """The files to classify, each brought to the form of the test set.
 
-Pictures go the way of ImageNet's test set (`--reader pil`): resized, cut, normalised; one that has
+Pictures go the way of the test set's (`util.image.fitting`): resized, cut, normalised; one that has
 the test set's size already, as all of CIFAR, is only normalised. Recordings: `input_events`.
 
 Shapes: T time steps, C channels, H x W pixels.
@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional as transforms
 
+from experiment.dvs.recording.recordings import SUFFIXES as EVENT_SUFFIXES
 from experiment.trained.part.exported import Exported
-from experiment.trained.part.input_events import EVENT_SUFFIXES, RECORDINGS, read_events
+from experiment.trained.part.input_events import read_events
 from util.file.named_folder import folders_below
+from util.image.fitting import fitted
 from util.image.picture import SUFFIXES as IMAGE_SUFFIXES
 from util.image.picture import read_picture
 
@@ -60,7 +61,7 @@ def read_input(path: Path, network: Exported) -> Tensor:
         return read_events(
             path, description, net.T, lambda line: print(f"{path}: {line}", file=sys.stderr)
         )
-    if path.suffix.lower() in RECORDINGS:
+    if path.suffix.lower() in EVENT_SUFFIXES:
         raise ValueError(
             "a recording of events, but the network was trained on images: expected a "
             "picture, such as a .png or .jpg file"
@@ -73,12 +74,7 @@ def read_image(path: Path, description: dict[str, Any], channels: int) -> Tensor
 
     Raises: one of util.image.picture.UNREADABLE.
     """
-    modes = {1: "L", 3: "RGB"}
-    if channels not in modes:
-        raise ValueError(f"the network takes {channels} channels: expected 1 (gray) or 3 (RGB)")
-    side = description["image_size"]
-    pixels = read_picture(path).convert(modes[channels])
-    pixels = transforms.resize(pixels, [description["resize"]], antialias=True)
-    pixels = transforms.pil_to_tensor(transforms.center_crop(pixels, [side, side]))
+    picture, side = read_picture(path), description["image_size"]
+    pixels = fitted(picture, resize=description["resize"], side=side, channels=channels)
     mean, std = (torch.tensor(description[name]).view(-1, 1, 1) for name in ("mean", "std"))
     return ((pixels.float() / 255 - mean) / std)[None]

@@ -93,7 +93,7 @@ def draw_gradient_agreement(cosines: dict[str, float], title: str, path: Path) -
         panel.bar_label(bars, fmt="%.3f", padding=3, fontsize=8)
         panel.invert_yaxis()
         lowest = min(0.0, *cosines.values())
-        panel.set(ylabel="layer (weights)", xlim=(1.15 * lowest, 1.1))
+        panel.set(ylabel="layer (weights)", xlim=(lowest - 0.12 * (lowest < 0), 1.1))
         panel.set_xlabel("cosine of the angle between the two gradients (1: same direction)")
         panel.grid(axis="x", alpha=0.3)
 

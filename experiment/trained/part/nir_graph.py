@@ -9,13 +9,16 @@ NIR fires where v > threshold, this project where v >= threshold; they part only
 hits the threshold exactly. NIR has no soft reset and no max pooling.
 
 Edges that meet in a node add up, which is the residual addition. The graph takes the image or
-frame of each time step and gives that step's logits; the answer is their mean over T steps.
+frame of each time step and gives that step's logits; the answer is their mean over T steps. NIR
+has no time step of its own: dt, T and the read-out are in the graph's metadata.
 """
 
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
+from typing import Any
 
 import nir
 import numpy as np
@@ -57,11 +60,14 @@ def to_nir(net: FoldedNetwork, *, height: int, width: int) -> nir.NIRGraph:
     return graph.finish(sources)
 
 
-def write_nir(graph: nir.NIRGraph, path: Path) -> None:
-    """Write the graph (HDF5), whole or not at all."""
+def write_nir(graph: nir.NIRGraph, description: dict[str, Any], path: Path) -> None:
+    """Write the graph (HDF5), whole or not at all; dt and the description are in its metadata."""
+    T, read_out = description["network"]["T"], description["read_out"]
+    about = json.dumps(description)
+    graph.metadata = {"dt": TIME_STEP, "T": T, "read_out": read_out, "description": about}
     content = io.BytesIO()
     nir.write(content, graph)
-    write_atomically(path, content.getbuffer())
+    write_atomically(path, content.getvalue())
 
 
 Sources = tuple[str, ...]  # the nodes whose outputs add up to what a layer reads
@@ -121,8 +127,9 @@ class _Graph:
             )
         maps = torch.zeros(*x.shape[:2], side, side, dtype=x.dtype)
         pooled = self.add("pool", _average_pool(window), maps, sources)
+        # From the end, since snnTorch counts a batch that NIR's shapes do not have.
         flatten = nir.Flatten(
-            input_type={"input": np.array(maps.shape[1:])}, start_dim=0, end_dim=-1
+            input_type={"input": np.array(maps.shape[1:])}, start_dim=-3, end_dim=-1
         )
         return self.add("pool_flatten", flatten, maps.flatten(1), pooled)
 

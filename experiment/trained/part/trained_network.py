@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -17,11 +17,13 @@ from experiment.data_description import (
     DataDescription,
     describe_data,
     description_in,
+    other_samples,
     refuse_other_classes,
 )
-from experiment.flag.lookup import all_datasets, experiment_with, flags_of
-from experiment.flag.parser import FlagParser, warn_about
+from experiment.flag.lookup import flags_of
+from experiment.flag.parser import warn_about
 from experiment.flag.row import silenced
+from experiment.flag.saved import checked_flags, experiment_of, flags_beside
 from experiment.train.task import Data
 from model import RateModel
 from util.checkpoint import CheckpointError, load_checkpoint
@@ -67,8 +69,8 @@ def load_trained(
     """
     state = load_checkpoint(path)
     args, experiment = arguments_of(state, path)
-    given = {} if data_path is None else {"data_path": data_path}
-    vars(args).update(_places(path.parent) | given)
+    if data_path is not None:
+        args.data_path = data_path
     with _refused_as(f"checkpoint {path} cannot be used"):
         description = description_in(state)
     data = None
@@ -76,6 +78,8 @@ def load_trained(
         data = experiment.data_of(args)
         with _refused_as(f"checkpoint {path} does not fit"):
             refuse_other_classes(description, describe_data(data))
+        if (doubt := other_samples(description, describe_data(data))) is not None:
+            print(f"warning: {path}: {doubt}", file=sys.stderr)
         description = description or describe_data(data)
     if data_path is not None:
         warn_of_unread_path(args, data)
@@ -104,7 +108,7 @@ def _refused_as(sentence: str) -> Iterator[None]:
 
 
 def arguments_of(state: dict[str | int, Any], path: Path) -> tuple[argparse.Namespace, ModuleType]:
-    """Every flag of the run that saved a checkpoint, and its experiment.
+    """Every flag of the run that saved a checkpoint, where its data lie, and its experiment.
 
     Raises: CheckpointError for a checkpoint that says too little.
     """
@@ -114,15 +118,11 @@ def arguments_of(state: dict[str | int, Any], path: Path) -> tuple[argparse.Name
             f"checkpoint {path} has no entries 'arguments' and 'model': name one that a run of "
             "this program has saved, such as best.pt"
         )
-    dataset = arguments.get("dataset")
-    name = experiment_with(dataset)
-    if name is None:
-        raise CheckpointError(
-            f"checkpoint {path} was trained on data set {dataset!r}: expected one of "
-            f"{', '.join(all_datasets())}"
-        )
-    experiment = import_module(f"experiment.{name}.main")
-    return parsed(experiment.get_parser(), arguments, path), experiment
+    experiment = import_module(f"experiment.{experiment_of(arguments, path)}.main")
+    parser = experiment.get_parser()
+    args, flags = parser.parse_args([]), parser.flags()
+    vars(args).update(checked_flags(arguments, flags, path) | flags_beside(path, flags))
+    return args, experiment
 
 
 def warn_of_unread_path(args: argparse.Namespace, data: Data | None) -> None:
@@ -132,59 +132,6 @@ def warn_of_unread_path(args: argparse.Namespace, data: Data | None) -> None:
     for condition, silent in silenced(flags_of(args.dataset), args).items():
         if "data_path" in silent:
             warn_about(["data_path"], condition.reason)
-
-
-def parsed(parser: FlagParser, arguments: dict[str, Any], path: Path) -> argparse.Namespace:
-    """A run's flags with the values in its checkpoint, each by the parser's own rules.
-
-    One that there is no more, and that was off, is left out.
-    Raises: CheckpointError for a flag that is not known, or a value that it does not take.
-    """
-    flags = parser.flags()
-    args = parser.parse_args([])
-    for name, value in arguments.items():
-        if name not in flags and value in (None, False):
-            continue
-        try:
-            setattr(args, name, _checked(flags.get(name), value))
-        except argparse.ArgumentTypeError as error:
-            raise CheckpointError(
-                f"checkpoint {path} was saved with {name} {value!r}, which this version does not "
-                f"take ({error}): use the version of the program that saved it"
-            ) from error
-    return args
-
-
-def _checked(flag: argparse.Action | None, value: Any) -> Any:
-    """A value as the flag's parser gives it; None is what several flags have for a word."""
-    if flag is None:
-        raise argparse.ArgumentTypeError("there is no such flag")
-    if flag.choices is not None and value not in list(flag.choices):
-        raise argparse.ArgumentTypeError(f"expected one of {', '.join(flag.choices)}")
-    if value is None:
-        return None
-    if isinstance(value, bool) != isinstance(flag, argparse.BooleanOptionalAction):
-        raise argparse.ArgumentTypeError("switches are true or false, and others are not")
-    return value if flag.type is None or isinstance(value, bool) else flag.type(str(value))
-
-
-def _places(folder: Path) -> dict[str, Path]:
-    """Where the run in this folder had its data, by flag; none if its config.json is not ours."""
-    try:
-        arguments = json.loads((folder / "config.json").read_bytes())["arguments"]
-        given = {name: arguments.get(name) for name in ("data_path", "cache_path")}
-        return {name: _found(Path(text), folder) for name, text in given.items() if text}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return {}
-
-
-def _found(path: Path, run_folder: Path) -> Path:
-    """A place that config.json names; earlier versions named it from where the run was started.
-
-    That is mostly here, two folders above the run's, or where the program lies.
-    """
-    starts = (Path(), run_folder.absolute().parent.parent, Path(__file__).parents[3])
-    return next((start / path for start in starts if (start / path).exists()), path)
 
 
 def _records(folder: Path, epochs: int) -> list[dict[str, Any]]:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from experiment.dvs.integrate import Integration, integrate, refuse_too_large
+from experiment.dvs.integrate import Integration, frames_of, refuse_too_large
 from experiment.dvs.recording import recordings
-from experiment.dvs.recording.aedat import Events
+from experiment.dvs.recording.events import Events, Reading
 from tests.support.event_files import aedat2, random_events
 
 
@@ -14,7 +14,7 @@ from tests.support.event_files import aedat2, random_events
 )
 def test_counts_have_the_smallest_type_that_holds_them(most, dtype):
     ones = np.ones(most, dtype=int)
-    counts = integrate(Events(ones, 3 * ones, 2 * ones, ones), 1, height=5, width=7)
+    counts = frames_of(Reading(Events(ones, 3 * ones, 2 * ones, ones)), 1, (5, 7))
     assert counts.dtype == dtype and counts.shape == (1, 2, 5, 7)
     assert counts[0, 1, 2, 3] == most == counts.sum(dtype=int)
 
@@ -22,8 +22,8 @@ def test_counts_have_the_smallest_type_that_holds_them(most, dtype):
 @pytest.mark.parametrize(("x", "y"), [(7, 0), (0, 5), (-1, 1), (1, -1)])
 def test_events_outside_of_the_sensor_are_refused(x, y):
     zeros = np.zeros(4, dtype=int)
-    with pytest.raises(ValueError, match="outside of the sensor's 5 x 7 pixels"):
-        integrate(Events(zeros, zeros + x, zeros + y, zeros), 2, height=5, width=7)
+    with pytest.raises(ValueError, match="outside of the sensor's 7x5 pixels"):
+        frames_of(Reading(Events(zeros, zeros + x, zeros + y, zeros)), 2, (5, 7))
 
 
 def test_only_frames_larger_than_the_memory_are_refused():

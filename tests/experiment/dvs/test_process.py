@@ -120,8 +120,10 @@ def test_shuffled_frames_change_order_in_training_and_test_alike(prepared):
 @pytest.mark.parametrize("flip", [True, False])
 def test_mirroring_is_for_classes_that_allow_it(prepared, monkeypatch, flip):
     monkeypatch.setitem(SOURCES, NAME, SMALL._replace(flip=flip))
-    steps = load_event_data(NAME, prepared, T=10).train.transform.transforms
-    assert ("RandomHorizontalFlip" in [type(step).__name__ for step in steps]) == flip
+    data = load_event_data(NAME, prepared, T=10)
+    steps = [type(step).__name__ for step in data.train.transform.transforms]
+    assert ("RandomHorizontalFlip" in steps) == data.flip == flip
+    assert not load_event_data(NAME, prepared, T=10, augment=False).flip
 
 
 @pytest.mark.parametrize(
@@ -232,7 +234,7 @@ def test_it_checks_frames_that_are_there_and_names_all_bad_ones(archives, capsys
     heading, *lines = error.splitlines()[-5:]
     assert code == 2
     assert heading.startswith("error: 4 files of frames are damaged; delete them and start")
-    reasons = {"cat_4": "not a zip", "dog_0": "nan", "dog_1": "34 x 34", "dog_2": "allocate"}
+    reasons = {"cat_4": "not a zip", "dog_0": "nan", "dog_1": "34x34", "dog_2": "allocate"}
     for line, (name, reason) in zip(sorted(lines), reasons.items(), strict=True):
         assert f"cifar10_{name}.npz: " in line and reason in line
         (frames / name[:3] / f"cifar10_{name}.npz").unlink()

@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 import torch
+from sklearn.model_selection import train_test_split
 from torch.utils.data import random_split
 
 from experiment.dvs.split import train_and_test
@@ -42,3 +43,9 @@ def test_stratified_takes_a_fifth_of_each_class():
     in_test = Counter(samples[i][1] for i in test)
     assert all(abs(in_test[label] - count / 5) < 1 for label, count in enumerate(counts))
     assert (train, test) == train_and_test("stratified", samples)
+    assert (train, test) == tuple(
+        train_test_split(
+            range(len(samples)), test_size=0.2, stratify=[k for _, k in samples], random_state=0
+        )
+    ), "as runs of earlier versions had it"
+    assert abs(len(train_and_test("stratified", samples, 0.4)[1]) - 0.4 * len(samples)) < 1

@@ -3,21 +3,30 @@
 import pytest
 
 from experiment.cifar.config.config import get_parser
+from experiment.dvs.config import config as dvs
 from experiment.flag.identity import differences, refuse_other_arguments
+from experiment.flag.table import SHARED
 from experiment.flag.values import request_of
 
 
-def identity(*argv):
-    return request_of(get_parser().parse_args(argv)).identity
+def identity(*argv, parser=None):
+    return request_of((parser or get_parser()).parse_args(argv)).identity
 
 
 def test_runs_of_earlier_versions_are_those_of_the_same_flags():
     """What decides numbers. A flag that leaves this list lets runs go on that differ in it."""
     assert " ".join(sorted(identity())) == (
-        "T accum alp amp arch auto_aug beta branch_pool compile cutout dataset decay detach_reset "
-        "lr method num_epoch optim scheduler seed sparse stem sync_bn teacher tf32 thresh "
-        "train_batch_size v_reset val_fraction wd width"
+        "T accum alp amp arch auto_aug beta branch_pool channels compile crop cutout dataset decay "
+        "detach_reset flip image_size init lr method num_epoch optim scheduler seed sparse "
+        "split_seed stem sync_bn teacher test_fraction tf32 thresh train_batch_size v_reset "
+        "val_fraction wd width"
     )
+
+
+def test_runs_on_events_have_their_own():
+    shared = {flag.name for rows in SHARED.values() for flag in rows}
+    own = identity(parser=dvs.get_parser()).keys() - shared
+    assert " ".join(sorted(own)) == "event_aug flip sensor shuffle_frames split test_fraction"
 
 
 @pytest.mark.parametrize("flag", ["--num_workers=3", "--log_path=x", "--device=cuda"])

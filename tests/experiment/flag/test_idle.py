@@ -41,7 +41,15 @@ cifar | --changed_data | --changed_data: there is no --resume
 cifar | --check_data --T 3 --num_workers 2 | --T: --check_data only reads images
 cifar | --dataset Digits --data_path x | --data_path: this --dataset needs no files
 cifar | --dataset CIFAR10 --data_path x
+cifar | --image_size 64 --channels 1 | --image_size, --channels: it is for pictures of your own
+cifar | --dataset Folder --data_path x --image_size 64 --channels 1 --test_fraction 0.3
+cifar | --evaluate x --crop --no-flip | --crop, --flip: --evaluate trains nothing
 dvs | --evaluate x --event_aug | --event_aug: --evaluate trains nothing
+dvs | --sensor 9x8 --test_fraction 0.3 | --test_fraction: no test set is drawn | --sensor: the
+dvs | --flip --no-event_aug | --flip: --no-event_aug leaves samples as they are
+dvs | --dataset DigitsDVS --test_fraction 0.3
+dvs | --dataset Recordings --data_path x --sensor 9x8 --test_fraction 0.3 --flip
+dvs | --dataset Recordings --split given --test_fraction 0.3 | --test_fraction: no test set is drawn
 imagenet | --auto_aug --cutout | --auto_aug, --cutout: as in the published ImageNet run
 imagenet | --auto_aug --imagenet_aug
 imagenet | --imagenet_aug | --imagenet_aug: it applies --auto_aug and --cutout
@@ -60,6 +68,15 @@ def test_flags_without_effect_are_named(row, capsys, monkeypatch):
     assert len(lines) == len(said), lines
     for line, beginning in zip(lines, said, strict=True):
         assert line.startswith(f"warning: no effect of {beginning}")
+
+
+def test_of_two_parts_none_is_drawn(tmp_path, capsys):
+    for name in ("train", "val"):
+        (tmp_path / name).mkdir()
+    flags = ["--dataset", "Folder", "--data_path", tmp_path, "--test_fraction", 0.3]
+    get_parser().parse_args([*flags, "--split_seed", 1])
+    said = "--test_fraction, --split_seed: the pictures are in two parts already"
+    assert capsys.readouterr().err == f"warning: no effect of {said}\n"
 
 
 def test_the_smoothed_label_teaches_a_single_head_too():

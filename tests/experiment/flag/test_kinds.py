@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from experiment.flag.kinds import LARGEST, Location, Or, Real, Whole, expanded_path, home_path
+from experiment.flag.kinds import (
+    LARGEST,
+    Location,
+    Or,
+    Pixels,
+    Real,
+    Whole,
+    expanded_path,
+    home_path,
+)
 
 SEED = Whole(0, 2**32 - 1)
 SHARE = Real(0, 1, open_low=True)
@@ -28,6 +37,7 @@ FILE = Or(Location(), "auto")
         (WINDOW, "default", "default"),
         (WINDOW, "Global", None),
         (WINDOW, "3", 3),
+        (Pixels(640), " 640X1 ", "640x1"),
         (FILE, "auto", "auto"),
         (FILE, "~/x.pt", Path("/somewhere/x.pt")),
         (Location(), "a/b", Path("a/b")),
@@ -50,6 +60,8 @@ SHARE_REFUSED = ["nan", "inf", "-inf", "1e999", "", "x", "0", "-0.1", "1.01"]
         *((Whole(0), text, "expected a whole number") for text in WHOLE_REFUSED),
         *((SHARE, text, "expected a number") for text in SHARE_REFUSED),
         (SHARE, "0", "above 0 up to 1"),
+        *((Pixels(640), text, "such as 346x260") for text in ("641x1", "0x9", "9", "9x", "-9x9")),
+        (Pixels(640), f"{'9' * 5000}x1", "each from 1 up to 640, got '9999"),
         *((POTENTIAL, text, "up to 1e+30") for text in ("1e300", "-1e300", "inf", "nan")),
         (WINDOW, "Default", "expected a whole number, got 'Default'"),
         *((FILE, text, "expected a path") for text in ("", " ")),

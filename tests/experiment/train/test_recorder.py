@@ -66,6 +66,10 @@ def test_an_epoch_is_recorded_everywhere(tmp_path, caplog):
     [
         ({"train": {"head_top1": [2.0]}}, "epoch 1; loss 2.5000; train 2.00 %; test"),
         ({"train": {"hard": 2.5}}, "epoch 1; loss 2.5000; train 2.00 %; test"),
+        (  # no head was right in the whole epoch
+            {"train": {"total": 2.0, "soft": 0.0, "reliable": 0.0}},
+            "epoch 1; loss 2.0000 (hard 2.0000, soft 0.0000); reliable 0.0 %; train 2.00 %; test",
+        ),
         ({"validation": {"top1": 31.0}}, "; validation 31.00 %; test 30.00 %;"),
     ],
 )
@@ -74,6 +78,20 @@ def test_a_line_says_what_there_is(changes, line):
     record = record_of(1, 30.0)
     record |= changes | {"train": record["train"] | changes.get("train", {})}
     assert line in describe_epoch(record, BEST)
+
+
+def test_a_symptom_is_a_warning_after_the_line_of_its_first_epoch(tmp_path, caplog):
+    state, silent = state_with_best(), {"firing_rate": {"stem": 0.125, "stages.0": 0.0}}
+    state.batch = 100  # steps of each epoch
+    with caplog.at_level(logging.INFO, "recorder test"), Recorder(tmp_path, LOGGER) as recorder:
+        for epoch in range(3):
+            record = record_of(epoch, 40.0)
+            record["test"] |= silent if epoch else {}
+            recorder.write(record, state)
+    kinds = [(record.levelname, record.message.partition(";")[0]) for record in caplog.records]
+    lines = [("INFO", f"epoch {epoch}") for epoch in range(3)]
+    said = "no spikes from stages.0: try a lower --thresh or a smaller --lr"
+    assert kinds == [*lines[:2], ("WARNING", said), lines[2]]
 
 
 def test_a_folder_that_vanishes_under_tensorboards_thread_is_said_once(tmp_path, monkeypatch):

@@ -1,23 +1,32 @@
 """A run that was interrupted ends as one that was not, whatever it was resumed from."""
 
 import json
+import math
 import os
 import re
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from experiment.train.folder import locked
+from experiment.train import recorder
+from experiment.train.folder import bring_up_to_date, locked
 from experiment.train.recorder import Recorder
-from experiment.train.resume import matching_run
+from experiment.train.resume import choose_start
 from experiment.train.update import Update
 from tests.fault import micro_run
 from tests.fault.micro_run import ending, outcome
 from tests.support.damage import damage_file
 from tests.support.finished_run import command, folder_in, refusal, run
 from util.checkpoint import load_checkpoint, save_checkpoint
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch):
+    """Half of the time of so small a run is its picture's."""
+    monkeypatch.setattr(recorder, "draw_curves", lambda records, path: None)
 
 
 class Interruption(Exception):
@@ -118,8 +127,10 @@ def test_a_run_begun_before_a_flag_did_what_is_its_default(copied):
     config = json.loads(path.read_text())
     del config["identity"]["sparse"]
     path.write_text(json.dumps(config))
-    assert matching_run(copied.parent, config["identity"] | {"sparse": False}) == copied
-    assert matching_run(copied.parent, config["identity"] | {"sparse": True}) is None
+    for sparse, found in ((False, copied), (True, None)):
+        identity = config["identity"] | {"sparse": sparse}
+        request = SimpleNamespace(resume="auto", log_path=copied.parent, identity=identity)
+        assert choose_start(request).folder == found
 
 
 def test_bad_checkpoints_are_reported_and_the_best_one_used(finished, copied):
@@ -146,8 +157,6 @@ ANOTHER = """
 in  | --resume   | --T 3           | T 2 (asked for: 3)
 in  | --resume   | --lr 0.2        | lr 0.1 (asked for: 0.2)
 in  | --resume   | --method rate   | method 'esd' (asked for: 'rate')
-out | --resume   | --width 3       | width 2 (asked for: 3)
-out | --resume   | --arch resnet19 | arch 'resnet18' (asked for: 'resnet19')
 in  | --evaluate | --dataset Digits | dataset 'FakeData' (asked for: 'Digits')
 in  | --evaluate | --decay 0.5     | decay 0.2 (asked for: 0.5)
 out | --evaluate | --v_reset 0     | v_reset None (asked for: 0.0)
@@ -168,7 +177,10 @@ def test_a_checkpoint_of_another_run_or_network_is_refused(row, copied, tmp_path
 
 @pytest.mark.parametrize(
     ("place", "words"),
-    [("runs", "belongs to another network"), ("copied", "it is no state of a training run")],
+    [
+        ("runs", "holds the weights of another network"),
+        ("copied", "it is no state of a training run"),
+    ],
 )
 def test_a_file_that_is_no_state_of_this_run_is_refused(place, words, copied, tmp_path):
     odd = (copied if place == "copied" else tmp_path) / "odd.pt"
@@ -202,6 +214,114 @@ def test_a_checkpoint_outside_a_run_folder_gives_initial_weights(finished, tmp_p
     assert torch.equal(trained["model"]["stem.conv.weight"], first["stem.conv.weight"])
 
 
+def initial_lines(folder):
+    return [line for line in (folder / "train.log").read_text().splitlines() if "--init " in line]
+
+
+def test_a_run_begins_with_initial_weights_once(finished, tmp_path):
+    """While it has no checkpoint; later the file need not be there."""
+    loose, runs = (
+        shutil.copy(finished.folder / "best.pt", tmp_path / "weights.pt"),
+        tmp_path / "runs",
+    )
+    flags = ("--init", str(loose), "--resume", "auto", "--lr", "1e-3")
+    update = Update.__call__
+    folder = interrupted_run(runs, Update, "__call__", stop_after(1), *flags)
+    assert not list(folder.glob("*.pt"))
+    folder = interrupted_run(runs, Update, "__call__", stop_after(3, update), *flags)
+    assert len(initial_lines(folder)) == 2 and "of 68 of 68 layers" in initial_lines(folder)[1]
+    os.unlink(loose)
+    again = run(runs, *flags)
+    assert again.folder == folder and len(initial_lines(folder)) == 2
+    assert "--init: " in refusal(tmp_path, "--init", str(loose))
+
+
+def stop_after(steps, update=Update.__call__):
+    numbers = iter(range(1000))
+
+    def stop(*args):
+        if next(numbers) == steps:
+            raise Interruption
+        return update(*args)
+
+    return stop
+
+
+def alone(path, *more):
+    """The command that names a checkpoint and nothing that the files of its run say."""
+    return ending(["--resume", str(path), *more])
+
+
+def test_a_named_checkpoint_alone_goes_on_exactly(finished, copied, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (copied / "last-1.pt").rename(copied / "last.pt")
+    code, text = alone(copied / "last.pt")
+    assert code == 0, text
+    assert "warning" not in text
+    assert outcome(copied) == outcome(finished.folder)
+
+
+@pytest.mark.parametrize("name", ["last.pt", "last-1.pt"])
+def test_a_run_goes_on_to_more_epochs(name, copied):
+    """A finished one, and one that was interrupted in its last epoch."""
+    epoch = load_checkpoint(copied / name)["epoch"]
+    code, text = alone(copied / name, "--num_epoch", "4")
+    assert code == 0, text
+    rates = [0.05 * (1 + math.cos(math.pi * k / 4)) for k in range(4)]
+    words = (
+        f"from epoch {epoch} on the learning rate is that of a run of 4 epochs, {rates[epoch]:.4g}"
+    )
+    assert f"--num_epoch 4 (was 2): {words} now" in text
+    records = [json.loads(line) for line in (copied / "metrics.jsonl").read_text().splitlines()]
+    found = [record["lr"] for record in records]
+    assert found == pytest.approx([0.1, rates[1] if epoch == 1 else 0.05, *rates[2:]])
+    config = json.loads((copied / "config.json").read_text())
+    assert config["identity"]["num_epoch"] == config["arguments"]["num_epoch"] == 4
+    (note,) = config["extended"]
+    assert (note["epoch"], note["num_epoch"]) == (epoch, 2) and note["command"]
+    before = outcome(copied)
+    for flags in (("--resume", "auto", "--num_epoch", "4"), ("--resume", str(copied / "last.pt"))):
+        assert run(copied.parent, *flags[:2], *flags[2:] or ("--num_epoch", "4")).folder == copied
+    assert outcome(copied) == before
+
+
+def test_an_extension_that_is_interrupted_is_an_extension_still(copied):
+    """Before its first checkpoint config.json alone knows of it, afterwards all files do."""
+    same = shutil.copytree(copied, copied.parent / "same")
+    for after in (1, 3):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Update, "__call__", stop_after(after))
+            more = ("--num_epoch", "4") if after == 1 else ()
+            assert "Interruption" in alone(copied / "last.pt", *more)[1]
+    for folder, more in ((copied, ()), (same, ("--num_epoch", "4"))):
+        assert alone(folder / "last.pt", *more)[0] == 0
+    assert outcome(copied) == outcome(same)
+    assert len(json.loads((copied / "config.json").read_text())["extended"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "more", "other"),
+    [
+        ({"num_epoch": 5}, " --num_epoch 5", "num_epoch 2 (asked for: 5)"),
+        ({"num_epoch": 1}, "", "num_epoch 2 (asked for: 1)"),  # extended meanwhile
+        ({"init": "/moved.pt"}, "", "init None (asked for: '/moved.pt')"),
+        ({"num_epoch": 5, "lr": 3.0}, None, None),
+    ],
+)
+def test_auto_says_how_to_go_on_with_a_run_that_may_be_meant(changes, more, other, copied):
+    identity = json.loads((copied / "config.json").read_text())["identity"] | changes
+    request = SimpleNamespace(resume="auto", log_path=copied.parent, identity=identity)
+    start = choose_start(request)
+    assert start.folder is None
+    (line,) = start.beginning
+    end = (
+        ""
+        if more is None
+        else f"; --resume {copied / 'last.pt'}{more} goes on with one that has {other}"
+    )
+    assert line.endswith(f"training from the beginning{end}")
+
+
 def change_data(monkeypatch, **changes):
     """Of what micro_run trains on: other class names, or numbers of images."""
     for name in {"TRAINING_IMAGES", "TEST_IMAGES"} & changes.keys():
@@ -215,22 +335,16 @@ def change_data(monkeypatch, **changes):
     [
         ("--evaluate", "last.pt", "trained on with --data_path"),
         ("--resume", "last.pt", "begin a new run without --resume"),
-        ("--resume", "../loose.pt", "begin with its weights all the same with --changed_data"),
     ],
 )
 def test_data_of_other_classes_are_refused(flag, place, way_out, copied, monkeypatch):
     path = copied / place
-    if not path.exists():
-        shutil.copy(copied / "last.pt", path)
     known = load_checkpoint(path)["data"]["class_names"]
     change_data(monkeypatch, class_names=(*known[:3], "zebra", *known[4:]))
     sentence = refusal(copied.parent, flag, str(path))
     assert f"{path} does not fit: it was trained on 10 classes ({str(known)[1:-1]})" in sentence
     assert f"class 3 is {known[3]!r} to it and 'zebra' in the data" in sentence
     assert way_out in sentence
-    if place == "../loose.pt":
-        code, text = ending(command(copied.parent, flag, str(path), "--changed_data"))
-        assert code == 0 and "initial weights of a new run" in text
 
 
 def test_another_number_of_training_samples_is_refused_unless_allowed(copied, monkeypatch):
@@ -260,3 +374,15 @@ def test_a_checkpoint_that_says_nothing_of_its_data_goes_on_unchecked(copied, mo
     change_data(monkeypatch, TRAINING_IMAGES=20, class_names=tuple("abcdefghij"))
     for flags in (("--resume", "auto"), ("--evaluate", str(copied / "last.pt"))):
         assert ending(command(copied.parent, *flags))[0] == 0
+
+
+def test_a_run_that_goes_on_says_where_its_data_lie_by_now(tmp_path):
+    path, state = tmp_path / "config.json", SimpleNamespace(arguments={"num_epoch": 2}, epoch=1)
+    config = {"arguments": {"data_path": "/old", "lr": 1, "num_epoch": 2}, "identity": {}}
+    config["identity"] |= state.arguments
+    path.write_text(json.dumps(config))
+    bring_up_to_date(path, {"data_path": "/new", "lr": 3}, state)
+    assert json.loads(path.read_text()) == {
+        "arguments": {"data_path": "/new", "lr": 1, "num_epoch": 2},
+        "identity": {"num_epoch": 2},
+    }

@@ -26,7 +26,7 @@ TIMING = "seconds images_per_second images_per_second_per_device data_wait peak_
 def test_a_run_leaves_one_folder_with_everything(finished):
     folder, result = finished
     assert folder == folder_in(folder.parent)
-    assert folder.name.startswith("FakeData_resnet18_T2_esd_seed60_")
+    assert folder.name.startswith("FakeData_vgg11_T2_esd_seed60_")
     names = {path.name.partition(".tfevents")[0] for path in folder.iterdir()}
     assert names == {".lock", *FILES.split()}
     config = json.loads((folder / "config.json").read_text())
@@ -38,13 +38,13 @@ def test_a_run_leaves_one_folder_with_everything(finished):
     assert set(record["train"]) == {"total", "hard", "soft", "reliable", "head_top1"}
     assert set(record["timing"]) == set(TIMING.split())
     assert len(record["test"]["head_top1"]) == 4
-    assert len(record["test"]["firing_rate"]) == 17  # LIF layers of ResNet-18
+    assert len(record["test"]["firing_rate"]) == 8  # spiking layers of VGG-11
     assert result["epochs"] == 2 and result["test_top1"] == record["test"]["top1"]
     log = (folder / "train.log").read_text()
     assert "device cpu" in log
     assert "INFO finished: test top-1" in log.splitlines()[-1]
     for name in ("last.pt", "best.pt"):
-        assert torch.load(folder / name, weights_only=True)["arguments"]["arch"] == "resnet18"
+        assert torch.load(folder / name, weights_only=True)["arguments"]["arch"] == "vgg11"
 
 
 def test_seeded_runs_repeat_and_other_seeds_differ(finished, tmp_path):

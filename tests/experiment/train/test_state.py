@@ -1,5 +1,6 @@
 """A state goes on exactly where it was taken, and refuses what it is not."""
 
+from copy import deepcopy
 from functools import partial
 
 import pytest
@@ -78,6 +79,52 @@ def test_other_arguments_are_refused_and_nothing_is_loaded():
     with pytest.raises(ValueError, match=r"T 4 \(asked for: 3\)"):
         state.load_state_dict(other.state_dict())
     assert digest(state.state_dict()) == before
+
+
+def states(num_epoch, optim="SGDM"):
+    """A training that was asked for so many epochs."""
+    state = micro_state(micro_recipe(optim=optim, lr=0.01, num_epoch=num_epoch))
+    state.arguments["num_epoch"] = num_epoch
+    return state
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+@pytest.mark.parametrize("optim", ["SGDM", "Adam"])
+def test_with_more_epochs_the_schedule_is_that_of_a_training_that_had_them(optim, steps):
+    """From the end of a finished training, where the rate is 0, or the middle of an epoch."""
+    rates, longer = [], states(5, optim)
+    for _ in range(5):
+        rates.append(longer.scheduler.get_last_lr()[0])
+        longer.next_epoch()
+
+    state = states(2, optim)
+    for seed in range(2 - steps):
+        train(state, batches(seed))
+        state.next_epoch()
+    train(state, batches(2)[:steps])
+    extended, by_hand = states(5, optim), states(2, optim)
+    for one in (extended, by_hand):
+        one.load_state_dict(deepcopy(state.state_dict()))
+    for epoch in range(state.epoch, 5):
+        assert extended.scheduler.get_last_lr() == [rates[epoch]] * 2
+        for group in by_hand.optimizer.param_groups:
+            group["lr"] = rates[epoch]
+        for one in (extended, by_hand):
+            train(one, batches(epoch))
+            one.next_epoch()
+    assert digest(extended.net.state_dict()) == digest(by_hand.net.state_dict())
+
+
+@pytest.mark.parametrize(("steps", "asked"), [(0, 1), (1, 2)])
+def test_epochs_that_have_begun_are_not_taken_back(steps, asked):
+    state = states(4)
+    state.next_epoch()
+    state.next_epoch()
+    train(state, batches(1)[:steps])
+    begun = 2 + steps
+    with pytest.raises(ValueError, match=f"begun {begun} epochs, more than --num_epoch {asked}"):
+        states(asked).load_state_dict(state.state_dict())
+    states(begun).load_state_dict(state.state_dict())
 
 
 def test_another_file_and_a_network_that_was_built_otherwise_are_refused():

@@ -13,13 +13,15 @@ import torch.nn.functional as F
 from safetensors.numpy import load_file
 
 from experiment.trained.evaluate import count_scores
-from experiment.trained.export import main, make_graph
+from experiment.trained.export import main
 from experiment.trained.part.agreement import folding_agreement, program_agreement
 from experiment.trained.part.evaluation_set import EvaluationSet
 from experiment.trained.part.exported import read_program, read_weights
+from experiment.trained.part.formats import choose_formats
+from experiment.trained.part.trained_network import load_trained
 from model.inference.fold import fold
 from tests.support.micro_training import ONE_PROCESS
-from tests.support.trained_run import first_samples, make_checkpoint, make_trained
+from tests.support.trained_run import CPU, first_samples, make_checkpoint, make_trained
 
 IMAGES = 11
 
@@ -28,19 +30,21 @@ IMAGES = 11
 def run(tmp_path_factory):
     """(trained network, export folder, what the command returned) of a hard-reset network."""
     folder = tmp_path_factory.mktemp("run")
-    trained = make_trained(folder, "--v_reset", "0", "--T", "2")
+    trained = make_trained(folder, "--arch", "vgg11", "--v_reset", "0", "--T", "2")
     result = main([trained.path, "--images", IMAGES, "--device", "cpu"])
     return trained, folder / "export", result
 
 
 def test_everything_is_written_and_verified(run):
     _, folder, result = run
-    names = {"model.safetensors", "program.pt2", "graph.nir", "card.md", "export.json"}
+    names = {"model.safetensors", "program.pt2", "model.onnx", "graph.nir"}
+    names |= {"card.md", "export.json"}
     assert {path.name for path in folder.iterdir()} == names
     for counts in (result["float64_counts"], result["program_counts"]):
         assert counts["different"] == 0
         assert counts["images"] == counts["answers"] == IMAGES
         assert 0 < counts["spikes"] < counts["places"]
+    assert result["onnx_counts"]["images"] == result["onnx_counts"]["answers"] == IMAGES
     assert json.loads((folder / "export.json").read_text()) == result
 
 
@@ -95,11 +99,15 @@ def test_the_program_runs_where_only_torch_is_installed(run, tmp_path):
 
 
 CARD = (
-    "resnet18 with spikes, T = 2, for Digits",
+    "vgg11 with spikes, T = 2, for Digits",
     "hard reset to 0",
     "graph.nir",
+    "arch: vgg11, width 2, stem published",
+    "parameters: 9,274",
+    "read-out: the mean of the logits over the T time steps",
+    "dt = 0.0001 s",
     "1,437 samples",
-    "stages.3.1.unit2",
+    "stages.3.2",
     "## Limits",
 )
 
@@ -108,8 +116,9 @@ def test_the_card_says_what_was_measured(run):
     _, folder, result = run
     card = (folder / "card.md").read_text()
     accuracy, synops = result["accuracy"]["top1"], result["energy"]["synops"]
-    measured = (f"Top-1 {accuracy:.2f} %", f"{synops:,.0f}", result["float64"], result["program"])
-    for text in (*CARD, *measured):
+    measured = (f"Top-1 {accuracy:.2f} %", f"{synops:,.0f}")
+    verified = (result[name] for name in ("float64", "program", "onnx"))
+    for text in (*CARD, *measured, *verified):
         assert text in card, text
 
 
@@ -119,32 +128,31 @@ def test_agreement_counts_a_changed_spike(run):
     net, program = fold(trained.net), read_program(folder / "program.pt2")
     assert program_agreement(net, program, [x, x[:1]]).different == 0
     with torch.no_grad():
-        net.stages[3][1].unit2.bias += 0.2
+        net.stages[3][2].conv.bias += 0.2
     assert program_agreement(net, program, [x]).different > 0
     assert folding_agreement(trained.net, [x], torch.float64).different == 0
 
 
 def test_nir_of_a_soft_reset_is_left_out_if_it_is_not_asked_for(trained):
-    graph, reason = make_graph(trained, None)
-    assert graph is None and "soft reset" in reason
+    formats, graph, left_out = choose_formats(trained, None)
+    assert formats == ["safetensors", "program", "onnx"] and graph is None
+    assert "soft reset" in left_out["graph.nir"]
 
 
-def test_what_nir_cannot_pool_is_left_out_before_anything_is_written(tmp_path, capsys):
+def test_what_nir_cannot_pool_is_refused_before_anything_is_written(tmp_path, capsys):
     path = make_checkpoint(tmp_path, "--arch", "vggsnn", "--v_reset", "0", "--T", "1")
-    options = [path, "--images", 2, "--device", "cpu"]
     with pytest.raises(SystemExit):
-        main([*options, "--format", "safetensors", "nir"])
+        main([path, "--images", 2, "--device", "cpu", "--format", "safetensors", "nir"])
     assert "maps of 4x4 into 3x3" in capsys.readouterr().err
     assert not (tmp_path / "export").exists()
-    assert main(options)["formats"] == ["safetensors", "program"]
-    assert "graph.nir not written: NIR pools by windows of one size" in capsys.readouterr().out
-    assert (tmp_path / "export" / "card.md").exists()
+    left_out = choose_formats(load_trained(path, CPU), None).left_out
+    assert left_out["graph.nir"].startswith("NIR pools by windows of one size")
 
 
 @torch.no_grad()
 def test_the_card_has_the_accuracy_of_the_file_not_of_a_training_in_bfloat16(tmp_path, capsys):
     """And the folder holds this export alone, beside what others have put there."""
-    trained = make_trained(tmp_path, "--amp", "bf16")
+    trained = make_trained(tmp_path, "--arch", "vgg11", "--T", "1", "--amp", "bf16")
     folder = tmp_path / "export"
     folder.mkdir()
     for name in ("program.pt2", "graph.nir", "card.md", "notes.txt"):
@@ -166,7 +174,7 @@ def test_the_card_has_the_accuracy_of_the_file_not_of_a_training_in_bfloat16(tmp
     assert in_training["loss"] != pytest.approx(loss, rel=1e-4), "nothing to tell apart"
     card = (folder / "card.md").read_text()
     assert f"Top-1 {top1:.2f} %" in card
-    assert "computed in float32" in card and "bfloat16 (`--amp bf16`)" in card
+    assert "computed in float32" in card and "trained with `--amp bf16`" in card
 
 
 def test_damaged_weights_are_refused(run, tmp_path):

@@ -13,6 +13,7 @@ from experiment.trained.part.inside_picture import branch_maps
 from tests.support.trained_run import first_samples, make_checkpoint
 
 FEW = ("--images", "6", "--gradient_images", "4", "--device", "cpu")
+SHALLOW = ("--arch", "vgg11", "--T", "2")  # eight spiking layers
 
 
 def record(epoch: int) -> dict:
@@ -20,26 +21,26 @@ def record(epoch: int) -> dict:
     return {
         "epoch": epoch,
         "train": {**losses, "reliable": 0.5 + 0.1 * epoch, "head_top1": [50.0] * 4},
-        "test": {"head_top1": [40.0 + epoch] * 4, "firing_rate": {"stem": 0.2}},
+        "test": {"top1": 40.0, "head_top1": [40.0 + epoch] * 4, "firing_rate": {"stem": 0.2}},
     }
 
 
 def test_pictures_numbers_and_events_are_written(tmp_path, capsys):
-    path = make_checkpoint(tmp_path)
+    path = make_checkpoint(tmp_path, *SHALLOW)
     lines = "".join(json.dumps(record(epoch)) + "\n" for epoch in range(3))
     (tmp_path / "metrics.jsonl").write_text(lines)
-    result = main([str(path), *FEW, "--neuron", "stem:0,5,7", "stages.3.1.unit2:9,2,2"])
+    result = main([str(path), *FEW, "--neuron", "stem:0,5,7", "stages.3.2:9,1,1"])
     folder = tmp_path / "look_inside"
     pictures = {"firing_rates", "potentials", "branch_maps", "gradient_agreement", "training"}
     for name in pictures:
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
     assert json.loads((folder / "look_inside.json").read_text()) == result
-    assert [p["neuron"] for p in result["potentials"]] == ["stem:0,5,7", "stages.3.1.unit2:9,2,2"]
+    assert [p["neuron"] for p in result["potentials"]] == ["stem:0,5,7", "stages.3.2:9,1,1"]
     events = EventAccumulator(str(folder))
     events.Reload()
     tags = events.Tags()
     assert set(tags["images"]) == pictures
-    assert len(tags["histograms"]) == 17
+    assert len(tags["histograms"]) == 8
     reliable = [(e.step, e.value) for e in events.Scalars("training/reliable")]
     assert reliable == [(i, pytest.approx(0.5 + 0.1 * i)) for i in range(3)]
     assert events.Scalars("gradient_cosine/all")[0].value == pytest.approx(
@@ -73,7 +74,7 @@ def test_a_network_without_branches_has_no_branch_maps_not_even_old_ones(tmp_pat
     foreign = ("holiday.png", "events.out.tfevents.1.of.training")
     for name in (*stale, *foreign):
         (folder / name).touch()
-    main([str(make_checkpoint(tmp_path, "--method", "rate", "--arch", "resnet19")), *FEW])
+    main([str(make_checkpoint(tmp_path, "--method", "rate", *SHALLOW)), *FEW])
     written = capsys.readouterr().out.splitlines()[-1].removeprefix("written: ").split(", ")
     pictures = {"firing_rates.png", "potentials.png", "gradient_agreement.png"}
     names = {Path(path).name for path in written}

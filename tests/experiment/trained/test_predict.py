@@ -1,5 +1,9 @@
 """The predict command: its answers against the network, early exit, and files that are none."""
 
+import csv
+import io
+import json
+import os
 import shutil
 
 import numpy as np
@@ -10,6 +14,7 @@ from torchvision.io import write_png
 from experiment.cifar import main as cifar
 from experiment.trained.part.exported import Exported, describe_network, write_weights
 from experiment.trained.part.input_file import wanted_suffixes
+from experiment.trained.part.prediction import FORMS, Guess, Prediction
 from experiment.trained.predict import load_network, main, predict
 from model import build_model
 from model.inference.fold import fold
@@ -50,10 +55,48 @@ def test_it_stops_at_the_first_step_above_the_confidence(trained, pictures):
     for steps in (1, 2, 3):
         shorter = fold(trained.net)
         shorter.T = steps
-        levels.append(predict(network._replace(net=shorter), path, confidence=1.0, device=CPU))
+        level = predict(network._replace(net=shorter), path, confidence=1.0, device=CPU)
+        levels.append(level._replace(T=network.net.T))
     for level in (0.0, levels[0].confidence - 1e-6, max(a.confidence for a in levels) + 1e-6):
         expected = next((a for a in levels if a.confidence > level), levels[-1])
         assert predict(network, path, confidence=level, device=CPU) == expected
+
+
+@torch.no_grad()
+def test_other_programs_read_the_most_probable_classes_in_json_and_csv(trained, pictures, capsys):
+    """And stdout holds nothing else, also where a file is skipped."""
+    probabilities = trained.net(first_samples(trained, 2)[0]).softmax(1)
+    values, classes = probabilities.sort(1, descending=True)
+    paths = [str(pictures / f"{i}.png") for i in range(2)]
+    printed = {}
+    for form in ("json", "csv"):
+        command = [trained.path, *paths, pictures / "none.png", "--top", 3, "--format", form]
+        with pytest.raises(SystemExit):
+            main([*command, "--device", "cpu"])
+        printed[form] = capsys.readouterr().out
+    answers = [json.loads(line) for line in printed["json"].splitlines()]
+    rows = list(csv.DictReader(io.StringIO(printed["csv"])))
+    assert [(a["file"], a["steps"], a["T"]) for a in answers] == [(path, 3, 3) for path in paths]
+    for answer, ranked, best in zip(answers, values, classes, strict=True):
+        found = torch.tensor([guess["confidence"] for guess in answer["classes"]])
+        torch.testing.assert_close(found, ranked[:3], atol=1e-5, rtol=1e-5)
+        assert [int(guess["class"]) for guess in answer["classes"]] == best[:3].tolist()
+    flat = [(a["file"], g["class"], g["confidence"]) for a in answers for g in a["classes"]]
+    assert [(r["file"], r["class"], float(r["confidence"])) for r in rows] == flat
+    assert [(r["rank"], r["steps"], r["T"]) for r in rows] == 2 * [(k, "3", "3") for k in "123"]
+
+
+def test_any_name_comes_back_from_json_and_csv():
+    path = os.fsdecode(b'a, "b"\n\xe9.png')
+    answer = Prediction(path, (Guess("c\n,d", 0.5), Guess("é", 0.25)), 1, 2)
+    (line,) = FORMS["json"].text_of(answer).splitlines()
+    assert json.loads(line)["file"] == path
+    text = FORMS["csv"].head + FORMS["csv"].text_of(answer)
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [(row["file"], row["class"]) for row in rows] == [(path, "c\n,d"), (path, "é")]
+    assert (
+        FORMS["text"].text_of(answer).endswith(", confidence 0.500, 1 of 2 steps; then é (0.250)\n")
+    )
 
 
 def test_an_export_answers_like_its_checkpoint_whatever_the_files_are_called(
@@ -115,4 +158,4 @@ def test_event_recordings_are_classified_like_their_frames(tmp_path, capsys):
     assert one[1:] == other[1:]
     said = capsys.readouterr().err
     assert said == f"{paths[1]}: 2 special events, of no pixel, are left out\n"
-    assert wanted_suffixes(network) == (".aedat", ".npz")
+    assert wanted_suffixes(network) == (".aedat", ".npz", ".npy", ".aedat4")

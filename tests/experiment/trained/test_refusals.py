@@ -23,6 +23,7 @@ WRONG_INPUT = [
     (export, "best.pt --format nir", "NIR cannot express a soft reset"),
     (predict, "none.pt a.png", "none.pt does not exist"),
     (predict, "a.png a.png", "a.png is a picture: expected a checkpoint"),
+    (predict, "best.pt a.png --top 11", "--top 11: the network knows only 10 classes"),
     (predict, "a.nir a.png", "a.nir is an HDF5 file"),
     (predict, "text.safetensors a.png", "text.safetensors is a text file"),
     (evaluate, "best.pt --out a.png", "--out a.png: {folder}/a.png is a file; name another folder"),

@@ -22,7 +22,7 @@ def test_content_is_replaced_and_nothing_else_is_left(tmp_path):
 def test_short_writes_are_continued(tmp_path, monkeypatch):
     write = os.write
     monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:3]))
-    write_atomically(tmp_path / "file", memoryview(b"ten bytes."))
+    write_atomically(tmp_path / "file", b"ten bytes.")
     assert (tmp_path / "file").read_bytes() == b"ten bytes."
 
 

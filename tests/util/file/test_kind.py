@@ -43,6 +43,7 @@ CONTENTS = {
     "safetensors": (safetensors, Kind.SAFETENSORS),
     "npz": (lambda: saved(np.savez, ..., t=np.zeros(3)), Kind.ARRAYS),
     "npy": (lambda: saved(np.save, ..., np.zeros(3)), Kind.ARRAYS),
+    "ONNX": (lambda: b"\x08\x0a\x12\x07pytorch\x1a" + bytes(100), Kind.ONNX),
     "HDF5": (lambda: b"\x89HDF\r\n\x1a\n" + bytes(100), Kind.HDF5),
     "AEDAT": (lambda: b"#!AER-DAT2.0\r\n" + bytes(16), Kind.RECORDING),
     **{form: (partial(picture, form), Kind.PICTURE) for form in PICTURES},

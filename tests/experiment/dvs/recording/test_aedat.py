@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from spikingjelly.datasets import cifar10_dvs
 
-from experiment.dvs.recording.aedat import Events, decode_aedat, encode_aedat
+from experiment.dvs.recording.aedat import decode_aedat, encode_aedat
+from experiment.dvs.recording.events import Events
 from tests.support.event_files import JAER_HEADER, aedat2, random_events
 
 
@@ -17,8 +18,9 @@ from tests.support.event_files import JAER_HEADER, aedat2, random_events
     ],
 )
 def test_one_event_by_hand(words, event):
-    events, left_out = decode_aedat(b"#!AER-DAT2.0\n" + bytes(words))
+    events, left_out, sensor = decode_aedat(b"#!AER-DAT2.0\n" + bytes(words))
     assert tuple(field.item() for field in events) == event and left_out == 0
+    assert sensor == (128, 128)
 
 
 def test_it_reads_what_spikingjelly_reads(tmp_path):
@@ -26,7 +28,7 @@ def test_it_reads_what_spikingjelly_reads(tmp_path):
     path = tmp_path / "a.aedat"
     path.write_bytes(aedat2(events))
     expected = cifar10_dvs._load_origin_data(path)
-    decoded, _ = decode_aedat(path.read_bytes())
+    decoded = decode_aedat(path.read_bytes()).content
     for field in Events._fields:
         np.testing.assert_array_equal(getattr(decoded, field), expected[field])
     np.testing.assert_array_equal(np.stack(decoded, axis=1), np.array(events))
@@ -64,9 +66,9 @@ def test_events_of_no_pixel_are_left_out_and_counted(bit, count):
     """Special events whatever their number, noise while there is little of it."""
     addresses = PIXELS.copy()
     addresses[-count:] |= 1 << bit
-    events, left_out = decode_aedat(words(addresses))
+    events, left_out, _ = decode_aedat(words(addresses))
     assert left_out == count
-    expected, _ = decode_aedat(words(PIXELS[:-count]))
+    expected = decode_aedat(words(PIXELS[:-count])).content
     for field, again in zip(events, expected, strict=True):
         np.testing.assert_array_equal(field, again)
 
@@ -81,8 +83,8 @@ CAMERA = HEADER + b"# HardwareInterface: %s\r\n# AEChip: %s\r\n"
     [
         (b"", "no AEDAT file"),
         (b"<!DOCTYPE html>", "no AEDAT file: it starts with b'<!DOCTYPE ht'"),
-        (b"#!AER-DAT3.1\r\n#Format: RAW\r\n", r"^AEDAT 3\.1: only .* arrays t, x, y and p"),
-        (b"#!AER-DAT4.0\r\n" + bytes(40), r"^AEDAT 4\.0: only version 2\.0"),
+        (b"#!AER-DAT3.0\r\n#Format: RAW\r\n", r"^AEDAT 3\.0: only .* arrays t, x, y and p"),
+        (b"#!AER-DAT4.0\r\n" + bytes(40), r"^AEDAT 4\.0: only versions 2\.0 and 3\.1"),
         (HEADER + b"# cut", "header has no end"),
         (HEADER + bytes(12), "12 bytes of events are no multiple of 8"),
         (words(DAVIS), "99[0-9] of 1,000 events are another camera's, .* DVS128, 128 x 128 pixels"),

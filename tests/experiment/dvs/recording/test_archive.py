@@ -1,11 +1,10 @@
 """archive: N-MNIST and DVS128 Gesture from archives in their true formats."""
 
 import hashlib
-import io
 import shutil
-import struct
 import tarfile
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,35 +13,18 @@ from spikingjelly import datasets
 from experiment.dvs.prepare import prepare
 from experiment.dvs.process import load_event_data
 from experiment.dvs.recording.source import SOURCES, locate
-from tests.support.event_files import Event, count_events, random_events
+from tests.support.event_files import aedat3, atis, count_events, random_events
 from tests.support.rights import open_folder, rights
 
 T = 5
 
 
-def atis(events: list[Event]) -> bytes:
-    """N-MNIST's five bytes per event: column, row, polarity with the 23 bits of the time."""
-    return b"".join(
-        bytes([column, row]) + (on << 23 | time & 0x7FFFFF).to_bytes(3, "big")
-        for time, column, row, on in events
-    )
-
-
-def aedat3(events: list[Event]) -> bytes:
-    """One packet of polarity events of AEDAT 3.1, little-endian."""
-    data = b"".join(
-        struct.pack("<II", column << 17 | row << 2 | on << 1 | 1, time)
-        for time, column, row, on in events
-    )
-    header = struct.pack("<HHIIIIII", 1, 1, 8, 4, 0, len(events), len(events), len(events))
-    return b"#!AER-DAT3.1\r\n#!END-HEADER\r\n" + header + data
-
-
 def publish(monkeypatch, dataset_class, folder) -> None:
     """Make spikingjelly expect the archives in `folder` in place of the published ones."""
     listed = [
-        (name, url, hashlib.md5((folder / name).read_bytes()).hexdigest())
-        for name, url, _ in dataset_class.resource_url_md5()
+        (name, url, hashlib.md5(path.read_bytes()).hexdigest() if path.exists() else md5)
+        for name, url, md5 in dataset_class.resource_url_md5()
+        for path in [folder / name]
     ]
     monkeypatch.setattr(dataset_class, "resource_url_md5", lambda: listed)
 
@@ -129,8 +111,8 @@ def test_a_missing_a_damaged_and_a_half_unpacked_archive(n_mnist):
     assert (folder / "events_np").is_dir()
 
 
-def test_dvs128_gesture_from_its_archive(tmp_path, monkeypatch):
-    monkeypatch.setitem(SOURCES, "DVS128Gesture", SOURCES["DVS128Gesture"]._replace(samples=22))
+def gestures():
+    """The files of a DVS128 Gesture of 11 samples per part, and the counts of each sample."""
     length = 40  # events of a gesture; the clock ticks once per event
     members, expected = {}, {}
     for part, user in (("train", "user01_led"), ("test", "user24_led")):
@@ -138,23 +120,110 @@ def test_dvs128_gesture_from_its_archive(tmp_path, monkeypatch):
         events = [(time, *place) for time, place in enumerate(places)]
         rows = [f"{k + 1},{k * length},{(k + 1) * length}" for k in range(11)]
         members[f"{user}.aedat"] = aedat3(events)
-        members[f"{user}_labels.csv"] = "\n".join(["class,startTime_usec,endTime_usec", *rows])
-        members[f"trials_to_{part}.txt"] = f"{user}.aedat\n"
+        labels = "\n".join(["class,startTime_usec,endTime_usec", *rows])
+        members[f"{user}_labels.csv"] = labels.encode()
+        members[f"trials_to_{part}.txt"] = f"{user}.aedat\n".encode()
         for k in range(11):
             sample = events[k * length : (k + 1) * length]
             expected[part, str(k)] = count_events(sample, T)
-    with tarfile.open(tmp_path / "DvsGesture.tar.gz", "w:gz") as archive:
-        for name, content in members.items():
-            content = content.encode() if isinstance(content, str) else content
-            info = tarfile.TarInfo(f"DvsGesture/{name}")
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
-    for name in ("gesture_mapping.csv", "LICENSE.txt", "README.txt"):
-        (tmp_path / name).write_text(name)
-    publish(monkeypatch, datasets.DVS128Gesture, tmp_path)
-    data = load_event_data("DVS128Gesture", tmp_path, T=T)
+    return members, expected
+
+
+@pytest.fixture
+def gesture_folder(tmp_path, monkeypatch):
+    """(folder with DvsGesture/, what each sample counts)."""
+    monkeypatch.setitem(SOURCES, "DVS128Gesture", SOURCES["DVS128Gesture"]._replace(samples=22))
+    members, expected = gestures()
+    (tmp_path / "DvsGesture").mkdir()
+    for name, content in members.items():
+        (tmp_path / "DvsGesture" / name).write_bytes(content)
+    return tmp_path, expected
+
+
+def assert_gestures(data, expected):
     assert (len(data.train), len(data.test), len(data.class_names)) == (11, 11, 11)
     for part, samples in (("train", data.train.source), ("test", data.test)):
         for index, label in enumerate(samples.labels):
             wanted = expected[part, data.class_names[label]]
             np.testing.assert_array_equal(samples.read(index), wanted)
+
+
+def test_dvs128_gesture_from_its_archive_without_the_licence(gesture_folder, monkeypatch):
+    folder, expected = gesture_folder
+    with tarfile.open(folder / "DvsGesture.tar.gz", "w:gz") as archive:
+        archive.add(folder / "DvsGesture", "DvsGesture")
+    shutil.rmtree(folder / "DvsGesture")
+    publish(monkeypatch, datasets.DVS128Gesture, folder)
+    assert_gestures(load_event_data("DVS128Gesture", folder, T=T), expected)
+
+
+@pytest.mark.parametrize("place", [".", "extract", "DvsGesture"])
+def test_dvs128_gesture_from_the_unpacked_folder(gesture_folder, place):
+    folder, expected = gesture_folder
+    if place == "extract":
+        (folder / "extract").mkdir()
+        (folder / "DvsGesture").rename(folder / "extract" / "DvsGesture")
+        place = "."
+    before = {path for path in folder.rglob("*.*") if path.is_file()}
+    data = load_event_data("DVS128Gesture", folder / place, T=T, cache_path=folder / "cache")
+    assert_gestures(data, expected)
+    after = {path for path in folder.rglob("*.*") if path.is_file()}
+    assert {p for p in after if "cache" not in p.parts} == before
+
+
+@pytest.fixture
+def unpacked(n_mnist):
+    """The small N-MNIST, unpacked and without its archives; (folder, events by name)."""
+    folder, events = n_mnist
+    for part in ("Train", "Test"):
+        with zipfile.ZipFile(folder / "download" / f"{part}.zip") as archive:
+            archive.extractall(folder)
+    shutil.rmtree(folder / "download")
+    return folder, events
+
+
+def test_n_mnist_from_unpacked_folders_that_strangers_left_files_in(unpacked):
+    folder, events = unpacked
+    for stranger in ("Train/.DS_Store", "Train/readme.txt", "Train/3/._00000.bin", "Test/3/x.txt"):
+        (folder / stranger).write_bytes(b"odd")
+    data = load_event_data("NMNIST", folder, T=T)
+    assert (len(data.train), len(data.test)) == (30, 10)
+    expected = count_events(events[f"test/3/{Path(data.test.path(3)).stem}"], T, side=34)
+    np.testing.assert_array_equal(data.test.read(3), expected)
+
+
+def test_an_unpacked_n_mnist_that_is_damaged_or_not_all_there_is_refused(unpacked):
+    folder, _ = unpacked
+    place, sample = locate("NMNIST", folder), folder / "Train" / "4" / "00001.bin"
+    content = sample.read_bytes()
+    sample.write_bytes(content[:-1])
+    with pytest.raises(ValueError, match=r"1 damaged;(.|\n)*4/00001.bin: .* no events of 5 bytes"):
+        prepare(place, T=T)
+    sample.unlink()
+    with pytest.raises(ValueError, match="have 39 recordings of NMNIST, expected 40: complete"):
+        prepare(place, T=T)
+    shutil.rmtree(folder / "Test")
+    with pytest.raises(FileNotFoundError, match=r"put Train.zip .* or the unpacked Train and Test"):
+        prepare(place, T=T)
+    assert {path.name for path in folder.iterdir()} == {"Train"}
+
+
+def test_an_unpacked_gesture_that_is_damaged_or_not_all_there_is_refused(gesture_folder):
+    folder, _ = gesture_folder
+    place = locate("DVS128Gesture", folder)
+    recording = folder / "DvsGesture" / "user24_led.aedat"
+    labels = folder / "DvsGesture" / "user01_led_labels.csv"
+    content = recording.read_bytes()
+    recording.write_bytes(content[:-5])
+    with pytest.raises(
+        ValueError, match=r"1 damaged;(.|\n)*user24_led.aedat: a packet of .* there"
+    ):
+        prepare(place, T=T)
+    recording.write_bytes(content)
+    labels.write_text(labels.read_text().rsplit("\n", 1)[0])
+    with pytest.raises(ValueError, match=r"DvsGesture have 21 recordings .* expected 22"):
+        prepare(place, T=T)
+    labels.unlink()
+    with pytest.raises(FileNotFoundError, match=r"user01_led_labels.csv' not found: unpack"):
+        prepare(place, T=T)
+    assert {path.name for path in folder.iterdir()} == {"DvsGesture"}

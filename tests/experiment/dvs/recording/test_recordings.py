@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from spikingjelly import datasets
 
+from experiment.dvs.recording.events import checked_events
 from experiment.dvs.recording.groups import find_group, refuse_more_frames_than_events
-from experiment.dvs.recording.recordings import Recording, checked_events, open_arrays, recordings
+from experiment.dvs.recording.recordings import Recording, open_arrays, recordings
 from tests.support.event_files import (
     aedat2,
     cifar10_dvs_events,

@@ -67,3 +67,8 @@ def test_typical_neurons_are_half_busy_and_busiest():
     spikes[:2, 1, 0] = 1
     spikes[:, 1, 2] = 1
     assert typical_places(spikes) == [(1, 0), (1, 2)]
+
+
+def test_typical_neurons_are_two_where_there_are_two():
+    assert typical_places(torch.zeros(4, 2)) == [(0,), (1,)]
+    assert typical_places(torch.ones(4, 1)) == [(0,)]

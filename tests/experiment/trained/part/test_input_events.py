@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from experiment.dvs.recording.aedat import Events, encode_aedat
+from experiment.dvs.recording.aedat import encode_aedat
+from experiment.dvs.recording.events import Events
 from experiment.trained.part.input_events import read_events
 
 RNG = np.random.default_rng(0)
@@ -21,6 +22,7 @@ FILES = {
     "minus.npz": RECORDED._replace(x=RECORDED.x - 34)._asdict(),
     "other.npz": {"other": np.zeros(3)},
     "frames.npy": FRAMES,
+    "frames5.npy": np.ones((5, 2, 34, 34), np.uint8),
     "few.aedat": encode_aedat(Events(*(np.arange(2) for _ in range(4)))),
     "recording.aedat": encode_aedat(RECORDED),
     "picture.PNG": b"",
@@ -43,15 +45,16 @@ def write(folder, name, content):
 
 
 UNFIT = [
-    ("frames.npz", known(128, 128), "frames of 34 x 34 pixels, expected 128 x 128"),
-    ("oblong.npz", PLAIN, "frames of 34 x 30 pixels, expected square ones"),
-    ("empty.npz", PLAIN, r"shape \(3, 2, 0, 34\), expected 3 of 2 channels"),
-    ("events.npz", known(20, 20), "events outside of the sensor's 20 x 20 pixels"),
+    ("frames.npz", known(128, 128), "frames of 34x34 pixels, expected 128x128 pixels"),
+    ("oblong.npz", PLAIN, "frames of 30x34 pixels, expected square ones"),
+    ("empty.npz", PLAIN, r"shape \(3, 2, 0, 34\), expected \(T, 2, height, width\)"),
+    ("events.npz", known(20, 20), "events outside of the sensor's 20x20 pixels"),
     ("minus.npz", PLAIN, "array x: values from -34 to "),
     ("other.npz", PLAIN, "arrays other: expected a recording .* or with an array 'frames'"),
-    ("frames.npy", PLAIN, r"a single array \(.npy\): expected a recording .* AEDAT 2.0"),
+    ("frames.npy", known(34, 30), "frames of 34x34 pixels, expected 30x34 pixels"),
+    ("frames5.npy", PLAIN, "5 frames, expected 3 or a multiple"),
     ("few.aedat", PLAIN, "2 events, fewer than the 3 frames"),
-    ("recording.aedat", known(34, 34), "a recording of 128 x 128 pixels, .* trained on 34 x 34"),
+    ("recording.aedat", known(34, 34), "events of 128x128 pixels, expected 34x34 pixels"),
     ("picture.PNG", PLAIN, "a picture, but the network was trained on events: expected a reco"),
 ]
 

@@ -1,4 +1,4 @@
-"""experiment.dvs.alone: one process at a time, and nothing left behind."""
+"""util.file.alone: one process at a time, and nothing left behind."""
 
 import fcntl
 import multiprocessing
@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from experiment.dvs import alone
-from experiment.dvs.alone import alone_in
+from util.file import alone
+from util.file.alone import alone_in
 
 
 def count_up(folder, rounds):
