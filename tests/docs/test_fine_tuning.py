@@ -75,6 +75,16 @@ def test_a_command_runs(command, place, capsys, monkeypatch):
         assert f"spiking network: top-1 {result['top1']:.2f} %" in said.out
 
 
+def test_weights_go_from_digits_to_clothes_and_back(place, capsys, monkeypatch):
+    monkeypatch.chdir(place)
+    small = shlex.split("--width 2 --T 1 --num_epoch 1 --num_workers 0 --data_path data")
+    start = "runs/DIGITS"
+    for dataset in ("FashionMNIST", "Digits"):
+        options = ["--dataset", dataset, "--init", f"{start}/best.pt"]
+        start = cifar.main([*small, *options])["folder"]
+        assert "88 of 92 layers taken; fresh: the classifiers of 4 heads" in capsys.readouterr().out
+
+
 def test_the_page_shows_one_command_of_each_kind():
     flags = ["--init", "--evaluate", "--resume", "--num_epoch", "Folder", "model_weights.pth"]
     assert len(COMMANDS) == 8
