@@ -54,7 +54,7 @@ def test_a_command_that_is_shown_works(page, file, flags, place):
     if file.startswith("experiment/dvs"):
         write_archives(place / "data" / "CIFAR10_DVS" / "download", cifar10_dvs_events(6))
     if "best.pt" in flags:
-        make_checkpoint(place / "runs" / "FOLDER")
+        make_checkpoint(place / "runs" / "FOLDER", "--arch", "vgg11")
     if "--check_data" in words:
         write_image_folder(place / "data" / "imagenet", classes=2, train=2)
     import_module(file.removesuffix(".py").replace("/", ".")).main(words)

@@ -45,12 +45,10 @@ def written(net, example, folder, kind="images"):
 
 # Together they have every layer and reset; images and frames.
 NETWORKS = [
-    ("resnet18", {}, "images"),
     ("resnet19", {"v_reset": 0.0}, "events"),
     ("preact_resnet18", {"v_reset": -0.2}, "events"),
     ("sew_resnet18", {"decay": 1.0}, "images"),
-    ("ms_resnet18", {"decay": 0.0}, "images"),
-    ("vggsnn", {"decay": 0.5}, "images"),
+    ("vggsnn", {"decay": 0.0}, "images"),
 ]
 
 
