@@ -99,7 +99,7 @@ def write_png(pixels: Tensor, path: Path) -> None:
     content = io.BytesIO()
     to_pil_image(pixels).save(content, "PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, content.getbuffer())
+    write_atomically(path, content.getvalue())
 
 
 if __name__ == "__main__":

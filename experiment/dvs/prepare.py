@@ -88,7 +88,7 @@ def _refuse_at_once(store: Store, T: int) -> None:
     made = [f"{frames_folder(cache, T).name} (at most {size:.1f} GB)"]
     if source.simulated:
         made.insert(0, "simulated recordings")
-    elif source.is_own or not source.has_parts:
+    elif not source.is_extracted:
         find_groups(store, T)
     elif find_published(store):
         made.insert(0, EVENTS)
@@ -111,7 +111,7 @@ def _make(store: Store, T: int, num_workers: int, report: Report) -> None:
     source, cache, frames = store.source, store.cache, frames_folder(store.cache, T)
     if source.simulated:
         write_recordings(store, report)
-    elif source.has_parts and not source.is_own:
+    elif source.is_extracted:
         extract_events(store, report)
     places = find_groups(store, T)
     incomplete = frames.with_name(f"{frames.name}.incomplete")

@@ -71,11 +71,8 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
         chosen = tests.first(args.images)
         result = verify_folding(trained, chosen) | measure_folded(trained, chosen)
         folder = results.make_room(remove=True)
-        net, description = (
-            fold(trained.net),
-            describe_network(trained.arguments, trained.description),
-        )
-        result |= write_formats(choice, net, description, chosen, folder)
+        description = describe_network(trained.arguments, trained.description)
+        result |= write_formats(choice, fold(trained.net), description, chosen, folder)
         write_json(folder / "export.json", result)
         write_card(result, trained, folder / "card.md")
         print(f"float64, folded: {result['float64']}\nfloat32, folded: {result['float32']}")

@@ -18,7 +18,7 @@ TEMPORARY_SUFFIX = ".tmp"
 
 def write_atomically(
     path: str | os.PathLike,
-    payload: bytes,
+    payload: bytes | memoryview,
     *,
     before_rename: Callable[[], None] | None = None,
     same_as: str | os.PathLike | None = None,
@@ -83,7 +83,7 @@ def _linked(source: str | os.PathLike, path: Path) -> bool:
     return True
 
 
-def _write_synced(path: Path, payload: bytes) -> None:
+def _write_synced(path: Path, payload: bytes | memoryview) -> None:
     path.unlink(missing_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:

@@ -13,7 +13,7 @@ import zlib
 from pathlib import Path
 
 from experiment.dvs.recording.recordings import SUFFIXES
-from experiment.dvs.recording.source import PARTS, Store, has_parts
+from experiment.dvs.recording.source import PARTS, Store, lies_in_parts
 from experiment.dvs.split import GIVEN, STRATIFIED
 from util.file.named_folder import is_data, refuse_no_folder
 from util.image.class_folders import (
@@ -63,7 +63,7 @@ def _parts_of(folder: Path) -> tuple[str, ...]:
     """The parts that a folder is split into, or itself. Raises: ValueError for a doubtful one."""
     names = {path.name for path in folder.iterdir() if path.is_dir() and is_data(path.name)}
     others = sorted(names - set(PARTS))
-    if has_parts(folder) and others:
+    if lies_in_parts(folder) and others:
         raise ValueError(
             f"{folder} has train and test, and {quoted(others)} beside them: expected these two "
             "alone, or a folder for each class"
@@ -73,7 +73,7 @@ def _parts_of(folder: Path) -> tuple[str, ...]:
             f"{folder} has train and {quoted(sorted(names & VALIDATION))}: name the test set's "
             "folder test"
         )
-    return PARTS if has_parts(folder) else ("",)
+    return PARTS if lies_in_parts(folder) else ("",)
 
 
 def _refuse_namesakes(folder: Path, names: list[str]) -> None:

@@ -46,6 +46,11 @@ class DataSource(NamedTuple):
         return self.splits == (GIVEN,)
 
     @property
+    def is_extracted(self) -> bool:
+        """Whether event arrays are made of what its authors published, before frames are."""
+        return self.has_parts and not self.is_own
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """In the order of the labels, which is that of the alphabet."""
         return tuple(sorted({Path(group).name for group in self.groups}))
@@ -120,10 +125,10 @@ def locate(name: str, data_path: Path, cache_path: Path | None = None) -> Store:
 def default_split(name: str, data_path: Path) -> str:
     """The split of a data set where no other is asked for."""
     source = SOURCES[name]
-    return GIVEN if source.is_own and has_parts(data_path.expanduser()) else source.splits[0]
+    return GIVEN if source.is_own and lies_in_parts(data_path.expanduser()) else source.splits[0]
 
 
-def has_parts(folder: Path) -> bool:
+def lies_in_parts(folder: Path) -> bool:
     """Whether a folder of one's own recordings is split, as by the authors of a data set."""
     return all((folder / part).is_dir() for part in PARTS)
 

@@ -65,7 +65,7 @@ def write_onnx(
     model.metadata_props["description"] = json.dumps(description)
     content = io.BytesIO()
     written.save(content)
-    write_atomically(path, content.getbuffer())
+    write_atomically(path, content.getvalue())
 
 
 def read_onnx(path: Path) -> onnxruntime.InferenceSession:

@@ -76,11 +76,12 @@ def load_trained(
     data = None
     if with_data or description is None:
         data = experiment.data_of(args)
+        found = describe_data(data)
         with _refused_as(f"checkpoint {path} does not fit"):
-            refuse_other_classes(description, describe_data(data))
-        if (doubt := other_samples(description, describe_data(data))) is not None:
+            refuse_other_classes(description, found)
+        if (doubt := other_samples(description, found)) is not None:
             print(f"warning: {path}: {doubt}", file=sys.stderr)
-        description = description or describe_data(data)
+        description = description or found
     if data_path is not None:
         warn_of_unread_path(args, data)
     torch.backends.cudnn.allow_tf32 = args.tf32  # a GPU computes as in the training
