@@ -6,7 +6,7 @@ python experiment/curves.py runs/FOLDER     draws them at any time, of a run in 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +16,14 @@ if __package__ in (None, ""):  # started as a file: make the project's packages 
 from experiment.flag.kinds import expanded_path
 from experiment.flag.parser import FlagParser
 from experiment.train.failure import one_sentence_errors
-from experiment.train.folder import best_of
+from experiment.train.folder import best_of, evaluated
 from util.figure import count_along, drawing
 from util.file.record import MetricsFile
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+Records = list[dict[str, Any]]
 COLUMNS = 4  # names in a row of a legend
 
 
@@ -36,14 +37,13 @@ def draw_curves(records: list[dict[str, Any]], path: Path) -> None:
     taught = distils(records)
     drawn = [_losses, _accuracies, *([_reliable] if taught else []), _firing_rates]
     rooms = [[0, 1], [2, 3 if taught else 2]]
-    epochs = [record["epoch"] for record in records]
     with drawing(path, 11, 8.5, layout=None) as figure:
         # Half as long as an automatic layout, which draws everything twice.
         figure.subplots_adjust(0.07, 0.06, 0.98, 0.91, wspace=0.2, hspace=0.42)
         panels = figure.subplot_mosaic(rooms)
         for number, draw in enumerate(drawn):
             panel = panels[number]
-            draw(panel, epochs, records)
+            draw(panel, records)
             legend_above(panel)
             panel.set_xlabel("epoch")
             count_along(panel.xaxis)
@@ -75,7 +75,13 @@ def plot_over(panel: Axes, epochs: list[int], values: list[float], **style: Any)
     panel.plot(epochs, values, marker="o" if len(epochs) < 3 else None, **style)
 
 
-def _losses(panel: Axes, epochs: list[int], records: list[dict[str, Any]]) -> None:
+def plot_each(panel: Axes, records: Records, value: Callable[[Any], float], **style: Any) -> None:
+    """A number of each record over its epoch."""
+    epochs = [record["epoch"] for record in records]
+    plot_over(panel, epochs, [value(record) for record in records], **style)
+
+
+def _losses(panel: Axes, records: Records) -> None:
     labels = {"total": "total"}
     if distils(records):
         labels = {
@@ -84,45 +90,50 @@ def _losses(panel: Axes, epochs: list[int], records: list[dict[str, Any]]) -> No
             "soft": "soft (distillation)",
         }
     for name, label in labels.items():
-        plot_over(panel, epochs, [record["train"][name] for record in records], label=label)
+        plot_each(panel, records, lambda record, name=name: record["train"][name], label=label)
     panel.set(title="training loss", ylabel="loss")
 
 
-def _accuracies(panel: Axes, epochs: list[int], records: list[dict[str, Any]]) -> None:
-    heads = len(records[0]["test"]["head_top1"])
+def _accuracies(panel: Axes, records: Records) -> None:
+    heads, tested = len(records[0]["train"]["head_top1"]), evaluated(records)
     for head in range(heads):
         own = head == heads - 1
         label = "spiking network" if own else f"branch {head + 1}"
-        values = [record["test"]["head_top1"][head] for record in records]
-        plot_over(panel, epochs, values, label=label, linewidth=2.2 if own else 1.1)
-    training = [record["train"]["head_top1"][-1] for record in records]
-    plot_over(panel, epochs, training, label="training set", linestyle=":", color="gray")
+        style = {"label": label, "linewidth": 2.2 if own else 1.1}
+        plot_each(panel, tested, lambda r, head=head: r["test"]["head_top1"][head], **style)
+    style = {"label": "training set", "linestyle": ":", "color": "gray"}
+    plot_each(panel, records, lambda record: record["train"]["head_top1"][-1], **style)
     validated = [record for record in records if "validation" in record]
     if validated:
-        values = [record["validation"]["top1"] for record in validated]
         style = {"label": "validation set", "linestyle": "--", "color": "black", "linewidth": 1.1}
-        plot_over(panel, [record["epoch"] for record in validated], values, **style)
+        plot_each(panel, validated, lambda record: record["validation"]["top1"], **style)
+    averaged = [record for record in records if "ema" in record]
+    if averaged:
+        style = {"label": "ema", "linestyle": "-.", "color": "tab:pink", "linewidth": 1.6}
+        plot_each(panel, averaged, lambda record: record["ema"]["test"]["top1"], **style)
     best = best_of(records)
-    point = [best["epoch"]], [best["test"]["top1"]]
-    star = {"color": "black", "markerfacecolor": "none", "markersize": 13, "zorder": 3}
-    panel.plot(*point, "*", **star, label=f"best epoch ({best['epoch']})")
+    if best is not None:
+        point = [best["epoch"]], [best["test"]["top1"]]
+        star = {"color": "black", "markerfacecolor": "none", "markersize": 13, "zorder": 3}
+        panel.plot(*point, "*", **star, label=f"best epoch ({best['epoch']})")
     panel.set(title="accuracy of each head on the test set", ylabel="top-1 accuracy (%)")
 
 
-def _reliable(panel: Axes, epochs: list[int], records: list[dict[str, Any]]) -> None:
-    plot_over(panel, epochs, [100 * record["train"]["reliable"] for record in records])
+def _reliable(panel: Axes, records: Records) -> None:
+    plot_each(panel, records, lambda record: 100 * record["train"]["reliable"])
     panel.set(title="training samples with a reliable teacher", ylabel="share of samples (%)")
     panel.set_ylim(0, 102)
 
 
-def _firing_rates(panel: Axes, epochs: list[int], records: list[dict[str, Any]]) -> None:
-    names = list(records[0]["test"]["firing_rate"])
+def _firing_rates(panel: Axes, records: Records) -> None:
+    tested = evaluated(records)
+    names = list(tested[0]["test"]["firing_rate"]) if tested else []
     for i, name in enumerate(names):
         shade = (0.15 + 0.75 * i / max(len(names) - 1, 1),) * 3
         color = (shade[0], 0.35, 1 - shade[0])
         label = name if i in (0, len(names) - 1) else None
-        values = [record["test"]["firing_rate"][name] for record in records]
-        plot_over(panel, epochs, values, color=color, linewidth=1, label=label)
+        style = {"color": color, "linewidth": 1, "label": label}
+        plot_each(panel, tested, lambda r, name=name: r["test"]["firing_rate"][name], **style)
     panel.set(title="firing rate of each spiking layer (test)", ylabel="spikes per time step")
     panel.set_ylim(bottom=0)
 

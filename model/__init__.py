@@ -6,7 +6,8 @@ equations   functional (neuron, eligibility, batch norm on rates)
 method      activation (the verbs), rate_pair (the pair of spike train and rate, and how it passes
             each layer), rate_gradient (its gradients), batch_norm, convolution; spike_train
             (inference)
-networks    layer, branch, stage, abc_model (the forward pass), resnet, preact_resnet
+networks    layer, branch, branch_gradient, stage, abc_model (the forward pass), resnet,
+            preact_resnet
 training    distillation (teacher and loss), method (all ways to train), registry (by name)
 
 Behind one-way doors, through which the files above pass at a few places alone:
@@ -20,8 +21,18 @@ inference/  trained networks at work: batch norms folded, one time step at a tim
 """
 
 from model.abc_model import RateModel
+from model.branch_gradient import BRANCH_GRADIENTS
 from model.kernel import Execution
 from model.method import METHODS
 from model.registry import MODELS, STEMS, TEACHERS, build_model
 
-__all__ = ["METHODS", "MODELS", "STEMS", "TEACHERS", "Execution", "RateModel", "build_model"]
+__all__ = [
+    "BRANCH_GRADIENTS",
+    "METHODS",
+    "MODELS",
+    "STEMS",
+    "TEACHERS",
+    "Execution",
+    "RateModel",
+    "build_model",
+]

@@ -9,6 +9,7 @@ from itertools import zip_longest
 from torch import Tensor, nn
 
 from model.activation import Activation
+from model.branch_gradient import BRANCH_GRADIENTS
 from model.functional import Neuron
 from model.kernel import Execution
 from model.layer import ConvNormLIF, LIFLayer, average_pool
@@ -25,7 +26,7 @@ class RateModel(nn.Module):
 
     Args, of every network (`registry.build_model` checks them): in_channels C; T, the time steps
     where a call names no others; neuron, the LIF neurons' constants; method, a key of METHODS;
-    execution, how it is computed.
+    execution, how it is computed; branch_gradient, a key of BRANCH_GRADIENTS.
 
     Shapes: T time steps, B batch, C channels, H x W pixels, K classes, N heads.
     """
@@ -37,12 +38,20 @@ class RateModel(nn.Module):
     pooled: int = 1
 
     def __init__(
-        self, *, in_channels: int, T: int, neuron: Neuron, method: str, execution: Execution
+        self,
+        *,
+        in_channels: int,
+        T: int,
+        neuron: Neuron,
+        method: str,
+        execution: Execution,
+        branch_gradient: str = "joined",
     ):
         super().__init__()
         self.in_channels, self.T, self.neuron = in_channels, T, neuron
         self.method = METHODS[method]
         self.execution = execution
+        self.branch_gradient = BRANCH_GRADIENTS[branch_gradient]
 
     def forward(self, x: Tensor | Activation, *, T: int | None = None) -> list[Tensor] | Tensor:
         """Logits of a batch.
@@ -114,12 +123,15 @@ class RateModel(nn.Module):
         Block by block, so that no spike train outlives the block that reads it.
         """
         heads = []
+        # In evaluation an activation has no rate of its own to join gradients at.
+        joined = self.branch_gradient if self.training else BRANCH_GRADIENTS["joined"]
         activation = self.stem(activation)
         for stage, branch in zip_longest(self.stages, branches):
             for block in stage:
                 activation = block(activation)
             if branch is not None:  # its gradient reaches the stage through the rate
-                heads.append(branch(activation.rate))
+                rate, activation = joined.fork(activation)
+                heads.append(branch(rate))
         return heads, activation
 
 

@@ -7,11 +7,13 @@ Every head learns from the label (hard) and from a teacher that is made of the h
 
     teacher_b = mean of z_nb over { n : argmax z_nb = y_b };   KL: mean over the b that have one
 
+CE may be with a smoothed label (not from the paper): (1 - q) onehot(y) + q / K in place of y.
 A sample that no head gets right has no teacher and learns from its label alone. The last head is
 the spiking network's own. It is a student like the others, and where it is right a teacher too.
 
 Shapes: N heads, B batch, K classes; z_n logits of head n, y label.
-Source: arXiv 2510.06254, section on reliability-decoupled distillation.
+Source: arXiv 2510.06254, section on reliability-decoupled distillation; smoothed labels,
+arXiv 1512.00567, section 7.
 """
 
 from __future__ import annotations
@@ -64,19 +66,25 @@ class Teacher(NamedTuple):
         of a graph. progress: share of the training that is done, 0 to 1. weight: between 0 and 1,
         or bool; 0 where there is nothing to teach.
     temperature: tau of the soft terms; None is what the loss is given.
+    averaged: whether it looks at the heads of the network with averaged weights instead.
     """
 
     text: str
     teach: Callable[[Tensor, Tensor, Progress], tuple[Tensor, Tensor]]
     temperature: float | None = None
+    averaged: bool = False
 
 
 RELIABLE = Teacher("mean of the heads that are right", reliable_teacher)
 
 
-def hard_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """(N, B, K), (B,) -> (N,), every head's cross-entropy, the mean of the samples'."""
-    each = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), reduction="none")
+def hard_loss(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> Tensor:
+    """(N, B, K), (B,) -> (N,), every head's cross-entropy, the mean of the samples'.
+
+    smoothing: q, the share of a label that is spread over all classes.
+    """
+    options = {"reduction": "none", "label_smoothing": smoothing}
+    each = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(logits)), **options)
     return each.view(len(logits), -1).mean(1)
 
 
@@ -135,9 +143,11 @@ class SelfDistillationLoss:
         beta: weight of the soft terms.
         temperature: tau of the soft terms, where the teacher has none of its own.
         teacher: the paper's, or another row of `model.TEACHERS`.
+        label_smoothing: q of the cross-entropies.
         average: for several processes that share a batch evenly, the mean of a tensor over them:
             then the mean of their losses is the loss of the batch.
-    Raises: ValueError for a number that is negative (temperature: or 0) or not finite.
+    Raises: ValueError for a number that is negative (temperature: or 0) or not finite, and for a
+        label smoothing of 1 or more.
     """
 
     def __init__(
@@ -147,28 +157,41 @@ class SelfDistillationLoss:
         temperature: float = 3.0,
         *,
         teacher: Teacher = RELIABLE,
+        label_smoothing: float = 0.0,
         average: Average | None = None,
     ):
         for name, value in (("alp", alp), ("beta", beta)):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} must be a finite number >= 0, got {value}")
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(
+                f"label_smoothing must be a finite number >= 0 and < 1, got {label_smoothing}"
+            )
         if not 0 < temperature < float("inf"):
             raise ValueError(f"temperature must be a finite number > 0, got {temperature}")
         self.alp, self.beta, self.average = alp, beta, average
-        self.teach = teacher.teach
+        self.label_smoothing = label_smoothing
+        self.teacher = teacher
         self.temperature = teacher.temperature or temperature
 
     def __call__(
-        self, heads: Sequence[Tensor], labels: Tensor, progress: Progress = 1.0
+        self,
+        heads: Sequence[Tensor],
+        labels: Tensor,
+        progress: Progress = 1.0,
+        averaged: Tensor | None = None,
     ) -> DistillationLoss:
         """heads: N logits (B, K), the spiking network's last; labels (B,); progress: see `Teacher`.
 
+        averaged: logits (N, B, K) of the averaged network, for a teacher that looks at those.
         Heads may be fewer than a network has (N = 1 without branches): the sums follow them.
         """
         logits = torch.stack(list(heads))  # (N, B, K)
-        each = hard_loss(logits, labels)  # (N,)
+        each = hard_loss(logits, labels, self.label_smoothing)  # (N,)
         hard = self.alp * each[:-1].sum() + each[-1]
-        teacher, weight = self.teach(logits, labels, progress)  # (B, K), (B,)
+        assert not self.teacher.averaged or averaged is not None, "it looks at no other heads"
+        seen = averaged if self.teacher.averaged else logits
+        teacher, weight = self.teacher.teach(seen, labels, progress)  # (B, K), (B,)
         soft = soft_loss(logits, teacher, weight, self.temperature, self.average).sum()
         reliable = right_heads(logits, labels).any(0).to(logits.dtype).mean()
         return DistillationLoss(hard + self.beta * soft, hard, soft, reliable)

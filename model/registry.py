@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from model.abc_model import RateModel, check_count
 from model.baseline import teacher
+from model.branch_gradient import BRANCH_GRADIENTS
 from model.distillation import RELIABLE, Teacher
 from model.functional import Neuron
 from model.kernel import DEFAULT_EXECUTION, Execution
@@ -54,10 +55,12 @@ MODELS = {
 TEACHERS = {
     "reliable": RELIABLE,
     "soft": teacher.SOFT,
+    "consensus": teacher.CONSENSUS,
     "all": teacher.ALL,
     "final": teacher.FINAL,
     "best": teacher.BEST,
     "label_smoothing": teacher.LABEL_SMOOTHING,
+    "ema": teacher.EMA,
 }
 
 
@@ -72,6 +75,7 @@ def build_model(
     v_reset: float | None = None,
     detach_reset: bool = True,
     branch_pool: int | str | None = "default",
+    branch_gradient: str = "joined",
     method: str = "esd",
     width: int | None = None,
     stem: str = "published",
@@ -86,6 +90,7 @@ def build_model(
         decay, thresh, v_reset, detach_reset: the LIF neurons' constants, see `functional.Neuron`.
         branch_pool: side of the branches' pooling window in pixels, None for global average
             pooling, "default" for what was published.
+        branch_gradient: one of BRANCH_GRADIENTS, what a branch may do to the stage that it reads.
         method: one of METHODS.
         width: channels of the stem; None is what was published.
         stem: "published", or "small": where the published one shrinks images of 224 pixels, a 3x3
@@ -96,6 +101,7 @@ def build_model(
     _refuse_unknown("arch", arch, MODELS)
     _refuse_unknown("method", method, METHODS)
     _refuse_unknown("stem", stem, STEMS)
+    _refuse_unknown("branch_gradient", branch_gradient, BRANCH_GRADIENTS)
     architecture = MODELS[arch]
     if stem == "small" and not architecture.large_stem:
         raise ValueError(f"{arch} has a small stem as published: leave stem at 'published'")
@@ -116,6 +122,7 @@ def build_model(
         T=T,
         neuron=_checked_neuron(decay, thresh, v_reset, detach_reset),
         branch_pool=branch_pool,
+        branch_gradient=branch_gradient,
         method=method,
         execution=execution.resolved(),
         **options,

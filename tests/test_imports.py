@@ -18,6 +18,7 @@ ALLOWED = {
     "benchmark": {"benchmark", "experiment", "model", "util"},
 }
 OPTIONAL = {
+    "benchmark/comparison/statistic.py": {"scipy"},
     "benchmark/speed/input.py": {"sklearn"},
     "experiment/dvs/integrate.py": {"spikingjelly"},
     "experiment/dvs/recording/simulation.py": {"sklearn"},

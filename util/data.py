@@ -24,6 +24,7 @@ from util.image.picture_folder import PictureOptions
 from util.image_augment import CUTOUT_SIZE, CifarAutoAugment, Cutout
 from util.process.loader import AugmentedDataset
 from util.stratify import stratified_split
+from util.training_part import WHOLE, TrainingPart
 
 
 class DataRecipe(NamedTuple):
@@ -65,7 +66,7 @@ class ImageData:
 
     `train` is keyed by (epoch, index), `validation` and `test` by index; all give (image
     (C, H, W) uint8, label). `crop`, `flip`, `auto_aug` and `cutout` say what was applied in the
-    end.
+    end, `notes` what was done to the training set beside, in a line each.
     """
 
     name: str
@@ -81,6 +82,7 @@ class ImageData:
     cutout: bool
     crop: bool = True
     flip: bool = True
+    notes: tuple[str, ...] = ()
 
     @property
     def samples(self) -> tuple[list[Dataset], list[Dataset]]:
@@ -120,13 +122,15 @@ def load_dataset(
     cutout: bool | None = None,
     seed: int = 0,
     validation_fraction: float | None = None,
+    part: TrainingPart = WHOLE,
     report: Callable[[str], None] = lambda line: None,
 ) -> ImageData:
     """The data set `name` (one of DATASETS) from the folder `data_path`.
 
     `pictures` says how those of FOLDER are read. `crop`, `flip`, `auto_aug`, `cutout`: None is the
     data set's own default. `seed` decides the augmentation. `validation_fraction` (between 0 and
-    1) of the training set is held out, see `stratified_split`. What is downloaded, unpacked or
+    1) of the training set is held out, see `stratified_split`, and `part` of the rest is trained
+    on; the normalisation is measured on the whole training set. What is downloaded, unpacked or
     decoded goes into `cache_path` (default: the folder); Digits and FakeData need neither.
     `report` is given a line of text where that takes long.
 
@@ -149,7 +153,8 @@ def load_dataset(
     train, validation = images.train, None
     if validation_fraction is not None:
         parts = stratified_split(labels.numpy(), validation_fraction)
-        train, validation = (TensorDataset(pixels[part], labels[part]) for part in parts)
+        train, validation = (TensorDataset(pixels[side], labels[side]) for side in parts)
+    train, notes = part.of(train, train.tensors[1], images.class_names)
     asked = {"crop": crop, "flip": flip, "auto_aug": auto_aug, "cutout": cutout}
     applied = {
         key: recipe.augmentation[key] if value is None else value for key, value in asked.items()
@@ -164,6 +169,7 @@ def load_dataset(
         image_size=image_size,
         mean=mean,
         std=std,
+        notes=notes,
         **applied,
     )
 

@@ -17,6 +17,10 @@ seconds more), and the results say how many of the planned seeds they hold. The 
 3 if not even the first seed was over; the table, marked as incomplete, then holds what was.
 
 With --jobs above 1 the runs share the processor: accuracies do not change, times do.
+
+With --known the runs of an earlier results.json, of this or another machine, count as done: those
+of the same row, flags and seed enter the tables as they are. With --seeds this call runs only some
+of the plan's seeds.
 """
 
 from __future__ import annotations
@@ -34,9 +38,12 @@ from typing import Any
 
 import torch
 
+from benchmark.comparison.contrast import judge
 from benchmark.comparison.job import Job, jobs_of, perform
-from benchmark.comparison.limit import OutOfTime, TimeLimit, note_on_seeds
+from benchmark.comparison.known import read_known, with_known
+from benchmark.comparison.limit import OutOfTime, TimeLimit, note_on_choice, note_on_seeds
 from benchmark.comparison.plan import ComparisonPlan, read_plan, words_of
+from benchmark.comparison.question import Question
 from benchmark.comparison.report import write_results
 from benchmark.comparison.summary import Entry, Problems, summarise, whole_seeds
 from benchmark.speed.command import Parser, run, whole_number
@@ -59,6 +66,10 @@ def get_parser() -> Parser:
     add("--threads", type=whole_number, default=1, metavar="N", help=threads)
     limit = "end after so many, with the results of whole seeds (default: no limit)"
     add("--minutes", type=MINUTES, default=None, metavar="M", help=limit)
+    done = "results.json whose runs are not repeated; of several the first counts"
+    add("--known", type=expanded_path, nargs="+", default=[], metavar="FILE", help=done)
+    some = "seeds of the plan to run (default: all)"
+    add("--seeds", type=int, nargs="+", default=None, metavar="SEED", help=some)
     return parser
 
 
@@ -72,21 +83,28 @@ def main(argv: Sequence[str] | None = None) -> list[Entry]:
     args = parser.parse_args(argv)
     try:
         plan = read_plan(args.plan)
+        chosen = _chosen_seeds(plan, args.seeds)
+        known = [(path, read_known(path)) for path in args.known]
     except (OSError, ValueError) as error:
         parser.error(str(error))
     parser.make_folder(args.output)
     heading = _heading(plan, args, sys.argv[1:] if argv is None else argv)
     jobs = jobs_of(plan, args.output / "runs")
-    comparison = Comparison(args.output, heading, jobs, args.minutes)
-    limit = TimeLimit(args.minutes, [job.seed for job in jobs if job.run_folder() is None])
+    for path, runs in known:
+        jobs, others = with_known(jobs, runs)
+        if others is not None:
+            print(f"{path}: not of a row and seed of this plan with the same flags: {others}")
+    comparison = Comparison(args.output, heading, jobs, plan.question, chosen, args.minutes)
+    asked = [job for job in jobs if job.seed in chosen]
+    limit = TimeLimit(args.minutes, [job.seed for job in asked if not job.is_complete()])
     # Under a limit no further seed begins before a run has ended, and says how long one takes.
     workers = args.jobs if args.minutes is None else min(args.jobs, len(plan.rows))
     with ThreadPoolExecutor(workers) as pool, ended_by_interrupt(pool):
-        begun = {pool.submit(perform, job, threads=args.threads, limit=limit): job for job in jobs}
+        begun = {pool.submit(perform, job, threads=args.threads, limit=limit): job for job in asked}
         for count, future in enumerate(as_completed(begun), 1):
             job = begun[future]
             end = comparison.how_it_ended(job, future)
-            print(f"{count}/{len(jobs)} {job.row.name}, seed {job.seed}: {end}", flush=True)
+            print(f"{count}/{len(asked)} {job.row.name}, seed {job.seed}: {end}", flush=True)
             entries = comparison.write()
     print((args.output / "results.md").read_text(encoding="utf-8"))
     if comparison.problems:
@@ -98,11 +116,16 @@ def main(argv: Sequence[str] | None = None) -> list[Entry]:
 
 @dataclass
 class Comparison:
-    """The runs of a plan and what was found so far. problems: why a run failed, by its key."""
+    """The runs of a plan and what was found so far.
+
+    chosen: the seeds that this call runs; problems: why a run failed, by its key.
+    """
 
     output: Path
     heading: dict[str, Any]
     jobs: Sequence[Job]
+    question: Question | None
+    chosen: Sequence[int]
     minutes: float | None
     problems: Problems = field(default_factory=dict)
 
@@ -120,12 +143,19 @@ class Comparison:
     def write(self) -> list[Entry]:
         """Write the results so far, under a limit those of whole seeds; returns the rows."""
         planned = list(dict.fromkeys(job.seed for job in self.jobs))
-        seeds, note = planned, None
+        whole = whole_seeds(self.jobs, self.problems)
+        seeds = wanted = [seed for seed in planned if seed in self.chosen or seed in whole]
+        notes = [note_on_choice(planned, wanted)]
         if self.minutes is not None:
-            whole = whole_seeds(self.jobs, self.problems)
-            seeds, note = whole or planned, note_on_seeds(self.minutes, planned, whole)
-        entries = summarise([job for job in self.jobs if job.seed in seeds], self.problems)
-        write_results(self.output, entries, {**self.heading, "note": note, "seeds": seeds})
+            seeds = whole or wanted
+            notes.append(note_on_seeds(self.minutes, wanted, whole))
+        entries = summarise(self.jobs, self.problems, seeds)
+        found = {
+            "note": " ".join(filter(None, notes)) or None,
+            "seeds": seeds,
+            "contrasts": judge(self.question, entries, len(planned)),
+        }
+        write_results(self.output, entries, {**self.heading, **found})
         return entries
 
 
@@ -142,6 +172,15 @@ def ended_by_interrupt(pool: ThreadPoolExecutor) -> Iterator[None]:
         print(sentence, file=sys.stderr)
         pool.shutdown(cancel_futures=True)
         raise SystemExit(130) from None
+
+
+def _chosen_seeds(plan: ComparisonPlan, given: Sequence[int] | None) -> Sequence[int]:
+    """The seeds to run. Raises: ValueError for one that the plan has not."""
+    for seed in given or ():
+        if seed not in plan.seeds:
+            expected = ", ".join(map(str, plan.seeds))
+            raise ValueError(f"--seeds: {seed} is no seed of the plan, expected of {expected}")
+    return plan.seeds if given is None else given
 
 
 def _heading(plan: ComparisonPlan, args: argparse.Namespace, argv: Sequence[str]) -> dict[str, Any]:

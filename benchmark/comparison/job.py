@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from benchmark.comparison.limit import OutOfTime, TimeLimit
 from benchmark.comparison.plan import ROOT, ComparisonPlan, Row
@@ -26,12 +26,16 @@ PATIENCE = 60  # seconds in which a run that is asked to stop has to save itself
 
 
 class Job(NamedTuple):
-    """A row with one seed, and the folder that is its own."""
+    """A row with one seed, and the folder that is its own.
+
+    known: what an earlier call found (`known.with_known`), if one did.
+    """
 
     row: Row
     seed: int
     main: Path
     folder: Path
+    known: dict[str, Any] | None = None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -40,6 +44,13 @@ class Job(NamedTuple):
     @property
     def flags(self) -> list[str]:
         return [*self.row.flags, "--seed", str(self.seed)]
+
+    @property
+    def experiment(self) -> str:
+        return self.main.parent.name
+
+    def is_complete(self) -> bool:
+        return self.known is not None or self.run_folder() is not None
 
     def run_folder(self) -> Path | None:
         """The complete run of these flags, or None if there is none yet."""
@@ -65,7 +76,7 @@ def perform(job: Job, *, threads: int, limit: TimeLimit) -> str | None:
 
     Raises: OutOfTime if the limit did not let it begin, or stopped it.
     """
-    if job.run_folder() is not None:
+    if job.is_complete():
         return None
     with limit.admitted(job.seed):
         job.folder.mkdir(parents=True, exist_ok=True)

@@ -63,6 +63,14 @@ class TimeLimit:
         self._first.setdefault(seed, now)
 
 
+def note_on_choice(planned: Sequence[int], wanted: Sequence[int]) -> str | None:
+    """Which seeds a call of some of them is about; None if it is about all."""
+    if len(wanted) == len(planned):
+        return None
+    seeds = ", ".join(map(str, wanted))
+    return f"{len(wanted)} of the {len(planned)} planned seeds ({seeds}): --seeds left out others."
+
+
 def note_on_seeds(minutes: float, planned: Sequence[int], whole: Sequence[int]) -> str | None:
     """What the results hold instead of all that was planned; None if they hold all of it."""
     if len(whole) == len(planned):

@@ -10,6 +10,8 @@ num_epoch = 10
 [[row]]                         # one line of the table: a name, and flags of its own
 name = "esd"
 method = "esd"
+
+It may say what it asks (benchmark/comparison/question.py): primary, contrasts, secondary.
 """
 
 from __future__ import annotations
@@ -21,13 +23,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from benchmark.comparison.question import ASKED, Question, read_question
 from experiment.flag.parser import FlagParser
 from util.file.kind import kind_of_file
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENTS = ("cifar", "dvs")
 OWN_FLAGS = ("seed", "log_path", "resume", "evaluate")  # the comparison sets them itself
-KEYS = {"experiment", "seeds", "flags", "row"}
+KEYS = {"experiment", "seeds", "flags", "row", *ASKED}
 
 
 class Row(NamedTuple):
@@ -48,11 +51,12 @@ class Row(NamedTuple):
 
 
 class ComparisonPlan(NamedTuple):
-    """What is compared: rows times seeds. main: the script that trains."""
+    """What is compared: rows times seeds. main: the script that trains; question: None if none."""
 
     main: Path
     seeds: tuple[int, ...]
     rows: tuple[Row, ...]
+    question: Question | None
 
 
 def read_plan(path: Path) -> ComparisonPlan:
@@ -85,7 +89,9 @@ def read_plan(path: Path) -> ComparisonPlan:
         raise ValueError(f"{path}: seeds is {seeds!r}, expected different whole numbers in a list")
     parser = import_module(f"experiment.{experiment}.config.config").get_parser()
     main = ROOT / "experiment" / experiment / "main.py"
-    return ComparisonPlan(main, tuple(seeds), tuple(_rows(rows, shared, parser, path)))
+    found = tuple(_rows(rows, shared, parser, path))
+    question = read_question(content, {row.name: row.arguments for row in found}, path)
+    return ComparisonPlan(main, tuple(seeds), found, question)
 
 
 def _rows(

@@ -132,6 +132,7 @@ def main(argv: Sequence[str] | None = None) -> str:
     args = parser.parse_args(argv)
     parser.make_folder(args.output)
     torch.set_num_threads(args.threads)
+    trained = [] if args.run is None else of_trained(args.run, args.batch)  # which may be no run
     torch.manual_seed(SEED)
     workload = workload_of(args, args.T, branches=False)
     net = build_network(Variant("exact"), workload)
@@ -143,9 +144,8 @@ def main(argv: Sequence[str] | None = None) -> str:
         "## Untrained",
         f"{workload.in_words()}; images of noise",
         Flips(net.to(memory_format=torch.channels_last), images).table(),
+        *trained,
     ]
-    if args.run is not None:
-        paragraphs += of_trained(args.run, args.batch)
     return parser.publish(args.output, "precision.md", paragraphs)
 
 

@@ -32,14 +32,12 @@ from benchmark.speed.command import Parser, run, whole_number, workload_of
 from benchmark.speed.measure import machine, machine_in_words, wait_for_device
 from benchmark.speed.workload import Variant, Workload, build_network
 from experiment.flag.amp import PRECISIONS
-from experiment.train.loop import averaging
+from experiment.train.loop import step_context
 from experiment.train.recipe import Recipe
 from experiment.train.state import TrainingState
-from experiment.train.step import StepContext, take_step
-from experiment.train.update import Update
+from experiment.train.step import take_step
 from model import RateModel
 from model.batch_norm import synchronise as synchronise_batch_norms
-from model.distillation import SelfDistillationLoss
 from util.figure import markdown_table
 from util.process.distributed import Group, process_group
 
@@ -91,16 +89,9 @@ def measure_process(
     if recipe.sync_bn and group.world_size > 1:
         synchronise_batch_norms(net, counting)
     state = TrainingState(net, recipe, {})
-    gradients: list[int] = []
-    network, average = net, None
-    if group.world_size > 1:
-        network = averaging(net, recipe)
-        gradients = count_gradients(network)
-        average = counting.mean
+    context = step_context(state, recipe, counting, to_input=lambda x: x)
+    gradients = count_gradients(context.network) if group.world_size > 1 else []
     seconds: list[float] = []
-    loss_function = SelfDistillationLoss(recipe.alp, recipe.beta, average=average)
-    update = Update(net, state.optimizer, counting)
-    context = StepContext(state, network, loss_function, update, lambda x: x, recipe.amp, counting)
     batch = replace(workload, device=str(group.device)).random_batch(torch.channels_last)
     progress = torch.ones((), device=group.device)
     net.train()

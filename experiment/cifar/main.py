@@ -24,7 +24,7 @@ if __package__ in (None, ""):  # started as a file: make the project's packages 
 
 from experiment.check_images import check_images, checking_images
 from experiment.cifar.config.config import get_parser
-from experiment.flag.values import network_of, recipe_of, request_of
+from experiment.flag.values import network_of, recipe_of, request_of, training_part_of
 from experiment.train.run import session, train
 from util.data import FOLDER, ImageData, load_dataset
 from util.image.picture_folder import PictureOptions, find_own_pictures
@@ -57,6 +57,7 @@ def data_of(args: argparse.Namespace) -> ImageData:
         cutout=args.cutout,
         seed=args.seed,
         validation_fraction=args.val_fraction,
+        part=training_part_of(args),
         report=partial(print, file=sys.stderr),
     )
 

@@ -36,6 +36,7 @@ class EventData:
     class_names: tuple[str, ...]
     sensor_size: tuple[int, int]  # height and width of the recordings, in pixels
     flip: bool  # whether training samples are mirrored
+    notes: tuple[str, ...] = ()  # what was done to the training set beside, in a line each
     channels: int = 2
     image_size: int = IMAGE_SIZE
 

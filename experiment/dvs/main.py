@@ -24,7 +24,7 @@ from experiment.dvs.config.config import get_parser
 from experiment.dvs.event_data import EventData
 from experiment.dvs.process import load_event_data
 from experiment.dvs.recording.source import default_split
-from experiment.flag.values import network_of, recipe_of, request_of
+from experiment.flag.values import network_of, recipe_of, request_of, training_part_of
 from experiment.train.run import session, train
 
 
@@ -56,6 +56,7 @@ def data_of(args: argparse.Namespace) -> EventData:
         flip=args.flip,
         seed=args.seed,
         validation_fraction=args.val_fraction,
+        part=training_part_of(args),
         shuffle_frames=args.shuffle_frames,
     )
 

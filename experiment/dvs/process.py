@@ -47,6 +47,7 @@ from util.figure import import_matplotlib
 from util.file.named_folder import folder_problem
 from util.process.loader import AugmentedDataset
 from util.stratify import refuse_small_classes, stratified_split
+from util.training_part import WHOLE, TrainingPart
 
 
 def load_event_data(
@@ -63,6 +64,7 @@ def load_event_data(
     flip: bool | None = None,
     seed: int = 0,
     validation_fraction: float | None = None,
+    part: TrainingPart = WHOLE,
     shuffle_frames: bool = False,
 ) -> EventData:
     """The data set `name` (one of DATASETS) from the folder `data_path`, T frames per sample.
@@ -72,7 +74,8 @@ def load_event_data(
     `split`, `test_fraction`: see experiment.dvs.split; None is the data set's own first. `sensor`:
     "WIDTHxHEIGHT" of one's own recordings; None is what they say. `flip`: whether training samples
     are mirrored; None is the data set's own. `seed` decides the augmentation.
-    `validation_fraction` (between 0 and 1) of the training set is held out, see `stratified_split`.
+    `validation_fraction` (between 0 and 1) of the training set is held out, see `stratified_split`,
+    and `part` of the rest is trained on.
     `shuffle_frames` puts the frames of each sample in a random order, in training and test alike:
     a control that shows what the order of the events is worth.
 
@@ -97,20 +100,22 @@ def load_event_data(
     if validation_fraction is not None:
         parts = stratified_split(np.array(train.labels), validation_fraction)
         train, validation = (
-            replace(train, indices=[train.indices[i] for i in part]) for part in parts
+            replace(train, indices=[train.indices[i] for i in side]) for side in parts
         )
+    chosen, notes = part.of(train, train.labels, source.class_names)
     flip = source.flip if flip is None else flip
     transform = training_transform(flip=flip) if augment else Identity()
     return EventData(
         name=name,
         split=split,
         T=T,
-        train=AugmentedDataset(train, transform, seed=seed),
+        train=AugmentedDataset(chosen, transform, seed=seed),
         validation=validation,
         test=test,
         class_names=source.class_names,
         sensor_size=source.sensor_size,
         flip=augment and flip,
+        notes=notes,
     )
 
 

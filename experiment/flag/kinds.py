@@ -47,11 +47,12 @@ class OneOf(FlagKind):
 
 @dataclass(frozen=True)
 class Number(FlagKind):
-    """A finite number within [low, high], or (low, high]."""
+    """A finite number within [low, high]; open_low, open_high: without that end."""
 
     low: float
     high: float
     open_low: bool = False
+    open_high: bool = False
     parse: ClassVar[Callable[[str], float]]
     what: ClassVar[str]
 
@@ -61,9 +62,11 @@ class Number(FlagKind):
         except ValueError:
             raise self._refusal(text) from None
         too_low = value <= self.low if self.open_low else value < self.low
-        if too_low or not value <= self.high:
+        within = value < self.high if self.open_high else value <= self.high  # NaN is not
+        if too_low or not within:
             start = "above" if self.open_low else "from"
-            raise self._refusal(text, f" {start} {self.low} up to {self.high}")
+            end = "and below" if self.open_high else "up to"
+            raise self._refusal(text, f" {start} {self.low} {end} {self.high}")
         return value
 
     def _refusal(self, text: str, bounds: str = "") -> argparse.ArgumentTypeError:

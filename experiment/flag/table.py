@@ -14,7 +14,7 @@ from experiment.flag import idle as when
 from experiment.flag.amp import PRECISIONS
 from experiment.flag.kinds import FlagKind, Location, OneOf, Or, Real, Switch, Whole
 from experiment.flag.row import OWN, Condition, Flag, Role
-from model import METHODS, MODELS, STEMS, TEACHERS
+from model import BRANCH_GRADIENTS, METHODS, MODELS, STEMS, TEACHERS
 
 OPTIMIZERS = ("SGDM", "Adam")
 SCHEDULERS = ("COSINE",)
@@ -23,12 +23,17 @@ DATA, NETWORK, METHOD, TRAINING, LOOP, CIRCUMSTANCE = Role
 POSITIVE = Real(0, open_low=True)
 MINUTES = Real(0, 1e4, open_low=True)
 FRACTION = Or(Real(0, 1, open_low=True), none=("none",))
+PART_BELOW_ALL = Real(0, 1, open_high=True)
+DECAY = Or(Real(0, 1, open_low=True, open_high=True), none=("none",))
+LEAST = Or(Whole(1), none=("none",))
+LIMIT = Or(POSITIVE, none=("none",))
 WINDOW = Or(Whole(1), "default", none=("global",))
 
 TRAINED = (when.EVALUATING,)  # silences what only training reads
 FOLDERLESS = (when.IN_ITS_OWN_FOLDER, *TRAINED)
 RESETLESS = (when.NO_RESET_TO_DETACH, when.WHOLE_RESET, *TRAINED)
 BRANCHLESS = (when.NO_BRANCHES,)
+UNJOINED = (when.NO_BRANCHES, *TRAINED)
 UNTAUGHT = (when.NO_PUPILS, when.NO_LESSON, *TRAINED)
 GRAPHLESS = (when.NO_GPU, when.SEVERAL_PASSES, when.RECOMPUTING, when.SEVERAL_PROCESSES, *TRAINED)
 DENSE = (when.NO_RATES, when.DENSE_IN_HALF, when.DENSE_ON_GPU, *TRAINED)
@@ -82,6 +87,9 @@ SHARED = {
             "processes that load training images, and test images from files; 0: none beside the "
             "training one"
         ),
+        Flag("eval_every", Whole(1), 1, LOOP, "EPOCHS", TRAINED).means(
+            "evaluate after every so many epochs, and after the last; only these can be the best"
+        ),
         Flag("checkpoint_every", Whole(1), None, LOOP, "STEPS", TRAINED).means(
             "save every so many steps too; default: only after each epoch"
         ),
@@ -102,9 +110,16 @@ SHARED = {
         Flag("branch_pool", WINDOW, "default", METHOD, "PIXELS|global|default", BRANCHLESS).means(
             "side of the branches' pooling window; default: the published one"
         ),
+        Flag("branch_gradient", OneOf(BRANCH_GRADIENTS), "joined", METHOD, idle=UNJOINED).means(
+            texts_of(BRANCH_GRADIENTS)
+        ),
     ),
     "neuron": (
         Flag("T", Whole(1), OWN, NETWORK, "STEPS").means("time steps of each image"),
+        Flag("T_min", LEAST, None, TRAINING, "STEPS", TRAINED).means(
+            "train each batch at a number of time steps drawn from this one to T: early answers "
+            "become good, and training cheaper (not from the paper); default: 'none', always T"
+        ),
         Flag("decay", Real(0, 1), 0.2, NETWORK, "SHARE").means(
             "share of the membrane potential kept per time step, 0 to 1"
         ),
@@ -148,6 +163,23 @@ SHARED = {
         Flag("scheduler", OneOf(SCHEDULERS), "COSINE", TRAINING, idle=TRAINED).means(
             "COSINE: learning rate to 0 over num_epoch"
         ),
+        Flag("warmup", Real(0), 0.0, TRAINING, "EPOCHS", TRAINED).means(
+            "raise the learning rate from 0 to the schedule's, step by step, over so many first "
+            "epochs, such as 0.5 (not from the paper)"
+        ),
+        Flag("clip_norm", LIMIT, None, TRAINING, "NORM", TRAINED).means(
+            "scale the gradient of all parameters together down to this L2 norm where it is larger "
+            "(not from the paper); default: 'none', it is taken as it is"
+        ),
+        Flag("label_smoothing", PART_BELOW_ALL, 0.0, TRAINING, "SHARE", TRAINED).means(
+            "share of each label that is spread evenly over the classes, in the cross-entropies of "
+            "all heads (not from the paper)"
+        ),
+        Flag("ema", DECAY, None, TRAINING, "DECAY", TRAINED).means(
+            "average the weights over the steps, each of which keeps this share of the average, "
+            "such as 0.999 (less in the first steps); the averaged network is evaluated beside the "
+            "other and saved as ema.pt (not from the paper); default: 'none'"
+        ),
         Flag("alp", Real(0), OWN, TRAINING, "WEIGHT", (when.NO_BRANCHES, *TRAINED)).means(
             "weight of the branches' cross-entropies"
         ),
@@ -177,6 +209,14 @@ SHARED = {
         Flag("val_fraction", FRACTION, None, DATA, "FRACTION", TRAINED).means(
             "part of the training set held out to select the best epoch, above 0 and below 1; "
             "default: 'none', it is chosen on the test set, as published"
+        ),
+        Flag("train_per_class", LEAST, None, DATA, "SAMPLES", TRAINED).means(
+            "train on so many samples of each class, drawn by --seed from what --val_fraction "
+            "leaves (not from the paper); default: 'none', all"
+        ),
+        Flag("label_noise", PART_BELOW_ALL, 0.0, DATA, "SHARE", TRAINED).means(
+            "share of the training labels that become another class, drawn by "
+            "--seed; validation and test keep theirs (not from the paper)"
         ),
     ),
 }

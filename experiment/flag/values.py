@@ -14,6 +14,7 @@ from experiment.flag.row import IDENTITY, Role, silenced
 from experiment.train.recipe import Recipe
 from experiment.train.task import Data, Request
 from model import Execution, RateModel, build_model
+from util.training_part import WHOLE, TrainingPart
 
 EXECUTION = ("compile", "sparse")  # of the flags on method and network, those about kernels
 
@@ -46,6 +47,13 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     """The flags that the engine takes."""
     values = {field.name: getattr(args, field.name) for field in fields(Recipe)}
     return Recipe(**{**values, "cuda_graph": in_effect(args, "cuda_graph")})
+
+
+def training_part_of(args: argparse.Namespace) -> TrainingPart:
+    """What of the training set is learned from; --check_data looks at all of it."""
+    if getattr(args, "check_data", False):
+        return WHOLE
+    return TrainingPart(args.train_per_class, args.label_noise, args.seed)
 
 
 def request_of(args: argparse.Namespace, *names: str) -> Request:

@@ -21,7 +21,7 @@ if __package__ in (None, ""):  # started as a file: make the project's packages 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from experiment.check_images import check_images, checking_images
-from experiment.flag.values import network_of, recipe_of, request_of
+from experiment.flag.values import network_of, recipe_of, request_of, training_part_of
 from experiment.imagenet.config.config import get_parser
 from experiment.train.run import session, train
 from util.data import ImageData
@@ -49,11 +49,14 @@ def data_of(args: argparse.Namespace) -> ImageData:
     return load_imagenet(
         args.data_path,
         image_size=args.image_size,
+        crop=args.crop,
+        flip=args.flip,
         auto_aug=args.imagenet_aug and args.auto_aug,
         cutout=args.imagenet_aug and args.cutout,
         reader=args.reader,
         seed=args.seed,
         validation_fraction=args.val_fraction,
+        part=training_part_of(args),
     )
 
 

@@ -56,7 +56,7 @@ def whole_pass(
 ) -> Outcome:
     """A `Backward` through all time steps at once."""
     with gradient_exchange(context.network, exchange):
-        return differentiate(context, *part, progress, share / context.state.net.T)
+        return differentiate(context, *part, progress, weight=share / context.T, T=context.T)
 
 
 def online_pass(
@@ -65,11 +65,11 @@ def online_pass(
     """A `Backward` time step by time step; loss and logits are the means over the T of them."""
     x, labels = part
     net = context.state.net
-    T, losses, logits = net.T, [], []
-    for t, step in enumerate(net.method.own_pass.steps(net, x), 1):
+    T, losses, logits = context.T, [], []
+    for t, step in enumerate(net.method.own_pass.steps(net, x, T), 1):
         with gradient_exchange(context.network, exchange and t == T):
             weight = share / (T * T)  # L/T of the loss's mean over time
-            loss, heads = differentiate(context, step, labels, progress, weight)
+            loss, heads = differentiate(context, step, labels, progress, weight=weight)
         losses.append(DistillationLoss(*(term / T for term in loss)))
         logits.append(heads)
     return sum_of(losses), sum(logits) / T

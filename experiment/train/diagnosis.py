@@ -10,6 +10,7 @@ from math import sqrt
 from typing import Any
 
 from experiment.data_description import DataDescription
+from experiment.train.folder import evaluated
 
 SILENT, SATURATED = 1e-4, 0.999  # spikes per neuron and time step, of a layer in the test
 DEVIATIONS = 3  # of the binomial distribution, that are still called chance
@@ -34,7 +35,9 @@ def diagnose(
 def symptoms(
     record: dict[str, Any], data: DataDescription | None, steps_per_epoch: int
 ) -> dict[str, str]:
-    """A sentence for each kind of symptom in an epoch's record."""
+    """A sentence for each kind of symptom in an epoch's record; none without an evaluation."""
+    if not evaluated([record]):
+        return {}
     steps = (record["epoch"] + 1) * steps_per_epoch
     rates = record["test"]["firing_rate"] if steps >= SETTLED else {}
     silent = [name for name, rate in rates.items() if rate < SILENT]

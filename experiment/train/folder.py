@@ -6,6 +6,7 @@ metrics.jsonl        one object per epoch
 events.out.tfevents  the same for TensorBoard, if that is installed
 last.pt, last-1.pt   the newest checkpoints
 best.pt              the checkpoint of the best epoch
+ema.pt               the averaged network of the newest epoch, with --ema
 .lock                what holds the folder against other programs
 curves.png           loss, accuracy, reliable fraction and firing rates over the epochs, drawn when
                      the training ends, is asked to stop or fails
@@ -28,6 +29,7 @@ from util.process.distributed import Group
 from util.util import create_run_folder, environment_report
 
 PLACES = ("data_path", "cache_path")  # the flags that say where data lie
+AVERAGED = "ema.pt"
 
 if TYPE_CHECKING:
     from experiment.train.state import TrainingState
@@ -170,21 +172,41 @@ def final_metrics(folder: Path, state: TrainingState) -> dict[str, Any]:
     return {"folder": str(folder), **outcome_of(read_records(folder, state.lines))}
 
 
-def best_of(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The record of the best epoch: on the validation set, on the test set where there is none."""
-    return max(records, key=lambda record: record.get("validation", record["test"])["top1"])
+def evaluated(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records of those epochs after which there was an evaluation (--eval_every)."""
+    return [record for record in records if "test" in record]
+
+
+def best_of(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The record of the best epoch: on the validation set, on the test set where there is none.
+
+    None where no epoch was evaluated.
+    """
+    return max(
+        evaluated(records),
+        key=lambda record: record.get("validation", record["test"])["top1"],
+        default=None,
+    )
 
 
 def outcome_of(records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What a run reached by the records of its epochs, of which there is one at least."""
-    last, best = records[-1], best_of(records)
-    return {
-        "epochs": len(records),
+    """What a run reached by the records of its epochs, of which there is one at least.
+
+    test_epoch: the last that was evaluated; where there is none, nothing is said of a test.
+    """
+    outcome = {"epochs": len(records), "loss": records[-1]["train"]["total"]}
+    best = best_of(records)
+    if best is None:
+        return outcome
+    last = evaluated(records)[-1]
+    averaged = {"ema_test_top1": last["ema"]["test"]["top1"]} if "ema" in last else {}
+    return outcome | {
+        "test_epoch": last["epoch"],
         "test_top1": last["test"]["top1"],
         "test_top5": last["test"]["top5"],
         "head_top1": last["test"]["head_top1"],
-        "loss": last["train"]["total"],
         "best_epoch": best["epoch"],
         "best_test_top1": best["test"]["top1"],
         "best_chosen_on": "validation" if "validation" in best else "test",
+        **averaged,
     }

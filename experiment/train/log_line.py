@@ -60,33 +60,39 @@ def describe_fresh_start(
 def describe_extension(before: int, now: int, state: TrainingState) -> str:
     """What another number of epochs changes for a run that goes on."""
     rate = state.scheduler.get_last_lr()[0]
+    warms_up = state.epoch < state.arguments.get("warmup", 0)
+    factor = ", times the warm-up's factor" if warms_up else ""
     return (
         f"--num_epoch {now} (was {before}): from epoch {state.epoch} on the learning rate is that "
-        f"of a run of {now} epochs, {rate:.4g} now"
+        f"of a run of {now} epochs, {rate:.4g} now{factor}"
     )
 
 
-def describe_epoch(record: dict[str, Any], best: dict[str, float]) -> str:
-    """An epoch in one line; of distillation only where there is some."""
-    train, test, timing = record["train"], record["test"], record["timing"]
+def describe_epoch(record: dict[str, Any], best: dict[str, float] | None) -> str:
+    """An epoch in one line; of distillation and an evaluation only where there is some."""
+    train = record["train"]
     parts = [f"epoch {record['epoch']}", f"loss {train['total']:.4f}"]
     if distils([record]):
         parts[1] += f" (hard {train['hard']:.4f}, soft {train['soft']:.4f})"
         parts.append(f"reliable {100 * train['reliable']:.1f} %")
     parts.append(f"train {train['head_top1'][-1]:.2f} %")
-    if "validation" in record:
-        parts.append(f"validation {record['validation']['top1']:.2f} %")
-    parts += [
-        f"test {test['top1']:.2f} %",
-        f"best {best['top1']:.2f} % (epoch {best['epoch']})",
-        f"{timing['images_per_second']:.0f} images/s",
-    ]
+    sets = [name for name in ("validation", "test") if name in record]
+    parts += [f"{name} {record[name]['top1']:.2f} %" for name in sets]
+    if "ema" in record:
+        parts.append(f"ema {record['ema']['test']['top1']:.2f} %")
+    if sets:
+        parts.append(f"best {best['top1']:.2f} % (epoch {best['epoch']})")
+    parts.append(f"{record['timing']['images_per_second']:.0f} images/s")
     return "; ".join(parts)
 
 
 def describe_result(result: dict[str, Any]) -> str:
+    if "test_epoch" not in result:
+        return "finished: no epoch was evaluated (--eval_every); --evaluate names a checkpoint"
+    last = result["test_epoch"]
+    place = "the last epoch" if last + 1 == result["epochs"] else f"epoch {last}"
     return (
-        f"finished: test top-1 {result['test_top1']:.2f} % after the last epoch, "
+        f"finished: test top-1 {result['test_top1']:.2f} % after {place}, "
         f"{result['best_test_top1']:.2f} % at epoch {result['best_epoch']}, the best on the "
         f"{result['best_chosen_on']} set; curves in {result['folder']}/curves.png"
     )

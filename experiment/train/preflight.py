@@ -1,22 +1,28 @@
-"""What can be refused before the first step: paths, images and batches that do not fit."""
+"""What can be refused before the first step: flags, paths, images and batches that do not fit."""
 
 from __future__ import annotations
 
+from argparse import Namespace
 from pathlib import Path
 
 import torch
 
 from experiment.flag.identity import differences
+from experiment.flag.lookup import flags_of
+from experiment.flag.row import without_effect
 from experiment.train.folder import run_identity
+from experiment.train.recipe import Recipe
 from experiment.train.resume import choose_start
 from experiment.train.task import Data, Request, Training
+from experiment.train.time_steps import TimeSteps
 from model import RateModel
+from model.registry import teacher_named
 from util.file.named_folder import refuse_unusable
 from util.process.distributed import Group
 
 # Beside what is computed: what decides how often processes exchange something. A path, which
 # the first process reads alone, may be another to each.
-IN_STEP = ("val_batch_size", "checkpoint_every")
+IN_STEP = ("val_batch_size", "eval_every", "checkpoint_every")
 ALONE = ("init",)
 
 
@@ -34,6 +40,29 @@ def refuse_other_flags(request: Request, group: Group) -> None:
             "give them on the command line, or make the checkpoint and its config.json visible to "
             "every process under the same path"
         )
+
+
+def refuse_contradictions(request: Request, recipe: Recipe) -> None:
+    """ValueError for a flag that another one forbids, unless it is without effect."""
+    args = Namespace(**request.arguments)
+    teacher = teacher_named(recipe.teacher)
+    problems = {}
+    if recipe.warmup > recipe.num_epoch:
+        problems["warmup"] = (
+            f"{recipe.warmup:g} is longer than the training, --num_epoch {recipe.num_epoch}: "
+            "expected at most as many epochs"
+        )
+    if recipe.T_min is not None and recipe.T_min > args.T:
+        problems["T_min"] = f"{recipe.T_min} is above --T {args.T}: expected a number from 1 to it"
+    if teacher.averaged and recipe.ema is None:
+        problems["teacher"] = (
+            f"{recipe.teacher} is the network with averaged weights, and none are averaged: give "
+            "--ema DECAY too, such as --ema 0.999"
+        )
+    silent = without_effect(flags_of(args.dataset), args)
+    for name, problem in problems.items():
+        if name not in silent:
+            raise ValueError(f"--{name} {problem}")
 
 
 def refuse_unusable_paths(request: Request, group: Group) -> None:
@@ -78,17 +107,20 @@ def check_test_image(net: RateModel, data: Data, group: Group) -> None:
 def check_smallest_batch(net: RateModel, training: Training) -> None:
     """ValueError if an epoch would end in a batch that batch norm cannot normalise.
 
-    That is a single image whose last map is a single pixel: its variance does not exist.
+    That is a single image whose last map is a single pixel: its variance does not exist. Looked at
+    with the fewest time steps that a training step may have.
     """
     data, recipe, group = training.data, training.recipe, training.group
     if (len(data.train) // group.world_size) % training.part != 1 and training.part != 1:
         return
     image, _ = data.test[0]
     before = {name: value.clone() for name, value in net.named_buffers()}
+    fewest = recipe.T_min or net.T
     net.train()
     try:
         with torch.no_grad():
-            net(data.to_input(image[None].to(group.device)))
+            x = data.to_input(image[None].to(group.device))
+            net(TimeSteps(fewest, net.T, recipe.seed).cut(x, fewest), T=fewest)
         possible = all(value.isfinite().all() for value in net.buffers())
     except ValueError:
         possible = False
@@ -96,7 +128,8 @@ def check_smallest_batch(net: RateModel, training: Training) -> None:
         raise ValueError(
             f"with --train_batch_size {recipe.train_batch_size} an epoch of {len(data.train)} "
             "images ends in a batch of one image per process, whose smallest map is one pixel: "
-            "batch norm has nothing to normalise there; choose another batch size"
+            f"batch norm has nothing to normalise there at {fewest} of {net.T} time steps; choose "
+            "another batch size"
         )
     for name, value in net.named_buffers():
         value.copy_(before[name])

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from experiment.curves import draw_curves
 from experiment.packages import left_out_if_missing
 from experiment.train.diagnosis import diagnose
-from experiment.train.folder import read_records
+from experiment.train.folder import AVERAGED, read_records
 from experiment.train.log_line import describe_epoch
 from experiment.train.state import TrainingState
+from util.checkpoint import save_checkpoint
 from util.file.history import save_newest
 from util.file.record import MetricsFile
 from util.process.distributed import Group
@@ -91,6 +92,14 @@ class Recorder:
             return
         keep = self.keep_checkpoints
         save_newest(state.state_dict(), self.folder, keep=keep, is_best=is_best)
+
+    def save_averaged(self, state: TrainingState) -> None:
+        """Save the averaged network, if there is one.
+
+        Before the state is saved: a run that is killed in between repeats the epoch, and this.
+        """
+        if self.folder is not None and state.average is not None:
+            save_checkpoint(state.averaged_network(), self.folder / AVERAGED)
 
     def _records(self) -> list[dict[str, Any]]:
         return [] if self.folder is None else read_records(self.folder, self._lines)

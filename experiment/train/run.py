@@ -24,6 +24,7 @@ from experiment.train.loop import fit
 from experiment.train.preflight import (
     check_smallest_batch,
     check_test_image,
+    refuse_contradictions,
     refuse_other_flags,
     refuse_unusable_paths,
 )
@@ -48,6 +49,7 @@ def session(request: Request, recipe: Recipe) -> Iterator[Group]:
     processes = process_group(request.device, timeout_minutes=request.dist_timeout)
     with one_sentence_errors(recipe.batch_sizes), processes as group:
         refuse_other_flags(request, group)
+        refuse_contradictions(request, recipe)
         refuse_unusable_paths(request, group)
         seed_everything(recipe.seed)
         torch.backends.cudnn.allow_tf32 = recipe.tf32
@@ -82,7 +84,7 @@ def train(
             logger.info(NO_SIGNALS)
         if recipe.accum > 1:
             logger.warning(describe_accumulation(training, net))
-        for line in () if resumed else start.beginning:
+        for line in (*(() if resumed else start.beginning), *data.notes):
             logger.info(line)
         with noted_in(logger), failures_of_a_run(recipe.batch_sizes):
             if group.is_first:

@@ -11,18 +11,23 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from experiment.data_description import DataDescription, description_in, refuse_other_classes
 from experiment.flag.identity import refuse_other_arguments
+from experiment.train.average import WeightAverage
 from experiment.train.recipe import Recipe, make_optimizer, make_scheduler
 from model import RateModel
 from model.distillation import DistillationLoss
 from util.misc import WeightedMeans, top_k_correct
 from util.util import random_state, restore_random_state
 
+CAME_LATER = {"data", "ema", "measured"}  # entries that checkpoints of earlier versions lack
+
 
 class TrainingState:
     """A network with its optimizer and schedule, and how far its training has come.
 
+    average: that of its weights over the steps; None without --ema.
     epoch, batch: epochs finished, and steps done in the present one.
     means: metrics of the present epoch so far.
+    measured: by the clock of the present epoch so far, see `clock.Stopwatch`.
     best: {"epoch", "top1"} of the best epoch so far, or None.
     lines: records written to metrics.jsonl.
     arguments: what the run computes, by flag; a checkpoint continues only the same.
@@ -39,9 +44,11 @@ class TrainingState:
         self.net = net
         self.optimizer: Optimizer = make_optimizer(net, recipe)
         self.scheduler: LRScheduler = make_scheduler(self.optimizer, recipe)
+        self.average = None if recipe.ema is None else WeightAverage(net, recipe.ema)
         self.arguments, self.data = arguments, data
         self.epoch = self.batch = self.lines = 0
         self.means = WeightedMeans()
+        self.measured: tuple[float, ...] = ()
         self.best: dict[str, float] | None = None
 
     @property
@@ -73,7 +80,7 @@ class TrainingState:
 
     def begin_epoch_anew(self) -> None:
         """Take back the steps of the present epoch from its counts, not from the weights."""
-        self.batch, self.means = 0, WeightedMeans()
+        self.batch, self.means, self.measured = 0, WeightedMeans(), ()
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -82,13 +89,21 @@ class TrainingState:
             "model": self.net.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
+            "ema": None if self.average is None else self.average.state_dict(),
             "epoch": self.epoch,
             "batch": self.batch,
             "means": self.means.state_dict(),
+            "measured": self.measured,
             "best": self.best,
             "lines": self.lines,
             "random_state": random_state(),
         }
+
+    def averaged_network(self) -> dict[str, Any]:
+        """The checkpoint of the averaged network: to use it, not to go on with the training."""
+        state = self.state_dict()
+        kept = {name: state[name] for name in ("arguments", "data", "epoch")}
+        return kept | {"averaged": True, "model": self.average.net.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on exactly where `state` was taken, in a training that has not begun.
@@ -98,7 +113,7 @@ class TrainingState:
         Raises: ValueError if it is no state of a training, or belongs to other arguments, to other
         classes, or to a training that has had more epochs by now.
         """
-        missing = self.state_dict().keys() - state.keys() - {"data"}  # which came later
+        missing = self.state_dict().keys() - state.keys() - CAME_LATER
         if missing:
             raise ValueError(
                 f"it is no state of a training run ({min(missing)!r} is missing): name a last.pt "
@@ -119,12 +134,15 @@ class TrainingState:
                 f"its weights do not fit the network ({' '.join(str(error).split())}): use the "
                 "version of the program that saved it"
             ) from error
+        if self.average is not None:
+            self.average.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
         if extended:
             self._catch_up(state["epoch"])
         else:
             self.scheduler.load_state_dict(state["scheduler"])
         self.means.load_state_dict(state["means"])
+        self.measured = state.get("measured", ())
         self.epoch, self.batch, self.lines = state["epoch"], state["batch"], state["lines"]
         self.best = state["best"]
         restore_random_state(state["random_state"])

@@ -46,6 +46,7 @@ class Data(Protocol):
     class_names: tuple[str, ...]
     channels: int
     image_size: int  # pixels, height = width
+    notes: tuple[str, ...]  # for the log: what was done to the training set
 
     def to_input(self, batch: Tensor) -> Tensor:
         """A batch as loaded -> what the network takes, on the batch's device."""

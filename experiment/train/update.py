@@ -6,7 +6,7 @@ optimizer's state, nor does any after it; running statistics have moved in its f
 host hears of it when it has launched the next one; on a CPU, where nothing runs ahead, at once.
 
 Source: the skipped steps of mixed-precision training, arXiv 1710.03740, which fused optimizers
-know as `found_inf`.
+know as `found_inf`; clipping, arXiv 1211.5063.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from experiment.train.failure import NonFiniteError
@@ -29,6 +30,8 @@ class Update:
     """`update(loss)` moves the weights of a network by their gradients, as the optimizer says.
 
     found: (), 1 from the first step on in which something was not finite, in any process.
+    clip_norm: what the norm of the gradient, of all parameters together, is scaled down to where it
+        is larger; None: it stays as it is.
     runs_ahead: whether the host hears of a step while the next one runs; None: as the device does.
     """
 
@@ -38,10 +41,11 @@ class Update:
         optimizer: Optimizer,
         group: Group,
         *,
+        clip_norm: float | None = None,
         runs_ahead: bool | None = None,
     ):
         self.parameters = dict(net.named_parameters())
-        self.optimizer, self.group = optimizer, group
+        self.optimizer, self.group, self.clip_norm = optimizer, group, clip_norm
         on_gpu = group.device.type == "cuda"
         self.runs_ahead = on_gpu if runs_ahead is None else runs_ahead
         self.found = torch.zeros((), device=group.device)
@@ -54,16 +58,22 @@ class Update:
         self.rates = [
             torch.zeros((), dtype=dtype, device=group.device) for _ in optimizer.param_groups
         ]
+        self.followed: list[float] = []  # the learning rates that these hold
         self.follow_schedule()
 
-    def follow_schedule(self) -> None:
-        """Take over the learning rates that a schedule has set."""
-        for rate, group in zip(self.rates, self.optimizer.param_groups, strict=True):
-            rate.fill_(group["lr"])
+    def follow_schedule(self, factor: float = 1.0) -> None:
+        """Take over the learning rates that a schedule has set, times a factor for this step."""
+        wanted = [group["lr"] * factor for group in self.optimizer.param_groups]
+        if wanted != self.followed:
+            for rate, value in zip(self.rates, wanted, strict=True):
+                rate.fill_(value)
+            self.followed = wanted
 
     def __call__(self, loss: DistillationLoss) -> None:
         """End a step whose gradients are there; nothing is copied to the host."""
-        self._look(loss)
+        norm = self._look(loss)
+        if self.clip_norm is not None:
+            clip_grads_with_norm_(self.parameters.values(), self.clip_norm, norm)
         self.optimizer.found_inf = self.found
         groups = self.optimizer.param_groups
         scheduled = [group["lr"] for group in groups]  # numbers, in which the schedule computes
@@ -75,22 +85,26 @@ class Update:
             for group, rate in zip(groups, scheduled, strict=True):
                 group["lr"] = rate
 
-    def _look(self, loss: DistillationLoss) -> None:
+    def _look(self, loss: DistillationLoss) -> Tensor:
+        """Note whether all is finite; returns the norm of the gradient, if it is to be clipped."""
         gradients = {}
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
                 parameter.grad = gradients[name] = laid_out_like(parameter, parameter.grad)
         largest = torch.stack(torch._foreach_norm(list(gradients.values()), math.inf))
-        square = largest.square().sum()  # overflows before the gradient's own values do
+        # Either overflows before the gradient's own values do.
+        clips = self.clip_norm is not None
+        size = get_total_norm(gradients.values()) if clips else largest.square().sum()
         terms = torch.stack([loss.hard, loss.soft, loss.total])
-        report = torch.cat([terms, largest, square[None]])
+        report = torch.cat([terms, largest, size[None]])
         if self.report is None:
             self.terms = ["hard loss", "soft loss", "total loss"]
             self.terms += [f"gradient of {name}" for name in gradients] + ["norm of the gradient"]
             self.report = torch.zeros_like(report)
-        bad = (~torch.isfinite(loss.total + square)).to(self.found.dtype)
+        bad = (~torch.isfinite(loss.total + size)).to(self.found.dtype)
         self.report.copy_(self.report.where(self.found > 0, report))
         self.found.copy_(torch.maximum(self.found, self.group.largest(bad)))
+        return size
 
     def look_back(self, place: str, number: int) -> None:
         """NonFiniteError in every process if the step before the newest was not finite.

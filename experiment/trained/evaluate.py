@@ -5,7 +5,7 @@
 
 Prints tables and writes evaluate.json and evaluate.png. Each test sample is counted exactly once,
 however many processes there are. Accuracy at step t is that of the mean of the logits of steps
-1..t: what the network would answer if it had to stop there.
+1..t: what the network would answer if it had to stop there; the area is its mean over t.
 """
 
 from __future__ import annotations
@@ -114,6 +114,7 @@ def score_tables(result: dict[str, Any]) -> str:
         f"{calibration['number_of_bins']} bins) {calibration['ece']:.2f} %",
         markdown_table(("head", "top-1 (%)", "top-5 (%)"), heads),
         markdown_table(("steps taken", "top-1 (%)", "top-5 (%)", "mean confidence"), steps),
+        f"area under top-1 against steps taken, its mean height: {result['steps_area']:.2f} %",
         markdown_table(("exit above confidence", "mean steps", "top-1 (%)"), exits),
         most_confused(result),
     ]

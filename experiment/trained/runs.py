@@ -110,12 +110,12 @@ def row_of(run: RecordedRun, show: Sequence[str] = ()) -> Row:
     row |= dict.fromkeys((*REACHED, *COSTS))
     row |= {"epochs": len(run.records), "num_epoch": run.asked_epochs}
     if run.records:
-        outcome = outcome_of(run.records)
+        outcome, best = outcome_of(run.records), best_of(run.records) or {}
         row |= {
-            "last": outcome["test_top1"],
-            "best": outcome["best_test_top1"],
-            "best_epoch": outcome["best_epoch"],
-            "validation": best_of(run.records).get("validation", {}).get("top1"),
+            "last": outcome.get("test_top1"),
+            "best": outcome.get("best_test_top1"),
+            "best_epoch": outcome.get("best_epoch"),
+            "validation": best.get("validation", {}).get("top1"),
             "seconds": sum(run.series("timing/seconds")),
             "peak_memory_mib": max(run.series("timing/peak_memory_mib")),
         }

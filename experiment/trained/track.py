@@ -68,10 +68,10 @@ def main(argv: Sequence[str] | None = None) -> list[tuple[str, ...]]:
 
 def compared(run: RecordedRun, published: PublishedRun) -> list[tuple[str, ...]]:
     """A row for each epoch of which the published accuracy is known, and one for the best."""
-    own = dict(zip(run.series("epoch"), run.series("test/top1"), strict=True))
+    own = dict(zip(*run.curve("test/top1"), strict=True))
     rows = [_row(str(epoch), top1, own.get(epoch)) for epoch, top1 in published.top1.items()]
-    name, best = f"best of {published.num_epoch}", outcome_of(run.records)["best_test_top1"]
-    if len(run.records) < run.asked_epochs:
+    name, best = f"best of {published.num_epoch}", outcome_of(run.records).get("best_test_top1")
+    if best is not None and len(run.records) < run.asked_epochs:
         return [*rows, (name, f"{published.best:.1f}", f"{best:.1f} so far", "")]
     return [*rows, _row(name, published.best, best)]
 
@@ -106,13 +106,12 @@ def comparison_in_words(
 
 def draw_track(run: RecordedRun, published: PublishedRun, path: Path) -> None:
     """The two curves over the epochs."""
-    epochs, own = run.series("epoch"), run.series("test/top1")
     with drawing(path, 8, 5) as figure:
         panel = figure.subplots()
         label = f"published (best {published.best:g} %)"
         panel.plot(*zip(*published.top1.items(), strict=True), "o--", color=GRAY, label=label)
         panel.axhline(published.best, color=GRAY, linewidth=0.8)
-        plot_over(panel, epochs, own, color=GREEN, linewidth=1.8, label="this run")
+        plot_over(panel, *run.curve("test/top1"), color=GREEN, linewidth=1.8, label="this run")
         panel.set(title=printable(run.folder.absolute().name), ylabel="test accuracy (%)")
         panel.set(xlabel="epoch", ylim=(0, None))
         legend_above(panel)

@@ -1,13 +1,15 @@
-"""Teachers beside the paper's: controls that say what its rule is worth, and one that extends it.
+"""Teachers beside the paper's: controls that say what its rule is worth, and two that extend it.
 
 The paper's (`distillation`) is the mean of the heads that are right. Each of these changes one
 thing about it:
 
 soft              heads that are wrong teach too, a little
+consensus         heads teach as far as they agree with each other, whatever the label
 all               no selection of heads
 final             no other heads than the spiking network's own
 best              one head, no mean
 label_smoothing   no head, so that the teacher knows nothing of the sample
+ema               as all, of the network whose weights are an average over the steps so far
 
 Arguments and results are those of `distillation.Teacher.teach`.
 Shapes: N heads (the last is the spiking network's own), B batch, K classes; z_n logits of head n,
@@ -41,6 +43,26 @@ def soft_teacher(logits: Tensor, labels: Tensor, progress: Progress) -> tuple[Te
     return weighted_mean(logits, weight), weight.amax(0)
 
 
+def consensus_teacher(logits: Tensor, labels: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
+    """Heads teach as far as they agree with each other; the label is unused. Not from the paper.
+
+        a_nm = sum_k p_nk p_mk;   w_n = mean_{m != n} a_nm, 1 for a single head
+        teacher = sum_n w_n z_n / sum_n w_n;   weight = mean_n w_n
+
+    a_nm is the probability that two heads, each answering by its own distribution, give the same
+    answer: near 1 for confident heads that agree, 1/K where one knows nothing. The paper keeps the
+    heads that agree with the label. Where labels are wrong that keeps the heads that learned the
+    error, and drops exactly those that know better.
+    """
+    p = logits.detach().softmax(-1)  # (N, B, K)
+    heads = len(p)
+    if heads == 1:
+        return _for_all(logits[0].detach())
+    others = (1 - torch.eye(heads, dtype=p.dtype, device=p.device)) / (heads - 1)
+    weight = torch.einsum("nbk,mbk,nm->nb", p, p, others)
+    return weighted_mean(logits, weight), weight.mean(0)
+
+
 def mean_teacher(logits: Tensor, labels: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
     """Mean logits of all heads, right or wrong."""
     return _for_all(logits.detach().mean(0))
@@ -61,6 +83,9 @@ def best_teacher(logits: Tensor, labels: Tensor, progress: Progress) -> tuple[Te
 def smoothed_label(logits: Tensor, labels: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
     """The label itself, smoothed: a teacher that knows nothing of the sample.
 
+    It takes the place of the heads in the soft terms, with weight beta; the `label_smoothing` of
+    `SelfDistillationLoss` changes the cross-entropies, whoever the teacher is.
+
     softmax(teacher) = (1 - SMOOTHING) onehot(y) + SMOOTHING / K  (arXiv 1512.00567).
     """
     classes = logits.shape[-1]
@@ -79,8 +104,13 @@ def _for_all(teacher: Tensor) -> tuple[Tensor, Tensor]:
 
 
 SOFT = Teacher("wrong heads teach as far as they believe in the label", soft_teacher)
+CONSENSUS = Teacher(
+    "heads weighted by their agreement with each other, the label unused", consensus_teacher
+)
 ALL = Teacher("mean of all heads", mean_teacher)
 FINAL = Teacher("the spiking network's own head", final_teacher)
 BEST = Teacher("the head with the lowest loss", best_teacher)
+# Mean Teacher, arXiv 1703.01780, here of all heads. Not from the paper.
+EMA = Teacher("mean of all heads of the averaged network (--ema)", mean_teacher, averaged=True)
 # At tau = 1 the soft terms of a smoothed label are the cross-entropy with it, up to a constant.
 LABEL_SMOOTHING = Teacher("the smoothed label, no head", smoothed_label, temperature=1.0)

@@ -33,7 +33,10 @@ OPTIONS = {
     "realize_acc_reads_threshold": NEVER,
     "max_pointwise_cat_inputs": 0,
 }
-GRAPHS = 256  # T, layouts, residuals and what becomes of them each need their own graph
+# Each T, layout, residual and use of the result needs a graph of its own, four or so for each T;
+# by default the compiler gives up after 8 of one kind, and after 256 in all.
+GRAPHS = 1 << 12
+LIMITS = {"recompile_limit": GRAPHS, "accumulated_recompile_limit": GRAPHS}
 UNCOMPILED: set[str] = set()  # the kinds of devices for which compiling has failed
 
 
@@ -68,7 +71,7 @@ def _run(device: torch.device, *arguments) -> tuple[Tensor | None, ...]:
     if torch.compiler.is_compiling():
         return _fire(*arguments)
     try:
-        with torch._dynamo.config.patch(recompile_limit=GRAPHS):
+        with torch._dynamo.config.patch(LIMITS):
             return _compiled()(*arguments)
     except torch._dynamo.exc.BackendCompilerFailed as error:  # before it has computed anything
         UNCOMPILED.add(device.type)

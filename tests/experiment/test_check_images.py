@@ -25,7 +25,7 @@ def test_every_bad_image_is_listed_with_its_reason(tmp_path, capsys, reader, wor
     torn.write_bytes(torn.read_bytes()[:-99])
     text.write_text("<html>404</html>")
     with pytest.raises(SystemExit) as end:
-        main([*argv, "--val_fraction", "0.3"])
+        main([*argv, "--val_fraction", "0.3", "--train_per_class", "1", "--label_noise", "0.5"])
     assert end.value.code == 2
     *_, heading, first, second = capsys.readouterr().err.splitlines()
     assert heading.startswith("error: 2 of 18 images cannot be read")

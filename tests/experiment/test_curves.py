@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from experiment.curves import distils, draw_curves, main
-from tests.support.recorded import record_of
+from tests.support.recorded import record_of, sparsely
 
 
 @pytest.fixture
@@ -59,6 +59,28 @@ def test_without_branches_or_with_beta_0_nothing_speaks_of_a_teacher(
     assert rates.get_position().width > 1.9 * loss.get_position().width  # no hole beside it
 
 
+def test_an_epoch_without_an_evaluation_has_no_points_of_one(tmp_path, figures):
+    whole = [record_of(i) | {"validation": {"top1": 60.0 - i}} for i in range(8)]
+    draw_curves(sparsely(whole, 3), tmp_path / "curves.png")
+    loss, accuracy, reliable, rates = figures[0].axes
+    found = {line.get_label(): line for line in accuracy.lines}
+    for name in ("spiking network", "branch 1", "validation set"):
+        assert list(found[name].get_xdata()) == [2, 5, 7]
+    assert list(found["spiking network"].get_ydata()) == [44.0, 47.0, 49.0]
+    assert list(found["best epoch (2)"].get_ydata()) == [44.0]
+    assert all(list(line.get_xdata()) == [2, 5, 7] for line in rates.lines)
+    for line in (*loss.lines, *reliable.lines, found["training set"]):
+        assert list(line.get_xdata()) == [*range(8)]
+
+
+def test_before_the_first_evaluation_the_training_is_drawn(tmp_path, figures):
+    draw_curves(sparsely([record_of(i) for i in range(4)], 9)[:3], tmp_path / "curves.png")
+    loss, accuracy, _, rates = figures[0].axes
+    assert list(loss.lines[0].get_xdata()) == [0, 1, 2]
+    assert [len(line.get_xdata()) for line in accuracy.lines] == [0, 0, 0, 3]
+    assert len(rates.lines) == 0
+
+
 def test_an_epoch_in_which_no_head_is_right_is_one_with_a_teacher():
     record = record_of(0)
     record["train"] |= {"total": 2.5, "soft": 0.0, "reliable": 0.0}
@@ -71,7 +93,8 @@ def test_an_epoch_in_which_no_head_is_right_is_one_with_a_teacher():
 def test_points_are_seen_and_epochs_are_whole_and_no_name_hides_a_line(
     tmp_path, figures, epochs, heads
 ):
-    records = [record_of(epoch, heads) | {"validation": {"top1": 1.0}} for epoch in range(epochs)]
+    more = {"validation": {"top1": 1.0}, "ema": {"test": {"top1": 2.0}}}
+    records = [record_of(epoch, heads) | more for epoch in range(epochs)]
     draw_curves(records, tmp_path / "curves.png")
     size = figures[0].bbox
     for panel in figures[0].axes:
@@ -97,6 +120,14 @@ def test_the_best_epoch_is_that_of_the_validation_set(tmp_path, figures):
     assert tuple(lines["validation set"].get_ydata()) == chosen
     best = lines["best epoch (1)"]
     assert (list(best.get_xdata()), list(best.get_ydata())) == ([1], [43.0])
+
+
+def test_the_averaged_network_has_a_line_of_its_own(tmp_path, figures):
+    records = [record_of(i) | {"ema": {"test": {"top1": 60.0 + i}}} for i in range(3)]
+    draw_curves(records, tmp_path / "curves.png")
+    lines = {line.get_label(): list(line.get_ydata()) for line in figures[0].axes[1].lines}
+    assert lines["ema"] == [60.0, 61.0, 62.0]
+    assert "best epoch (2)" in lines
 
 
 def test_the_command_draws_what_is_recorded_so_far(tmp_path, figures, capsys):

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ from experiment.train.preflight import refuse_other_flags
 from experiment.train.recorder import Recorder
 from experiment.train.task import Training
 from model import RateModel, build_model
-from tests.experiment.test_distributed_training import RECIPE, TensorData, network
+from tests.experiment.test_distributed_training import RECIPE, network
 from tests.fault import micro_run
 from tests.support.image_files import write_image_folder
 from tests.support.interruption import main_until
@@ -36,6 +37,16 @@ from util.process.distributed import Group
 from util.process.signals import StopRequest
 
 SAMPLES, BATCHES = (2, *range(12, 17)), (1, 2, 3, 4, 6)
+
+
+class TensorData(NamedTuple):
+    """Images that a network takes as they are."""
+
+    test: TensorDataset
+    name: str = "noise"
+
+    def to_input(self, images: Tensor) -> Tensor:
+        return images
 
 
 def evaluated(net: RateModel, dataset: TensorDataset, batch_size: int, group: Group) -> dict:
@@ -161,7 +172,10 @@ def flags_of_own(group: Group, flags: list[str]) -> str | None:
     ("flags", "words"),
     [
         ("--T 5", "process 1 has other flags than the first, which has T 6 (here: 5): give them"),
-        ("--checkpoint_every 2", "checkpoint_every None (here: 2)"),
+        (
+            "--checkpoint_every 2 --eval_every 3",
+            "checkpoint_every None (here: 2), eval_every 1 (here: 3): give them",
+        ),
         ("--init elsewhere.pt --num_workers 1 --log_path here", None),
     ],
 )

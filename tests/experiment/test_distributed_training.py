@@ -3,21 +3,19 @@
 import math
 from dataclasses import replace
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
-from torch.utils.data import TensorDataset
 
 from experiment.train.failure import NonFiniteError
 from experiment.train.loop import choose_step, step_context
 from experiment.train.recipe import Recipe
 from experiment.train.state import TrainingState
-from experiment.train.step import Step
-from experiment.train.task import Training
+from experiment.train.step import Step, StepContext, averaged_logits
+from experiment.train.time_steps import TimeSteps
 from experiment.train.update import Update
 from model import METHODS, RateModel, build_model
 from model.batch_norm import synchronise
@@ -29,16 +27,6 @@ ALONE = Group(0, 1, torch.device("cpu"))
 BATCH, CLASSES = 12, 7
 PROGRESS = torch.ones((), dtype=torch.float64)
 RECIPE = micro_recipe(train_batch_size=BATCH, val_batch_size=BATCH, num_epoch=1, alp=0.5)
-
-
-class TensorData(NamedTuple):
-    """Images that a network takes as they are."""
-
-    test: TensorDataset | None
-    name: str = "noise"
-
-    def to_input(self, images: Tensor) -> Tensor:
-        return images
 
 
 def network(*, arch: str = "resnet18", classes: int = CLASSES, **options) -> RateModel:
@@ -61,14 +49,15 @@ def images_and_labels(steps: int = 1) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
-def training_of(recipe: Recipe, group: Group) -> Training:
-    return Training(TensorData(None), recipe, group)
+def context_of(state: TrainingState, recipe: Recipe, group: Group) -> StepContext:
+    """Of a training that takes images as they are."""
+    return step_context(state, recipe, group, to_input=lambda images: images)
 
 
 def step_of(net: RateModel, recipe: Recipe, group: Group) -> tuple[TrainingState, Step]:
     """A training of this network, which takes images as they are, and its step."""
     state = TrainingState(net, recipe, {})
-    context = step_context(state, training_of(recipe, group))
+    context = context_of(state, recipe, group)
     return state, choose_step(context, recipe, BATCH // group.world_size)
 
 
@@ -79,6 +68,8 @@ def train_steps(
     sync_bn: bool = False,
     beta: float = 0.3,
     accum: int = 1,
+    clip_norm: float | None = None,
+    T_min: int | None = None,
     **options,
 ) -> dict:
     """Two steps of training; weights, gradients and metrics as arrays.
@@ -94,7 +85,7 @@ def train_steps(
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
-    recipe = replace(RECIPE, beta=beta, accum=accum)
+    recipe = replace(RECIPE, beta=beta, accum=accum, clip_norm=clip_norm, T_min=T_min)
     state, step = step_of(net, recipe, group)
     for images, labels in images_and_labels(steps=2):
         images, labels = (x[group.rank :: group.world_size] for x in (images, labels))
@@ -142,6 +133,17 @@ def test_many_processes_take_the_step_of_one(world_size, method):
     assert len({result["own_reliable"] for result in many}) > 1
 
 
+@pytest.mark.parametrize("method", ["esd", "bptt", "bptt_checkpointed", "sltt"])
+def test_many_processes_draw_the_time_steps_of_one(method):
+    """Their wrapper takes it that all steps use and exchange the same: that does not hang on T."""
+    drawn = [TimeSteps(1, 2, RECIPE.seed).of(0, step) for step in (0, 1)]
+    assert sorted(drawn) == [1, 2]
+    one = train_steps(ALONE, frozen=True, T_min=1, method=method)
+    for other in steps_of(2, frozen=True, T_min=1, method=method):
+        assert largest_difference(other, one, "gradients") < 1e-11
+        assert largest_difference(other, one, "weights") < 1e-12
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -172,10 +174,16 @@ def test_without_synchronisation_batch_norms_differ():
         assert largest_difference(other, one, "gradients") > 1e-3
 
 
-@pytest.mark.parametrize(("accum", "world_size"), [(2, 1), (3, 1), (3, 2)])
-def test_accumulated_parts_take_the_step_of_the_whole(accum, world_size):
-    whole = train_steps(ALONE, frozen=True, beta=0.0)
-    for parts in steps_of(world_size, frozen=True, beta=0.0, accum=accum):
+@pytest.mark.parametrize(
+    ("accum", "world_size", "clip_norm"), [(2, 1, None), (3, 1, 0.1), (3, 2, None), (3, 2, 0.1)]
+)
+def test_accumulated_parts_take_the_step_of_the_whole(accum, world_size, clip_norm):
+    options = {"frozen": True, "beta": 0.0, "clip_norm": clip_norm}
+    whole = train_steps(ALONE, **options)
+    if clip_norm is not None:
+        norm = math.sqrt(sum(np.square(value).sum() for value in whole["gradients"].values()))
+        assert norm == pytest.approx(clip_norm, rel=1e-4)
+    for parts in steps_of(world_size, accum=accum, **options):
         assert largest_difference(parts, whole, "gradients") < 1e-11
         assert largest_difference(parts, whole, "weights") < 1e-12
         assert parts["means"]["hard"] == pytest.approx(whole["means"]["hard"], rel=1e-12)
@@ -190,7 +198,7 @@ def exchanges(group: Group, keywords: dict) -> int:
         return allreduce_hook(None, bucket)
 
     net, recipe = network(**keywords).train(), replace(RECIPE, accum=3)
-    context = step_context(TrainingState(net, recipe, {}), training_of(recipe, group))
+    context = context_of(TrainingState(net, recipe, {}), recipe, group)
     context.network.register_comm_hook(None, exchange)
     ((images, labels),) = images_and_labels()
     parts = zip(images.chunk(6)[group.rank :: 2], labels.chunk(6)[group.rank :: 2], strict=True)
@@ -203,11 +211,41 @@ def test_gradients_are_exchanged_once_per_step(method):
     assert run_processes(exchanges, 2, {"method": method}) == [1, 1]
 
 
+def averaged_steps(group: Group) -> dict:
+    """Two steps with the averaged network as teacher, of processes that begin differently."""
+    net, recipe = network().train(), replace(RECIPE, ema=0.5, teacher="ema")
+    with torch.no_grad():
+        for value in net.state_dict().values():
+            value += group.rank
+    state = TrainingState(net, recipe, {})
+    context = context_of(state, recipe, group)
+    step, batches = choose_step(context, recipe, BATCH // group.world_size), images_and_labels(3)
+    lessons = []
+    for images, labels in batches:
+        lessons.append(averaged_logits(context, batches[0][0], net.T).numpy())
+        step([(images[group.rank :: group.world_size], labels[group.rank :: 2])], PROGRESS)
+    averages = {name: p.detach().numpy() for name, p in state.average.net.named_parameters()}
+    return {
+        "averages": averages,
+        "lessons": lessons,
+        "statistics": net.stem.norm.running_mean.numpy(),
+    }
+
+
+def test_all_processes_have_one_average_and_one_teacher():
+    """Though each has running statistics of its own share of the batches."""
+    one, other = run_processes(averaged_steps, 2)
+    assert largest_difference(one, other, "averages") == 0
+    assert not np.array_equal(one["statistics"], other["statistics"])
+    assert all(map(np.array_equal, one["lessons"], other["lessons"]))
+    assert not np.array_equal(one["lessons"][0], one["lessons"][2])
+
+
 def poisoned_steps(group: Group, runs_ahead: bool) -> dict:
     """Four steps; the last process's second batch is not finite."""
     state = TrainingState(network().train(), RECIPE, {})
     update = Update(state.net, state.optimizer, group, runs_ahead=runs_ahead)
-    context = replace(step_context(state, training_of(RECIPE, group)), update=update)
+    context = replace(context_of(state, RECIPE, group), update=update)
     step = choose_step(context, RECIPE, BATCH // group.world_size)
     batches = [
         tuple(x[group.rank :: group.world_size] for x in batch) for batch in images_and_labels(4)

@@ -25,6 +25,7 @@ GOOD = {
     "num_epoch": ("1",),
     "image_size": ("8", "32"),
     "lr": ("0.1", "1e-3", "1e-320"),
+    "warmup": ("0", "0.5", "1"),
     "wd": ("0", "5e-4"),
     "width": ("1", "3", "5"),
     "v_reset": ("none", "0", "-1", "soft"),
@@ -35,14 +36,18 @@ MORE = {
     "accum": ("5",),  # does not divide the batch
     "arch": ("ResNet18",),
     "branch_pool": ("3000",),
+    "T_min": ("99",),  # above --T
     "checkpoint_every": ("2147483647",),
     "dataset": ("cifar10", "CIFAR10", "MNIST"),  # the last two are not there
     "data_path": ("", " "),
     "device": ("tpu", "cuda:99", "mps", "cpu:x", "", "meta"),
+    "label_noise": ("0.9991",),
+    "train_per_class": ("1000",),  # more than there are
     "train_batch_size": ("7", "44", "100000"),
     "v_reset": ("1e9",),
     "val_batch_size": ("20", "100000"),
     "val_fraction": ("0.001",),
+    "warmup": ("2", "1e30"),
 }
 PATHS = ("resume", "init", "evaluate", "log_path")  # their values hang on what is on the disk
 SWITCHES = [flag.name for flag in FLAGS if isinstance(flag.kind, Switch)]

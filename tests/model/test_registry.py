@@ -37,6 +37,7 @@ def test_convolutions_of_preact_resnets_start_with_kaiming_fan_out() -> None:
         ({"in_channels": -1}, "in_channels"),
         ({"width": 0}, "width"),
         ({"branch_pool": 0}, "branch_pool"),
+        ({"branch_gradient": "cut"}, "branch_gradient 'cut'"),
         ({"decay": 1.5}, "decay"),
         ({"decay": float("nan")}, "decay"),
         ({"thresh": 0}, "thresh"),

@@ -2,14 +2,14 @@
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, TensorDataset
 
-from experiment.train.loop import fit
+from experiment.train.loop import fit, step_context
 from experiment.train.recipe import Recipe
 from experiment.train.recorder import Recorder
 from experiment.train.state import TrainingState
@@ -80,11 +80,17 @@ def micro_training(recipe: Recipe | None = None, data: MicroData | None = None) 
 
 
 def micro_context(
-    state: TrainingState, loss: Callable = LOSS, *, runs_ahead: bool = False
+    state: TrainingState,
+    loss: Callable = LOSS,
+    *,
+    runs_ahead: bool = False,
+    clip_norm: float | None = None,
 ) -> StepContext:
-    """What one process steps with; runs_ahead: as of `Update`."""
-    update = Update(state.net, state.optimizer, ONE_PROCESS, runs_ahead=runs_ahead)
-    return StepContext(state, state.net, loss, update, micro_data().to_input, "none", ONE_PROCESS)
+    """What one process steps with; runs_ahead, clip_norm: as of `Update`."""
+    options = {"runs_ahead": runs_ahead, "clip_norm": clip_norm}
+    update = Update(state.net, state.optimizer, ONE_PROCESS, **options)
+    context = step_context(state, micro_recipe(), ONE_PROCESS, to_input=micro_data().to_input)
+    return replace(context, loss=loss, update=update)
 
 
 def take_steps(

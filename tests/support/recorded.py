@@ -26,6 +26,17 @@ def record_of(epoch: int, heads: int = 3, top1: float | None = None) -> dict[str
     }
 
 
+def sparsely(records: Sequence[dict[str, Any]], every: int) -> list[dict[str, Any]]:
+    """The records of a run with --eval_every, of which these are all epochs."""
+    last, tests = len(records) - 1, ("test", "validation")
+    return [
+        record
+        if (epoch + 1) % every == 0 or epoch == last
+        else {name: value for name, value in record.items() if name not in tests}
+        for epoch, record in enumerate(records)
+    ]
+
+
 def write_run(
     folder: Path,
     *flags: str,

@@ -1,5 +1,7 @@
 """util.data: each data set comes with its own augmentation, normalisation and splits."""
 
+from contextlib import closing
+
 import pytest
 import torch
 from torchvision import transforms as v1
@@ -12,6 +14,8 @@ from util.data import DATASETS, FOLDER, load_dataset, small_image_transform
 from util.image.image_sets import make_fake_data
 from util.image.picture_folder import PictureOptions
 from util.image_augment import CifarAutoAugment, Cutout
+from util.process.loader import make_loader
+from util.training_part import TrainingPart
 
 
 def steps(data) -> list[type]:
@@ -161,6 +165,34 @@ def test_validation_is_held_out_by_class_whatever_the_seed(load):
     assert torch.equal(rest_labels.bincount() + held_labels.bincount(), counts)
     assert torch.equal(load("Digits", validation_fraction=0.2).validation.tensors[0], held)
     assert data.mean == whole.mean and len(data.test) == len(whole.test)
+
+
+def test_a_part_is_of_what_is_left_to_train_with_and_of_nothing_else(load):
+    whole = load("Digits", validation_fraction=0.2)
+    data = load("Digits", validation_fraction=0.2, part=TrainingPart(9, 0.5, seed=4))
+    assert len(data.train) == 90 and len(data.notes) == 2 and whole.notes == ()
+    for name in ("validation", "test"):
+        (images, labels), (others, other_labels) = (getattr(x, name)[:] for x in (data, whole))
+        assert torch.equal(images, others) and torch.equal(labels, other_labels)
+    assert (data.mean, data.std) == (whole.mean, whole.std)
+    pairs = zip(*whole.train.source[:], strict=True)
+    own = {image.numpy().tobytes(): int(label) for image, label in pairs}
+    items = [data.train.source[i] for i in range(90)]
+    clean = [own[image.numpy().tobytes()] for image, _ in items]
+    assert sorted(clean) == sorted([*range(10)] * 9)
+    assert sum(int(items[i][1]) != clean[i] for i in range(90)) == 45
+
+
+def test_a_training_set_has_the_same_labels_in_every_process(load):
+    data = load("FakeData", part=TrainingPart(5, 0.4, seed=4))
+    keys = [(epoch, index) for epoch in range(2) for index in range(50)]
+    options = {"batch_size": 10, "sampler": keys, "device": "cpu"}
+    with (
+        closing(make_loader(data.train, num_workers=0, **options)) as one,
+        closing(make_loader(data.train, num_workers=2, **options)) as other,
+    ):
+        one, other = (torch.cat([labels for _, labels in loader]) for loader in (one, other))
+    assert torch.equal(one, other) and torch.equal(one[:50], one[50:])
 
 
 WRONG = [

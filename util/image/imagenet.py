@@ -23,6 +23,7 @@ from util.image.files import READERS, find_two_parts, to_uint8
 from util.image_augment import Cutout
 from util.process.loader import AugmentedDataset
 from util.stratify import stratified_split
+from util.training_part import WHOLE, TrainingPart
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NUM_CLASSES, TRAIN_IMAGES, TEST_IMAGES = 1000, 1_281_167, 50_000  # of ImageNet
@@ -34,16 +35,20 @@ def load_imagenet(
     data_path: str | Path,
     *,
     image_size: int = 224,
+    crop: bool = True,
+    flip: bool = True,
     auto_aug: bool = False,
     cutout: bool = False,
     reader: str = "pil",
     seed: int = 0,
     validation_fraction: float | None = None,
+    part: TrainingPart = WHOLE,
 ) -> ImageData:
     """The images of `data_path`/train/CLASS and `data_path`/val/CLASS (the test set).
 
-    reader: one of READERS. `validation_fraction` of the training images is held out (see
-    `stratified_split`) and not augmented.
+    crop, flip, auto_aug, cutout: see `imagenet_training_transform`. reader: one of READERS.
+    `validation_fraction` of the training images is held out (see `stratified_split`) and not
+    augmented, and `part` of the rest is trained on.
 
     Raises: FileNotFoundError for a missing or wrong layout; ValueError if it is that of another
     folder, if both trees do not have the same classes, or for a wrong argument.
@@ -57,11 +62,14 @@ def load_imagenet(
     rest, held_out = range(len(files)), None
     if validation_fraction is not None:
         rest, held_out = stratified_split(files.labels, validation_fraction)
+    remaining = files.part(rest)
+    train, notes = part.of(remaining, remaining.labels, class_names)
     plain = imagenet_test_transform(image_size)
-    augment = imagenet_training_transform(image_size, auto_aug=auto_aug, cutout=cutout)
+    applied = {"crop": crop, "flip": flip, "auto_aug": auto_aug, "cutout": cutout}
+    augment = imagenet_training_transform(image_size, **applied)
     return ImageData(
         name="imagenet",
-        train=AugmentedDataset(files.part(rest), augment, seed=seed),
+        train=AugmentedDataset(train, augment, seed=seed),
         validation=None if held_out is None else files.part(held_out, plain),
         test=test_files.part(range(len(test_files)), plain),
         class_names=class_names,
@@ -69,14 +77,20 @@ def load_imagenet(
         image_size=image_size,
         mean=MEAN,
         std=STD,
-        auto_aug=auto_aug,
-        cutout=cutout,
+        **applied,
+        notes=notes,
     )
 
 
-def imagenet_training_transform(image_size: int, *, auto_aug: bool, cutout: bool) -> v2.Compose:
-    """The random transform of one decoded image; gives (3, image_size, image_size) uint8."""
-    steps = [v2.RandomResizedCrop(image_size, antialias=True), v2.RandomHorizontalFlip()]
+def imagenet_training_transform(
+    image_size: int, *, auto_aug: bool, cutout: bool, crop: bool = True, flip: bool = True
+) -> v2.Compose:
+    """The random transform of one decoded image; gives (3, image_size, image_size) uint8.
+
+    Without the random crop it begins with what a test sees.
+    """
+    steps = [v2.RandomResizedCrop(image_size, antialias=True)] if crop else centred(image_size)
+    steps += [v2.RandomHorizontalFlip()] if flip else []
     steps += [v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET)] if auto_aug else []
     steps += [v2.Lambda(to_uint8)]
     steps += [Cutout(image_size // 2)] if cutout else []
@@ -85,10 +99,13 @@ def imagenet_training_transform(image_size: int, *, auto_aug: bool, cutout: bool
 
 def imagenet_test_transform(image_size: int) -> v2.Compose:
     """The transform of one decoded image in a test; gives (3, image_size, image_size) uint8."""
+    return v2.Compose([*centred(image_size), v2.Lambda(to_uint8)])
+
+
+def centred(image_size: int) -> list[nn.Module]:
+    """The steps to the centre of an image, most of which it holds."""
     side = round(image_size * RESIZE_RATIO)
-    return v2.Compose(
-        [v2.Resize(side, antialias=True), v2.CenterCrop(image_size), v2.Lambda(to_uint8)]
-    )
+    return [v2.Resize(side, antialias=True), v2.CenterCrop(image_size)]
 
 
 class RandomImages(Dataset):

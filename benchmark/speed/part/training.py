@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shlex
 import signal
 import tempfile
 import time
@@ -27,8 +28,8 @@ from experiment.train.recorder import flattened
 from util.file.record import MetricsFile
 
 FLAGS = {
-    "full": ["--num_epoch", "3", "--train_batch_size", "32", "--width", "16", "--T", "4"],
-    "small": ["--num_epoch", "2", "--train_batch_size", "64", "--width", "4", "--T", "2"],
+    "full": shlex.split("--num_epoch 3 --train_batch_size 32 --width 16 --T 4"),
+    "small": shlex.split("--arch vgg11 --num_epoch 2 --train_batch_size 64 --width 2 --T 2"),
 }
 COMMON = ["--dataset", "FakeData", "--num_workers", "0", "--checkpoint_every", "2"]
 POLL = 0.005  # seconds between two looks for a first checkpoint

@@ -30,8 +30,7 @@ PAPER = {
 
 PLAIN = Condition(
     lambda args: not args.imagenet_aug and args.dummy is None,
-    "as in the published ImageNet run, images are cropped and flipped alone; --imagenet_aug "
-    "applies the flags",
+    "as in the published ImageNet run, it is not applied; --imagenet_aug applies it",
 )
 NOTHING_TO_APPLY = Condition(
     lambda args: not (args.auto_aug or args.cutout),
@@ -41,7 +40,8 @@ NO_FILES = Condition(
     lambda args: args.dummy is not None and not args.check_data, "--dummy reads no files"
 )
 UNUSED = (NO_FILES, NOTHING_TO_APPLY, EVALUATING)
-UNAPPLIED = (PLAIN, NO_FILES, EVALUATING)
+APPLIED = (NO_FILES, EVALUATING)
+UNAPPLIED = (PLAIN, *APPLIED)
 
 OWN_FLAGS = {
     "images": (
@@ -56,6 +56,11 @@ OWN_FLAGS = {
             "train on so many random images in memory instead of files, to measure; without a "
             "number: as many as ImageNet has; default: read the files"
         ),
+        Flag("crop", Switch(), True, Role.DATA, idle=APPLIED).means(
+            "train on random parts of images, from 0.08 of their area up; off: on their centre, "
+            "as they are tested"
+        ),
+        Flag("flip", Switch(), True, Role.DATA, idle=APPLIED).means("mirror images at random"),
         Flag("imagenet_aug", Switch(), False, Role.DATA, idle=UNUSED).means(
             "apply --auto_aug and --cutout, which the published run accepted and ignored"
         ),
@@ -68,9 +73,8 @@ OWN_FLAGS = {
     ),
     "check": (CHECK_DATA,),
 }
-FLAGS = experiment_flags(
-    PAPER, DATASETS, OWN_FLAGS, silencing={NO_FILES: ("data_path", "val_fraction")}
-)
+CHOSEN_FILES = ("data_path", "val_fraction", "train_per_class", "label_noise")
+FLAGS = experiment_flags(PAPER, DATASETS, OWN_FLAGS, silencing={NO_FILES: CHOSEN_FILES})
 
 
 def get_parser() -> TrainingParser:

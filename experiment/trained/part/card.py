@@ -11,6 +11,7 @@ from experiment.flag.lookup import flags_of, names_of
 from experiment.flag.row import Role, without_effect
 from experiment.trained.part.formats import FORMATS
 from experiment.trained.part.trained_network import Trained
+from model.registry import teacher_named
 from util.figure import as_utf8, markdown_table
 from util.file.atomic import write_atomically
 
@@ -24,9 +25,10 @@ def write_card(result: dict[str, Any], trained: Trained, path: Path) -> None:
     """Write card.md from what export.py measured."""
     network, data = result["description"]["network"], trained.data.name
     title = f"# {network['arch']} with spikes, T = {network['T']}, for {data}"
+    kind = "; its weights are averages over the training's steps" if trained.averaged else ""
     about = (
-        f"A spiking neural network, trained for {trained.epochs} epochs; its training branches are "
-        "removed and its batch norms are folded into the convolutions."
+        f"A spiking neural network, trained for {trained.epochs} epochs{kind}; its training "
+        "branches are removed and its batch norms are folded into the convolutions."
     )
     verified = {"folded, float64": result["float64"], "folded, float32": result["float32"]}
     files = {f"`{FORMATS[name].file}`": FORMATS[name].text for name in result["formats"]}
@@ -145,6 +147,8 @@ def recipe(trained: Trained) -> dict[str, Any]:
     """The flags that say how it was trained, but for those not given and those without effect."""
     asked = argparse.Namespace(**trained.arguments)
     silent = without_effect(flags_of(asked.dataset), asked) - set(APPLIED)
+    if not trained.averaged and ("teacher" in silent or not teacher_named(asked.teacher).averaged):
+        silent.add("ema")  # these are the weights beside the average, which did nothing to them
     applied = {name: getattr(trained.data, name, None) for name in APPLIED}
     values = trained.arguments | applied
     names = [name for name in names_of(asked.dataset, *RECIPE) if name not in silent]

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from experiment.curves import distils
+from experiment.train.folder import evaluated
 from experiment.trained.part.activity import LayerActivity, Trace
 from experiment.trained.part.trained_network import Trained
 from util.figure import markdown_table
@@ -97,10 +98,8 @@ def write_events(folder: Path, pictures: Sequence[Path], found: Findings, traine
             with Image.open(path) as picture:
                 pixels = np.asarray(picture.convert("RGB"))
             writer.add_image(path.stem, pixels, step, dataformats="HWC")
-        has_teacher = distils(records)
-        for record in records:
-            epoch = record["epoch"]
-            if has_teacher:
-                writer.add_scalar("training/reliable", record["train"]["reliable"], epoch)
+        for record in records if distils(records) else ():
+            writer.add_scalar("training/reliable", record["train"]["reliable"], record["epoch"])
+        for record in evaluated(records):
             for head, accuracy in enumerate(record["test"]["head_top1"], 1):
-                writer.add_scalar(f"training/test_top1/head_{head}", accuracy, epoch)
+                writer.add_scalar(f"training/test_top1/head_{head}", accuracy, record["epoch"])

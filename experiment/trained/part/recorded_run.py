@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from experiment.flag.lookup import all_flags, defaults_of
-from experiment.train.folder import is_held, outcome_of, read_records, run_config
+from experiment.train.folder import evaluated, is_held, outcome_of, read_records, run_config
 from util.file.named_folder import folders_below
 
 SIGNS = {"config.json", "metrics.jsonl", "train.log"}  # files of which every run folder has one
@@ -37,8 +37,18 @@ class RecordedRun(NamedTuple):
         return self.arguments.get(flag)
 
     def series(self, place: str) -> list[Any]:
-        """A number of every epoch's record, by its place in it, such as test/top1."""
-        return [reduce(getitem, place.split("/"), record) for record in self.records]
+        """A number of every epoch's record, by its place in it, such as test/top1.
+
+        What begins with test is of those epochs alone that were evaluated.
+        """
+        return self.curve(place)[1]
+
+    def curve(self, place: str) -> tuple[list[int], list[Any]]:
+        """The epochs that `series` is of, and the series."""
+        part = place.split("/")
+        records = evaluated(self.records) if part[0] == "test" else self.records
+        epochs = [record["epoch"] for record in records]
+        return epochs, [reduce(getitem, part, record) for record in records]
 
     def state(self) -> tuple[str, str | None]:
         """In progress, finished, interrupted or failed; and why it ended too early, if it said."""

@@ -23,14 +23,13 @@ def draw_runs(runs: Sequence[RecordedRun], settings: Sequence[str], path: Path) 
     with drawing(path, 11, 4.5 + 0.2 * len(begun)) as figure:
         accuracy, loss = figure.subplots(1, 2)
         for number, (run, name) in enumerate(zip(begun, names, strict=True)):
-            epochs = run.series("epoch")
             style = {
                 "label": name,
                 "color": f"C{number}",
                 "linestyle": ("-", "--")[number // 10 % 2],
             }
-            plot_over(accuracy, epochs, run.series("test/top1"), **style)
-            plot_over(loss, epochs, run.series("train/total"), **style)
+            plot_over(accuracy, *run.curve("test/top1"), **style)
+            plot_over(loss, *run.curve("train/total"), **style)
         accuracy.set(title="test accuracy", ylabel="top-1 accuracy (%)")
         loss.set(title="training loss", ylabel="loss")
         for panel in (accuracy, loss):

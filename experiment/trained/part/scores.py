@@ -3,6 +3,8 @@
 Everything that is counted can be added up over batches and processes; percentages are taken last.
 
     confidence   largest softmax probability of the mean of the logits over the steps so far
+    area         under the curve of accuracy against steps taken, as its mean height: the mean of
+                 the accuracies after 1, ..., T steps. It is high where early answers are good
     early exit   the first step whose confidence is above a threshold answers, the last step at
                  the latest; its cost is the number of steps taken
     calibration  ECE = sum_b n_b / n |accuracy_b - confidence_b| over BINS bins of equal width
@@ -90,7 +92,8 @@ def percentages(
         return [100 * count / samples for count in sums[name].tolist()]
 
     confidences = [total / samples for total in sums["step_confidence"].tolist()]
-    steps = zip(percent("step_top1"), percent("step_top5"), confidences, strict=True)
+    step_top1 = percent("step_top1")
+    steps = zip(step_top1, percent("step_top5"), confidences, strict=True)
     exits = zip(thresholds, percent("exit_correct"), sums["exit_steps"].tolist(), strict=True)
     return {
         "samples": samples,
@@ -103,6 +106,7 @@ def percentages(
             {"t": t, "top1": top1, "top5": top5, "confidence": confidence}
             for t, (top1, top5, confidence) in enumerate(steps, 1)
         ],
+        "steps_area": sum(step_top1) / len(step_top1),
         "early_exit": [
             {
                 "threshold": threshold,

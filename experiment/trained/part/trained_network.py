@@ -36,7 +36,7 @@ class Trained(NamedTuple):
     net: the network in eval mode, on the device asked for; data: its data set, None if it was not
     asked for, and description: that of the training; arguments: every flag of the training run;
     epochs: how many it had been trained for; records: the run's metrics.jsonl up to there, empty if
-    it is not beside the checkpoint.
+    it is not beside the checkpoint; averaged: whether its weights are an average (--ema).
     """
 
     path: Path
@@ -46,6 +46,7 @@ class Trained(NamedTuple):
     arguments: dict[str, Any]
     epochs: int
     records: list[dict[str, Any]]
+    averaged: bool
 
     @property
     def title(self) -> str:
@@ -96,7 +97,8 @@ def load_trained(
     net.to(device, memory_format=torch.channels_last).eval()
     epochs = state.get("epoch", 0)
     records = _records(path.parent, epochs)
-    return Trained(path, net, data, description, vars(args), epochs, records)
+    averaged = state.get("averaged", False)
+    return Trained(path, net, data, description, vars(args), epochs, records, averaged)
 
 
 @contextmanager

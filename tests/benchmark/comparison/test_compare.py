@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,10 +13,28 @@ from benchmark.comparison import compare, job, plan, summary
 from benchmark.comparison import comparison_picture as picture
 from benchmark.comparison.limit import TimeLimit
 from tests.fault.micro_run import ending
-from tests.support.comparison import EVALUATION, PLAN, RECORD, complete
+from tests.support.comparison import EVALUATION, PLAN, RECORD, complete, leave_run
 
 PLANS = sorted((plan.ROOT / "benchmark" / "plan").glob("*.toml"))
 HEAD = "# Comparison: plan\n\n    python -m benchmark.comparison.compare --plan"
+PAIR, LAST = 'contrasts = [["esd", "sltt"]]\n', 'primary = "last"\n'
+QUESTIONS = [  # that cannot be asked, and why
+    (LAST, "primary, contrasts and secondary need primary and contrasts"),
+    (PAIR, "need primary and contrasts"),
+    (PAIR + 'primary = "first"', "the metric 'first' is unknown, expected last, selected,"),
+    (PAIR + 'primary = "step 0"', "the metric 'step 0' is unknown"),
+    (PAIR + "primary = 1", "the metric 1 is unknown"),
+    (PAIR + 'primary = "step 3"', "the metric 'step 3' is beyond T 2 of esd"),
+    (PAIR + 'primary = "selected"', "the metric 'selected' needs val_fraction in the row esd"),
+    (PAIR + LAST + 'secondary = ["last"]', "name a metric twice"),
+    (PAIR + LAST + 'secondary = "area"', "secondary is 'area', expected metrics in a list"),
+    (LAST + "contrasts = []", "contrasts is [], expected pairs of rows"),
+    (LAST + 'contrasts = ["esd"]', "the contrast 'esd' is not one of two different rows"),
+    (LAST + 'contrasts = [["esd"]]', "the contrast ['esd'] is not one of two"),
+    (LAST + 'contrasts = [["esd", "esd"]]', "the contrast ['esd', 'esd'] is not one of two"),
+    (LAST + 'contrasts = [["esd", "no"]]', "names 'no', expected a row: esd, sltt"),
+    (LAST + 'contrasts = [["esd", "sltt"], ["sltt", "esd"]]', "['sltt', 'esd'] is there twice"),
+]
 
 
 @pytest.fixture
@@ -75,8 +92,13 @@ def test_there_are_plans() -> None:
         ("width = 2", 'data_path = ""', "argument --data_path: expected a path"),
         ('"sltt"\n', '"esd"\n', "row 2 has the name 'esd', expected one of its own"),
         ('method = "sltt"', 'method = "stdp"', "(the flags of row sltt in "),
-        ("[flags]", "[flag]", "unknown key 'flag', expected experiment, flags, row, seeds"),
+        (
+            "[flags]",
+            "[flag]",
+            "key 'flag', expected contrasts, experiment, flags, primary, row,",
+        ),
         ("[flags]", "[flags", "is not a TOML file"),
+        *(("[flags]", f"{asked}\n[flags]", sentence) for asked, sentence in QUESTIONS),
     ],
 )
 def test_a_wrong_plan_is_refused_before_anything_runs(
@@ -96,32 +118,28 @@ def test_paths_in_a_plan_are_those_of_a_command_line(written, monkeypatch) -> No
 # --- runs --------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_a_comparison_is_done_once_and_its_numbers_are_the_runs(written, tmp_path) -> None:
+def test_what_a_comparison_lacks_is_done_and_its_numbers_are_the_runs(written, tmp_path) -> None:
+    """Seed 1 by the programs themselves; seed 2 is there, as if the comparison had been stopped."""
     path, output = written(PLAN[PLAN.rindex("[[row]]") :], ""), tmp_path / "out"  # one row
-    command = ["--plan", str(path), "--output", str(output)]
-    (entry,) = compare.main(command)
-    files = {p: p.stat().st_mtime_ns for p in output.glob("runs/**/*") if p.is_file()}
+    _, done = job.jobs_of(plan.read_plan(path), output / "runs")
+    complete(done, evaluation=EVALUATION | {"head_top1": [30.0, 30.0, 30.0, 50.0]})
+    files = {p: p.stat().st_mtime_ns for p in done.folder.glob("**/*") if p.is_file()}
+    (entry,) = compare.main(["--plan", str(path), "--output", str(output)])
     assert set(entry["runs"]) == {1, 2} and not entry["problems"]
-    for seed, run in entry["runs"].items():
-        (metrics,) = output.glob(f"runs/{entry['name']}/seed{seed}/*/metrics.jsonl")
-        (record,) = (json.loads(line) for line in metrics.read_text().splitlines())
-        assert run["last"] == run["best"] == record["test"]["top1"]
-        assert run["heads"] == pytest.approx(record["test"]["head_top1"])
-        assert len(run["steps"]) == 2 and run["steps"][-1] == pytest.approx(run["last"])
-        assert run["selected"] is None  # there is no validation set
+    assert files == {p: p.stat().st_mtime_ns for p in done.folder.glob("**/*") if p.is_file()}
+    run = entry["runs"][1]
+    (metrics,) = output.glob(f"runs/{entry['name']}/seed1/*/metrics.jsonl")
+    (record,) = (json.loads(line) for line in metrics.read_text().splitlines())
+    assert run["last"] == run["best"] == record["test"]["top1"]
+    assert run["heads"] == pytest.approx(record["test"]["head_top1"])
+    assert len(run["steps"]) == 2 and run["steps"][-1] == pytest.approx(run["last"])
+    assert run["selected"] is None  # there is no validation set
+    assert entry["mean"]["last"][0] == (run["last"] + RECORD["test"]["top1"]) / 2
     text = (output / "results.md").read_text()
     assert text.startswith(HEAD)
     assert "| esd  | esd    | reliable | resnet18 |" in text
     assert "Flags of every run: `--dataset FakeData --width 2 --T 2" in text
     assert (output / "results.png").read_bytes().startswith(b"\x89PNG")
-
-    shutil.rmtree(output / "runs" / "esd" / "seed2")  # as if stopped before the last run
-    (again,) = compare.main(command)
-    assert again["mean"]["last"] == entry["mean"]["last"]
-    kept = {p: p.stat().st_mtime_ns for p in files if p.exists()}
-    assert 0 < len(kept) < len(files)  # and none of the complete one was touched
-    assert all(files[p] == t for p, t in kept.items() if "esd/seed2" not in str(p))
 
 
 def test_a_run_of_other_flags_does_not_count_as_done(written, tmp_path) -> None:
@@ -205,11 +223,11 @@ def test_an_interrupt_begins_no_further_run(written, stopped, monkeypatch, capsy
 def test_the_epoch_is_selected_on_validation_or_as_published_on_test(tmp_path) -> None:
     accuracies = ((10, 15), (30, 25), (20, 35), (29, 22))  # on validation and test images
     records = [RECORD | {"validation": {"top1": v}, "test": {"top1": t}} for v, t in accuracies]
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-    (tmp_path / "evaluate").mkdir()
-    (tmp_path / "evaluate" / "evaluate.json").write_text(json.dumps(EVALUATION))
-    found = summary.run_result(tmp_path)
+    records.insert(1, {name: RECORD[name] for name in ("train", "timing")})  # with --eval_every
+    leave_run(tmp_path / "run", records)
+    found = summary.run_result(tmp_path / "run")
     assert (found["last"], found["selected"], found["best"]) == (22, 25, 35)
+    assert found["by_epoch"] == [15, 25, 35, 22] and len(found["reliable"]) == 5
 
 
 def test_mean_and_sample_deviation() -> None:

@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -112,6 +110,7 @@ def test_every_flag_says_what_it_is(command):
 )
 def test_what_cannot_be_is_one_sentence(command, arguments, message, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(benchmark_input, "rate_of_step", measures_nothing)  # refused before
+    monkeypatch.setattr(precision, "Flips", measures_nothing)
     contents = {
         "file": "",
         "results": '{"command": "python -m benchmark.comparison.compare", "rows": [{}]}',
@@ -138,16 +137,6 @@ def measures_nothing(*_):
     pytest.fail("it measured")
 
 
-def test_gpu_py_needs_no_package_beside_torch():
-    """On a machine with a GPU and PyTorch alone."""
-    program = (
-        "import sys; sys.modules |= dict.fromkeys(('spikingjelly', 'progress', 'sklearn')); "
-        "import benchmark.speed.gpu"
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-
-
 def written(folder, name, printed):
     """The JSON of a command, which also wrote a picture, and the text that it printed."""
     assert (folder / f"{name}.md").read_text() in printed
@@ -155,7 +144,14 @@ def written(folder, name, printed):
     return json.loads((folder / f"{name}.json").read_text())
 
 
-def test_step_in_little(tmp_path, capsys):
+@pytest.fixture
+def in_this_process(monkeypatch):
+    """What the commands measure in processes of their own: see `test_harness`."""
+    for command in (step, cost):
+        monkeypatch.setattr(command, "in_own_process", lambda threads, function, *a: function(*a))
+
+
+def test_step_in_little(tmp_path, capsys, in_this_process):
     """With branches and without; contestants that lack the network are left out."""
     words = [*TINY, "--warmup", "1", "--sweep", "2", "--output", tmp_path / "new"]
     words += ["--contestants", "two_stage", "one_pass", "--arch", "sew_resnet18"]
@@ -171,7 +167,7 @@ def test_step_in_little(tmp_path, capsys):
     assert found["machine"]["threads"] == 1
 
 
-def test_cost_in_little(tmp_path, capsys):
+def test_cost_in_little(tmp_path, capsys, in_this_process):
     words = ["--T", "3", "1", "--methods", "rate_sparse", "sltt", *TINY, "--output", tmp_path]
     rows = cost.main(words)
     assert [(row.method, row.T) for row in rows] == [
@@ -243,12 +239,15 @@ def test_rounding_leaves_so_many_bits_of_mantissa():
 @pytest.mark.slow
 def test_scaling_exchanges_every_gradient_once_and_statistics_only_on_request(capsys):
     """Bytes against what they must be: 4 for each parameter, for the loss and for the check."""
-    scaling.main(["--width", "4", "--T", "1", "--batch", "2", "--steps", "2"])
+    words = ["--width", "4", "--T", "1", "--batch", "2", "--steps", "2"]
+    scaling.main([*words, "--measure"])  # what one process does, in this one
+    one = json.loads(capsys.readouterr().out)
+    assert (one["processes"], one["gradient_bytes"], one["other_bytes"]) == (1, 0, 0)
+    scaling.main([*words, "--processes", "2"])
     out = capsys.readouterr().out
-    rows = {int(m[1]): m for m in re.finditer(r"^\| +(\d+) \|(.+)\|$", out, re.MULTILINE)}
-    parameters = int(re.search(r"([\d,]+) parameters", out)[1].replace(",", ""))
-    one, two = (rows[n][2].split("|") for n in (1, 2))
-    assert (float(one[3]), int(one[4])) == (0, 0)
-    assert float(two[3]) == pytest.approx(4 * parameters / 1e6, abs=0.05)
+    (row,) = re.findall(r"^\| +2 \|(.+)\|$", out, re.MULTILINE)
+    two = row.split("|")
+    assert float(two[3]) == pytest.approx(4 * one["parameters"] / 1e6, abs=0.05)
     assert int(two[4]) == 8
-    assert float(one[0]) > 0 and float(two[0]) > 0
+    assert float(two[0]) > 0 and one["seconds"] > 0
+    assert f"{one['parameters']:,} parameters" in out

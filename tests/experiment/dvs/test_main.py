@@ -86,6 +86,7 @@ def test_the_control_with_shuffled_frames_is_another_run(paths):
         (["--split", "given"], "split 'given' of CIFAR10_DVS: choose from published, tebn"),
         (["--dataset", "DigitsDVS", "--split", "tebn"], "split 'tebn' of DigitsDVS"),
         (["--dataset", "DVS128Gesture"], "put DvsGesture.tar.gz from https://"),
+        (["--train_per_class", "7"], "and --train_per_class asks for 7 of each class"),
         (["--T", "0"], "--T"),
     ],
 )

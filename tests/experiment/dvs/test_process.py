@@ -23,6 +23,7 @@ from experiment.dvs.split import train_and_test
 from tests.support.event_files import CLASSES, cifar10_dvs_events, count_events, write_archives
 from tests.support.processes import wait_for
 from tests.support.rights import open_folder, rights
+from util.training_part import TrainingPart
 
 SAMPLES = 20  # per class
 EVENTS = cifar10_dvs_events(SAMPLES)
@@ -68,6 +69,22 @@ def test_each_sample_is_the_resized_count_of_its_recording(prepared, split):
         counts = torch.from_numpy(count_events(EVENTS[name], 10)).float()
         assert label == order[number][1]
         torch.testing.assert_close(frames, resize(counts, 48))
+
+
+def test_a_part_of_the_training_samples_has_its_frames_and_noisy_labels(prepared):
+    options = {"T": 10, "augment": False, "validation_fraction": 0.25, "shuffle_frames": True}
+    whole = load_event_data(NAME, prepared, **options)
+    data = load_event_data(NAME, prepared, **options, part=TrainingPart(3, 0.4, seed=2))
+    assert len(data.train) == describe_data(data).training_samples == 30
+    assert len(data.notes) == 2
+    assert (
+        data.validation.labels == whole.validation.labels and data.test.labels == whole.test.labels
+    )
+    clean = {whole.train[0, i][0].numpy().tobytes(): whole.train[0, i][1] for i in range(135)}
+    items = [data.train[0, i] for i in range(30)]
+    own = [clean[frames.numpy().tobytes()] for frames, _ in items]
+    assert sorted(own) == sorted([*range(10)] * 3)
+    assert sum(int(label) != mine for (_, label), mine in zip(items, own, strict=True)) == 12
 
 
 def test_the_sensors_size_travels_with_the_network(prepared):

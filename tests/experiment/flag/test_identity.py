@@ -16,10 +16,11 @@ def identity(*argv, parser=None):
 def test_runs_of_earlier_versions_are_those_of_the_same_flags():
     """What decides numbers. A flag that leaves this list lets runs go on that differ in it."""
     assert " ".join(sorted(identity())) == (
-        "T accum alp amp arch auto_aug beta branch_pool channels compile crop cutout dataset decay "
-        "detach_reset flip image_size init lr method num_epoch optim scheduler seed sparse "
-        "split_seed stem sync_bn teacher test_fraction tf32 thresh train_batch_size v_reset "
-        "val_fraction wd width"
+        "T T_min accum alp amp arch auto_aug beta branch_gradient branch_pool channels clip_norm "
+        "compile crop cutout dataset decay detach_reset ema flip image_size init label_noise "
+        "label_smoothing lr method num_epoch optim scheduler seed sparse split_seed stem sync_bn "
+        "teacher test_fraction tf32 thresh train_batch_size train_per_class v_reset val_fraction "
+        "warmup wd width"
     )
 
 

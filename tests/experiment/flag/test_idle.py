@@ -16,12 +16,15 @@ from model.distillation import SelfDistillationLoss
 # Experiment, flags, and how each line begins that says so.
 SAID = """
 cifar | --method rate --alp 1 | --alp: this --method has no branches
+cifar | --method bptt --branch_gradient partition | --branch_gradient: this --method has no
 cifar | --method bptt --branch_pool 4 | --branch_pool: this --method has no branches
 cifar | --method bptt --beta 1 --teacher soft | --beta, --teacher: this --method has no branches to
 cifar | --method bptt --beta 1 --teacher label_smoothing
 cifar | --beta 0 --teacher soft | --teacher: --beta 0 leaves out what it teaches
 cifar | --evaluate x --lr 1 --sparse --accum 2 | --accum, --lr, --sparse: --evaluate trains nothing
 cifar | --evaluate x --resume auto --changed_data | --resume, --changed_data: --evaluate trains
+cifar | --evaluate x --ema 0.9 | --ema: --evaluate trains nothing
+cifar | --method rate --ema 0.9 --teacher ema | --teacher: this --method has no branches to teach
 cifar | --evaluate x --checkpoint_every 5 | --checkpoint_every: --evaluate trains nothing
 cifar | --evaluate x --amp bf16-backward | --amp: networks that were trained so are evaluated in
 cifar | --evaluate x --amp fp16 | --amp: networks that were trained so are evaluated in fp32
@@ -43,6 +46,9 @@ cifar | --dataset Digits --data_path x | --data_path: this --dataset needs no fi
 cifar | --dataset CIFAR10 --data_path x
 cifar | --image_size 64 --channels 1 | --image_size, --channels: it is for pictures of your own
 cifar | --dataset Folder --data_path x --image_size 64 --channels 1 --test_fraction 0.3
+cifar | --evaluate x --warmup 1 --clip_norm 2 | --warmup, --clip_norm: --evaluate trains nothing
+cifar | --evaluate x --label_smoothing 0.1 | --label_smoothing: --evaluate trains nothing
+cifar | --method rate --label_smoothing 0.1 --warmup 1 --clip_norm 2
 cifar | --evaluate x --crop --no-flip | --crop, --flip: --evaluate trains nothing
 dvs | --evaluate x --event_aug | --event_aug: --evaluate trains nothing
 dvs | --sensor 9x8 --test_fraction 0.3 | --test_fraction: no test set is drawn | --sensor: the
@@ -53,7 +59,14 @@ dvs | --dataset Recordings --split given --test_fraction 0.3 | --test_fraction: 
 imagenet | --auto_aug --cutout | --auto_aug, --cutout: as in the published ImageNet run
 imagenet | --auto_aug --imagenet_aug
 imagenet | --imagenet_aug | --imagenet_aug: it applies --auto_aug and --cutout
+imagenet | --no-crop --no-flip
+imagenet | --no-crop --no-flip --imagenet_aug --cutout
+imagenet | --dummy 8 --no-crop --flip | --crop, --flip: --dummy reads no files
+imagenet | --evaluate x --no-crop --flip | --crop, --flip: --evaluate trains nothing
 imagenet | --dummy 8 --imagenet_aug --auto_aug | --imagenet_aug, --auto_aug: --dummy reads no files
+cifar | --evaluate x --eval_every 2 --label_noise 0.1 | --eval_every, --label_noise: --evaluate
+imagenet | --dummy 8 --train_per_class 3 | --train_per_class: --dummy reads no files
+imagenet | --check_data --label_noise 0.1 | --label_noise: --check_data only reads images
 imagenet | --dummy 8 --data_path x --val_fraction 0.1 | --data_path, --val_fraction: --dummy reads
 imagenet | --dummy 8 --check_data --reader pil --T 3 | --T, --dummy: --check_data only reads images
 """

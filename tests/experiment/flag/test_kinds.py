@@ -19,6 +19,8 @@ from experiment.flag.kinds import (
 
 SEED = Whole(0, 2**32 - 1)
 SHARE = Real(0, 1, open_low=True)
+PART = Real(0, 1, open_high=True)
+INSIDE = Real(0, 1, open_low=True, open_high=True)
 POTENTIAL = Or(Real(), none=("none", "soft"))
 WINDOW = Or(Whole(1), "default", none=("global",))
 FILE = Or(Location(), "auto")
@@ -32,6 +34,9 @@ FILE = Or(Location(), "auto")
         (Whole(0), str(LARGEST), LARGEST),
         (SEED, str(2**32 - 1), 2**32 - 1),
         (SHARE, "1", 1.0),
+        (PART, "0", 0.0),
+        (INSIDE, "0.001", 0.001),
+        (PART, "0.999", 0.999),
         (POTENTIAL, "-3.5", -3.5),
         (POTENTIAL, "NONE", None),
         (WINDOW, "default", "default"),
@@ -60,6 +65,8 @@ SHARE_REFUSED = ["nan", "inf", "-inf", "1e999", "", "x", "0", "-0.1", "1.01"]
         *((Whole(0), text, "expected a whole number") for text in WHOLE_REFUSED),
         *((SHARE, text, "expected a number") for text in SHARE_REFUSED),
         (SHARE, "0", "above 0 up to 1"),
+        *((PART, text, "from 0 and below 1") for text in ("1", "-0.1", "1.01", "nan")),
+        *((INSIDE, text, "above 0 and below 1") for text in ("0", "1", "nan")),
         *((Pixels(640), text, "such as 346x260") for text in ("641x1", "0x9", "9", "9x", "-9x9")),
         (Pixels(640), f"{'9' * 5000}x1", "each from 1 up to 640, got '9999"),
         *((POTENTIAL, text, "up to 1e+30") for text in ("1e300", "-1e300", "inf", "nan")),

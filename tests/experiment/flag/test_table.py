@@ -44,8 +44,10 @@ WRONG = (
     "--thresh 0,--v_reset inf,--method stdp,--width 0,--branch_pool 0,--branch_pool half,"
     "--train_batch_size 0,--val_batch_size x,--num_epoch 0,--num_workers -1,--optim SGD,"
     "--scheduler STEP,--alp -1,--beta inf,--wd -1,--seed -1,--seed 4294967296,--dataset cifar,"
-    "--amp fp8,--val_fraction 0,--checkpoint_every 0,--keep_checkpoints 0,--accum 0,"
-    "--dist_timeout 0,--no-T,--auto_aug=yes,extra,--resume=,--log_path="
+    "--amp fp8,--val_fraction 0,--checkpoint_every 0,--keep_checkpoints 0,--accum 0,--warmup -1,"
+    "--warmup inf,--clip_norm 0,--clip_norm -1,--label_smoothing 1,--label_smoothing -0.1,"
+    "--train_per_class 0,--label_noise 1,--label_noise -0.1,--eval_every 0,"
+    "--dist_timeout 0,--T_min 0,--no-T,--auto_aug=yes,extra,--resume=,--log_path="
 )
 
 

@@ -98,6 +98,15 @@ def test_a_saved_network_is_evaluated_by_two_processes(finished, folder, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_more_samples_of_each_class_than_there_are_are_refused(folder, tmp_path, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(command(folder, tmp_path, "--train_per_class", "3"))
+    assert end.value.code == 2
+    sentence = "error: class 'class_00' has 2 training samples, and --train_per_class asks for 3"
+    assert sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_parts_of_a_step_are_resumed_exactly(folder, tmp_path):
     """One process with --accum: the position counts whole steps."""
     more = ("--accum", "3", "--width", "2", "--num_workers", "0", "--T", "1")

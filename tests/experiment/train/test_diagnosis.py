@@ -54,6 +54,14 @@ def test_the_first_steps_may_be_guesses():
     assert [bool(sentence) for sentence in found] == [False, False, False, True, False]
 
 
+def test_nothing_is_said_of_an_epoch_without_an_evaluation():
+    silent = record([9.0], [10.0], (0.0,))
+    unseen = {name: value for name, value in silent.items() if name != "test"}
+    first, second, *others = said([unseen, silent, unseen, silent])
+    assert first is None and "no spikes" in second and SAYS_CHANCE in second
+    assert others == [None, None]
+
+
 def test_without_a_description_of_the_data_chance_is_not_known():
     assert diagnose([GUESSES], None, FIRST_STEPS) is None
 

@@ -36,8 +36,8 @@ def test_the_golden_trajectory_by_graphed_steps():
     log, found = [], defaultdict(list)
     graphed = graphed_move(context, stored["B"], record_here(log))
 
-    def move(*batch):
-        loss, logits = graphed(*batch)
+    def move(*batch, T):
+        loss, logits = graphed(*batch, T=T)
         gradients = [p.grad.norm() for p in net.parameters()]
         found["hard"].append(float(loss.hard))
         found["soft"].append(float(loss.soft))

@@ -17,7 +17,7 @@ from experiment.train import loop
 from experiment.train.accumulated import AccumulatedStep, online_pass, whole_pass
 from experiment.train.evaluation import evaluate
 from experiment.train.failure import NonFiniteError, Stopped
-from experiment.train.loop import choose_step, make_loss
+from experiment.train.loop import choose_step, is_evaluated, make_loss, teacher_of
 from experiment.train.recorder import Recorder
 from experiment.train.step import take_step
 from experiment.train.update import Update
@@ -65,11 +65,23 @@ def loss_by_hand(heads, labels, alp, beta, tau=3.0):
     return hard + beta * soft / max(reliable, 1)
 
 
-def test_the_loss_of_a_recipe_has_its_teacher():
+@pytest.mark.parametrize(
+    ("epochs", "every", "seen"),
+    [(3, 1, [0, 1, 2]), (5, 2, [1, 3, 4]), (6, 3, [2, 5]), (2, 7, [1]), (1, 1, [0])],
+)
+def test_evaluations_come_every_so_many_epochs_and_after_the_last(epochs, every, seen):
+    recipe = micro_recipe(num_epoch=epochs, eval_every=every)
+    assert [epoch for epoch in range(epochs) if is_evaluated(epoch, recipe)] == seen
+
+
+def test_the_loss_of_a_recipe_has_its_teacher_and_its_labels():
+    net = micro_network()
     for name, teacher in TEACHERS.items():
-        assert make_loss(micro_recipe(teacher=name), ONE_PROCESS).teach is teacher.teach
+        recipe = micro_recipe(teacher=name, label_smoothing=0.25)
+        loss = make_loss(recipe, ONE_PROCESS, teacher_of(recipe, net))
+        assert (loss.teacher, loss.label_smoothing) == (teacher, 0.25)
     with pytest.raises(ValueError, match="unknown teacher 'mean'"):
-        make_loss(micro_recipe(teacher="mean"), ONE_PROCESS)
+        teacher_of(micro_recipe(teacher="mean"), net)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +138,8 @@ def test_means_are_those_of_the_samples():
     state = micro_state()
     losses = []
 
-    def remembering(heads, labels, progress):
-        losses.append((LOSS(heads, labels, progress), len(labels)))
+    def remembering(heads, labels, *given):
+        losses.append((LOSS(heads, labels, *given), len(labels)))
         return losses[-1][0]
 
     step_through(state, batches_of(11, 4), remembering)
@@ -184,16 +196,28 @@ def test_a_request_to_stop_is_heard_during_an_evaluation(saved, monkeypatch):
     assert saved == [(0, 3)]  # all steps are done, the epoch is not finished
 
 
-def test_steps_follow_the_schedule_from_epoch_to_epoch(saved, monkeypatch):
-    update, rates = Update.__call__, []
+@pytest.mark.parametrize(
+    ("warmup", "factors"),
+    [
+        (0, [1] * 6),
+        (0.5, [1 / 1.5] + [1] * 5),
+        (1.5, [k / 4.5 for k in range(1, 5)] + [1] * 2),
+        (2, [k / 6 for k in range(1, 7)]),
+    ],
+)
+def test_steps_follow_the_schedule_and_records_tell_their_last(warmup, factors, saved, monkeypatch):
+    update, rates, records = Update.__call__, [], []
 
     def noting(self, loss):
         rates.append(float(self.rates[0]))
         update(self, loss)
 
     monkeypatch.setattr(Update, "__call__", noting)
-    fit_all()
-    assert rates == pytest.approx([0.1] * 3 + [0.05] * 3)
+    monkeypatch.setattr(Recorder, "write", lambda self, record, state: records.append(record))
+    fit_all(warmup=warmup)
+    wanted = [rate * factor for rate, factor in zip([0.1] * 3 + [0.05] * 3, factors, strict=True)]
+    assert rates == pytest.approx(wanted, rel=1e-12)
+    assert [record["lr"] for record in records] == pytest.approx(wanted[2::3], rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -227,9 +251,9 @@ def test_the_time_of_an_epoch_includes_waiting_for_its_newest_step(monkeypatch):
     monkeypatch.setattr(loop, "evaluate", lambda *arguments, **options: {"loss": 1.0, "top1": 1.0})
     finish = loop.finish_epoch
 
-    def noting(state, evaluations, timing, *others):
-        seconds.append(timing["seconds"])
-        finish(state, evaluations, timing, *others)
+    def noting(state, record, *others):
+        seconds.append(record["timing"]["seconds"])
+        finish(state, record, *others)
 
     monkeypatch.setattr(loop, "finish_epoch", noting)
     fit_silently(micro_state(micro_recipe(num_epoch=1)), micro_training(micro_recipe(num_epoch=1)))

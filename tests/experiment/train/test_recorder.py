@@ -71,6 +71,7 @@ def test_an_epoch_is_recorded_everywhere(tmp_path, caplog):
             "epoch 1; loss 2.0000 (hard 2.0000, soft 0.0000); reliable 0.0 %; train 2.00 %; test",
         ),
         ({"validation": {"top1": 31.0}}, "; validation 31.00 %; test 30.00 %;"),
+        ({"ema": {"test": {"top1": 35.0}}}, "; test 30.00 %; ema 35.00 %; best"),
     ],
 )
 def test_a_line_says_what_there_is(changes, line):
@@ -78,6 +79,13 @@ def test_a_line_says_what_there_is(changes, line):
     record = record_of(1, 30.0)
     record |= changes | {"train": record["train"] | changes.get("train", {})}
     assert line in describe_epoch(record, BEST)
+
+
+@pytest.mark.parametrize("best", [BEST, None])
+def test_a_line_without_an_evaluation_says_nothing_of_the_best(best):
+    record = record_of(1, 30.0)
+    del record["test"]
+    assert describe_epoch(record, best).endswith("reliable 25.0 %; train 2.00 %; 100 images/s")
 
 
 def test_a_symptom_is_a_warning_after_the_line_of_its_first_epoch(tmp_path, caplog):

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from experiment.train import recorder
+from experiment.train import loop, recorder
 from experiment.train.folder import bring_up_to_date, locked
 from experiment.train.recorder import Recorder
 from experiment.train.resume import choose_start
 from experiment.train.update import Update
 from tests.fault import micro_run
-from tests.fault.micro_run import ending, outcome
+from tests.fault.micro_run import digest, ending, outcome
 from tests.support.damage import damage_file
 from tests.support.finished_run import command, folder_in, refusal, run
 from util.checkpoint import load_checkpoint, save_checkpoint
@@ -41,6 +41,18 @@ def interrupted_run(log_path, target, name, function, *more):
     return folder_in(log_path)
 
 
+def interruption_of(which):
+    """Stands in for `Update.__call__`: ends the run in a step, before anything of it is saved."""
+    update, steps = Update.__call__, iter(range(1000))
+
+    def interrupt(*args):
+        if next(steps) == which:
+            raise Interruption
+        return update(*args)
+
+    return interrupt
+
+
 def resumed(copied, *more):
     """Exit code and output of the command that goes on with the run there."""
     return ending(command(copied.parent, "--resume", "auto", *more))
@@ -51,19 +63,97 @@ def resumed(copied, *more):
     [(1, "0", "0"), (3, "0", "2"), (5, "2", "0"), (7, "1", "2")],
 )
 def test_interrupted_and_resumed_equals_unbroken(which, begin_with, go_on_with, finished, tmp_path):
-    """Interrupted after the step `which`, before anything of it is saved."""
-    update, steps = Update.__call__, iter(range(1000))
-
-    def interrupt(*args):
-        if next(steps) == which:
-            raise Interruption
-        return update(*args)
-
     begin = ("--num_workers", begin_with)
-    folder = interrupted_run(tmp_path, Update, "__call__", interrupt, *begin)
+    folder = interrupted_run(tmp_path, Update, "__call__", interruption_of(which), *begin)
     again = run(tmp_path, "--resume", "auto", "--num_workers", go_on_with)
     assert again == (folder, finished.result | {"folder": str(folder)})
     assert outcome(folder) == outcome(finished.folder)
+
+
+RECIPE = ["--warmup", "1.25", "--clip_norm", "0.5", "--label_smoothing", "0.1"]
+
+
+@pytest.fixture(scope="module")
+def warmed_up(tmp_path_factory):
+    return run(tmp_path_factory.mktemp("warmed_up"), *RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "after"),
+    [(Update, "__call__", 3), (Update, "__call__", 4), (loop, "evaluate", 0)],
+)
+def test_a_warm_up_goes_on_exactly(target, name, after, warmed_up, finished, tmp_path):
+    """In mid-epoch, in the next epoch, and in an evaluation, when all steps are done."""
+    stop = stop_after(after, getattr(target, name))
+    folder = interrupted_run(tmp_path, target, name, stop, *RECIPE)
+    run(tmp_path, "--resume", "auto", *RECIPE)
+    assert outcome(folder) == outcome(warmed_up.folder) != outcome(finished.folder)
+    assert rates_in(folder) == pytest.approx([0.1 * 4 / 5, 0.05])
+    speeds = [record["timing"]["images_per_second"] for record in records_in(folder)]
+    assert min(speeds) > 0, "steps before the interruption count"
+
+
+def records_in(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def rates_in(folder):
+    return [record["lr"] for record in records_in(folder)]
+
+
+def test_a_warm_up_goes_on_to_more_epochs(tmp_path):
+    """By the schedule of the longer run, still rising."""
+    update, rates = Update.__call__, []
+
+    def noting(self, loss):
+        rates.append(float(self.rates[0]))
+        update(self, loss)
+
+    flags = ("--warmup", "1.75")
+    folder = interrupted_run(tmp_path, Update, "__call__", stop_after(5, noting), *flags)
+    whole = [0.05 * (1 + math.cos(math.pi * k / 2)) for k in range(2)]
+    assert rates == pytest.approx([whole[0] * k / 7 for k in range(1, 5)] + [whole[1] * 5 / 7])
+    rates.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Update, "__call__", noting)
+        code, text = alone(folder / "last.pt", "--num_epoch", "3")
+    assert code == 0, text
+    assert ", 0.075 now, times the warm-up's factor" in text
+    assert rates == pytest.approx([0.075 * k / 7 for k in (5, 6, 7)] + [0.075] + [0.025] * 4)
+    assert rates_in(folder) == pytest.approx([0.1 * 4 / 7, 0.075, 0.025])
+
+
+def test_a_resumed_run_draws_the_time_steps_of_the_unbroken_one(tmp_path):
+    drawn = {}
+    for name, which in (("whole", None), ("broken", 3)):
+        flags = ("--T", "3", "--T_min", "1", "--num_epoch", "1")
+        if which is not None:
+            path = tmp_path / name
+            interrupted_run(path, Update, "__call__", interruption_of(which), *flags)
+            flags = (*flags, "--resume", "auto")
+        drawn[name] = outcome(run(tmp_path / name, *flags).folder)
+    assert drawn["whole"] == drawn["broken"]
+
+
+def test_an_average_that_teaches_goes_on_exactly(tmp_path):
+    """In the middle of an epoch, and where a run is killed between its last two files."""
+    flags = ("--ema", "0.9", "--teacher", "ema")
+    unbroken = run(tmp_path / "unbroken", *flags)
+    runs, save = tmp_path / "broken", Recorder.save
+    folder = interrupted_run(runs, Update, "__call__", stop_after(7, Update.__call__), *flags)
+    assert load_checkpoint(folder / "last.pt")["batch"] == 2
+
+    def failing(self, state, group, *, is_best=False):
+        if state.epoch == 2:
+            raise Interruption
+        save(self, state, group, is_best=is_best)
+
+    auto = ("--resume", "auto", *flags)
+    assert interrupted_run(runs, Recorder, "save", failing, *auto) == folder
+    assert run(runs, *auto).folder == folder
+    assert outcome(folder) == outcome(unbroken.folder)
+    averages = [digest(load_checkpoint(run / "ema.pt")) for run in (folder, unbroken.folder)]
+    assert averages[0] == averages[1]
 
 
 def test_a_record_without_its_checkpoint_is_cut_off(finished, tmp_path):
@@ -239,10 +329,10 @@ def test_a_run_begins_with_initial_weights_once(finished, tmp_path):
 def stop_after(steps, update=Update.__call__):
     numbers = iter(range(1000))
 
-    def stop(*args):
+    def stop(*args, **options):
         if next(numbers) == steps:
             raise Interruption
-        return update(*args)
+        return update(*args, **options)
 
     return stop
 

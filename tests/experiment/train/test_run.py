@@ -2,6 +2,8 @@
 
 import ctypes
 import json
+import shlex
+import shutil
 import signal
 import tempfile
 import threading
@@ -10,8 +12,11 @@ import time
 import pytest
 import torch
 
+from experiment import curves
+from experiment.train.folder import evaluated, read_records
 from experiment.train.preflight import check_smallest_batch
 from experiment.train.update import Update
+from experiment.trained import runs, track
 from model import build_model
 from tests.fault import micro_run
 from tests.support.finished_run import command, folder_in, refusal, run
@@ -20,7 +25,9 @@ from util.checkpoint import load_checkpoint
 from util.process.signals import STOP_SIGNALS
 
 FILES = "best.pt config.json curves.png events.out last-1.pt last.pt metrics.jsonl train.log"
-TIMING = "seconds images_per_second images_per_second_per_device data_wait peak_memory_mib"
+TIMING = (
+    "seconds cpu_seconds images_per_second images_per_second_per_device data_wait peak_memory_mib"
+)
 
 
 def test_a_run_leaves_one_folder_with_everything(finished):
@@ -86,9 +93,11 @@ def test_evaluate_prints_every_head_and_leaves_nothing(finished, capsys, tmp_pat
     [
         ("--v_reset 1", "v_reset"),
         ("--branch_pool 3000", "branch_pool 3000"),
+        ("--T_min 3", "--T_min 3 is above --T 2: expected a number from 1 to it"),
         ("--arch preact_resnet18", "branch_pool 4"),
         ("--device cuda:99", "cuda:99"),
         ("--device meta", "meta"),
+        ("--warmup 2.5", "--warmup 2.5 is longer than the training, --num_epoch 2: expected"),
         ("--val_fraction 0.001", "validation fraction 0.001"),
         ("--evaluate nowhere.pt", "nowhere.pt does not exist"),
         ("--resume nowhere.pt", "nowhere.pt does not exist"),
@@ -103,6 +112,18 @@ def test_what_the_parser_cannot_know_is_refused_too(arguments, part, tmp_path, m
     monkeypatch.chdir(tmp_path)
     assert part in refusal(tmp_path / "runs", *arguments.split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_warm_up_that_is_too_long_is_refused_before_data_are_read(
+    finished, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(micro_run, "data_of", lambda args: pytest.fail("too late"))
+    assert "--warmup 2.01 is longer" in refusal(tmp_path, "--warmup", "2.01")
+    with pytest.raises(pytest.fail.Exception):
+        run(tmp_path, "--warmup", "2")
+    last = str(finished.folder / "last.pt")
+    with pytest.raises(pytest.fail.Exception):
+        run(tmp_path, "--warmup", "3", "--evaluate", last)  # of no effect
 
 
 @pytest.mark.parametrize("flag", ["--log_path", "--resume"])
@@ -128,6 +149,10 @@ def test_a_batch_that_cannot_be_normalised_is_refused_beforehand():
     with pytest.raises(ValueError, match="--train_batch_size 4 an epoch of 9 images"):
         check_smallest_batch(net, micro_training(micro_recipe(train_batch_size=4), data))
     check_smallest_batch(net, micro_training(micro_recipe(train_batch_size=5), data))
+    net = build_model("preact_resnet18", T=2, method="rate", **options)
+    check_smallest_batch(net, micro_training(micro_recipe(train_batch_size=4), data))
+    with pytest.raises(ValueError, match="nothing to normalise there at 1 of 2 time steps"):
+        check_smallest_batch(net, micro_training(micro_recipe(train_batch_size=4, T_min=1), data))
     big = build_model("resnet19", T=2, **options)
     before = {name: value.clone() for name, value in big.state_dict().items()}
     check_smallest_batch(big, micro_training(micro_recipe(train_batch_size=4), data))
@@ -144,6 +169,74 @@ def in_step(monkeypatch, which, action):
         return update(*args)
 
     monkeypatch.setattr(Update, "__call__", disturbed)
+
+
+FEW = shlex.split("--train_per_class 3 --label_noise 0.2 --num_epoch 5 --eval_every 2")
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Few samples with noisy labels, evaluated after epochs 1, 3 and 4."""
+    return run(tmp_path_factory.mktemp("few"), *FEW, "--keep_checkpoints", "20")
+
+
+def test_few_noisy_samples_and_few_evaluations_are_what_a_run_says_that_they_are(few, capsys):
+    folder, result = few
+    records = read_records(folder, 5)
+    assert [record["epoch"] for record in records if "test" in record] == [1, 3, 4]
+    assert evaluated(records) == [records[1], records[3], records[4]]
+    assert set(records[0]) == {"epoch", "lr", "train", "timing"}
+    assert result["epochs"] == 5 and result["best_epoch"] in (1, 3, 4)
+    assert result["test_top1"] == records[4]["test"]["top1"]
+    log = (folder / "train.log").read_text()
+    said = "training set: 3 of each of 10 classes, 30 of 512 samples (--train_per_class 3, seed 60)"
+    assert said in log
+    assert "training labels: 6 of 30 were replaced (--label_noise 0.2, seed 60)" in log
+    lines = [line for line in log.splitlines() if " INFO epoch " in line]
+    assert [("; test " in line, "; best " in line) for line in lines] == [
+        (epoch in (1, 3, 4),) * 2 for epoch in range(5)
+    ]
+    best = load_checkpoint(folder / "best.pt")
+    assert best["epoch"] == result["best_epoch"] + 1
+    (row,) = runs.main([folder])
+    assert (row["epochs"], row["last"]) == (5, result["test_top1"])
+    track.main([folder])
+    assert "- train_per_class 3 (published: 'none')" in capsys.readouterr().out
+    curves.main([str(folder)])
+
+
+@pytest.mark.parametrize("step", [2, 17])
+def test_a_run_of_few_evaluations_goes_on_exactly(step, few, monkeypatch, tmp_path):
+    """Stopped before there was any, and in the last epoch, which is evaluated as such."""
+    with monkeypatch.context() as patch:
+        in_step(patch, step, lambda: signal.raise_signal(signal.SIGTERM))
+        assert micro_run.ending(command(tmp_path, *FEW))[0] == 143
+    again = run(tmp_path, *FEW, "--resume", "auto", "--num_workers", "2")
+    assert micro_run.outcome(again.folder) == micro_run.outcome(few.folder)
+    assert again.result == {**few.result, "folder": str(again.folder)}
+
+
+@pytest.mark.parametrize(
+    ("begun", "asked", "words"),
+    [
+        (1, 1, "finished: no epoch was evaluated (--eval_every)"),
+        (3, 3, "% after epoch 1, "),
+        (3, 4, "% after the last epoch, "),
+    ],
+)
+def test_a_checkpoint_of_an_epoch_without_an_evaluation_goes_on(begun, asked, words, few, tmp_path):
+    """Where nothing is left to do, the result is that of the last evaluation."""
+    folder = shutil.copytree(few.folder, tmp_path / few.folder.name)
+    places = {path: load_checkpoint(path) for path in folder.glob("last*.pt")}
+    (path,) = [p for p, state in places.items() if (state["epoch"], state["batch"]) == (begun, 0)]
+    code, text = micro_run.ending(
+        command(tmp_path, "--resume", str(path), "--num_epoch", str(asked))
+    )
+    assert code == 0 and words in text
+    assert len(read_records(folder, asked)) == asked
+    (row,) = runs.main([folder])
+    assert (row["last"] is None) == (asked == 1)
+    curves.main([str(folder)])
 
 
 @pytest.mark.parametrize(

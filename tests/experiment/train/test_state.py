@@ -27,9 +27,9 @@ def batches(seed):
     return [(images[:5], labels[:5]), (images[5:], labels[5:])]
 
 
-@pytest.mark.parametrize("optim", ["SGDM", "Adam"])
-def test_a_restored_state_trains_on_exactly(optim, tmp_path):
-    recipe = micro_recipe(optim=optim, lr=0.01, num_epoch=4)
+@pytest.mark.parametrize(("optim", "ema"), [("SGDM", None), ("Adam", None), ("SGDM", 0.5)])
+def test_a_restored_state_trains_on_exactly(optim, ema, tmp_path):
+    recipe = micro_recipe(optim=optim, lr=0.01, num_epoch=4, ema=ema)
     state = micro_state(recipe)
     train(state, batches(1))
     state.best = {"epoch": 0, "top1": 12.5}
@@ -56,12 +56,13 @@ def test_a_restored_state_trains_on_exactly(optim, tmp_path):
 
 def test_every_part_of_the_state_counts():
     """The digest that other tests compare notices the smallest change of any part."""
-    state = micro_state()
+    state = micro_state(micro_recipe(ema=0.5))
     train(state, batches(1))
     before = digest(state.state_dict())
     weight = next(iter(state.net.parameters()))
     buffer = next(iter(state.optimizer.state.values()))["momentum_buffer"]
-    for tensor in (weight.data, buffer, state.means._sums["total"]):
+    averaged = next(iter(state.average.net.buffers()))
+    for tensor in (weight.data, buffer, state.means._sums["total"], averaged):
         element = tensor.view(-1)[0].clone()
         tensor.view(-1)[0] = torch.nextafter(element, element + 1)
         assert digest(state.state_dict()) != before
@@ -83,7 +84,7 @@ def test_other_arguments_are_refused_and_nothing_is_loaded():
 
 def states(num_epoch, optim="SGDM"):
     """A training that was asked for so many epochs."""
-    state = micro_state(micro_recipe(optim=optim, lr=0.01, num_epoch=num_epoch))
+    state = micro_state(micro_recipe(optim=optim, lr=0.01, num_epoch=num_epoch, ema=0.5))
     state.arguments["num_epoch"] = num_epoch
     return state
 
@@ -112,7 +113,8 @@ def test_with_more_epochs_the_schedule_is_that_of_a_training_that_had_them(optim
         for one in (extended, by_hand):
             train(one, batches(epoch))
             one.next_epoch()
-    assert digest(extended.net.state_dict()) == digest(by_hand.net.state_dict())
+    for part in ("model", "ema"):
+        assert digest(extended.state_dict()[part]) == digest(by_hand.state_dict()[part])
 
 
 @pytest.mark.parametrize(("steps", "asked"), [(0, 1), (1, 2)])
@@ -125,6 +127,16 @@ def test_epochs_that_have_begun_are_not_taken_back(steps, asked):
     with pytest.raises(ValueError, match=f"begun {begun} epochs, more than --num_epoch {asked}"):
         states(asked).load_state_dict(state.state_dict())
     states(begun).load_state_dict(state.state_dict())
+
+
+def test_a_state_of_earlier_versions_has_no_average_and_no_times():
+    content = micro_state().state_dict()
+    assert (content.pop("ema"), content.pop("measured")) == (None, ())
+    micro_state().load_state_dict(content)
+    averaging = micro_state(micro_recipe(ema=0.5))
+    averaging.arguments["ema"] = 0.5
+    with pytest.raises(ValueError, match=r"trained with ema None \(asked for: 0.5\)"):
+        averaging.load_state_dict(content)
 
 
 def test_another_file_and_a_network_that_was_built_otherwise_are_refused():

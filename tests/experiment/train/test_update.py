@@ -75,14 +75,16 @@ SPOILS = [
 ]
 
 
-@pytest.mark.parametrize("optim", ["SGDM", "Adam"])
+@pytest.mark.parametrize(("optim", "clip_norm"), [("SGDM", None), ("Adam", None), ("SGDM", 0.01)])
 @pytest.mark.parametrize("runs_ahead", [False, True])
 @pytest.mark.parametrize("kind", [eager, graphed, accumulated])
 @pytest.mark.parametrize(("spoil", "term"), SPOILS)
-def test_what_is_not_finite_is_named_and_moves_nothing(spoil, term, kind, runs_ahead, optim):
+def test_what_is_not_finite_is_named_and_moves_nothing(
+    spoil, term, kind, runs_ahead, optim, clip_norm
+):
     """Nor does the step that has begun when the host hears of it."""
     state = micro_state(micro_recipe(optim=optim))
-    context = micro_context(state, runs_ahead=runs_ahead)
+    context = micro_context(state, runs_ahead=runs_ahead, clip_norm=clip_norm)
     step, batches = kind(context), batches_of(4, 4)
     take_steps(step, batches)
     before = what_moves(state)
@@ -193,6 +195,16 @@ def test_updates_are_those_of_the_plain_optimizer(optim):
     assert own.optimizer.param_groups[0]["lr"] == plain.optimizer.param_groups[0]["lr"] < 0.05
 
 
+def test_learning_rates_are_written_where_they_change_alone():
+    state = micro_state(micro_recipe(lr=0.5))
+    update, written = Update(state.net, state.optimizer, ONE_PROCESS), []
+    for factor in (1.0, 0.5, 0.5, 1.0, 1.0):
+        update.follow_schedule(factor)
+        assert [float(rate) for rate in update.rates] == [0.5 * factor] * 2
+        written.append(update.rates[0]._version)
+    assert [version - written[0] for version in written] == [0, 1, 1, 2, 2]
+
+
 def test_adam_counts_its_steps_where_its_weights_are():
     """As a graph wants it; a checkpoint of a step that was not fused has them on the CPU."""
     weight = torch.nn.Parameter(torch.zeros(3, device="meta"))  # stands for a GPU
@@ -230,8 +242,36 @@ def test_gradients_and_momenta_get_the_strides_of_their_parameters():
         assert momentum.count_nonzero() == p.numel()
 
 
-@pytest.mark.parametrize("optim", ["SGDM", "Adam"])
-def test_on_a_gpu_an_update_copies_nothing_to_or_from_the_host(optim):
+@pytest.mark.parametrize(
+    ("kind", "method"),
+    [*((kind, "esd") for kind in (eager, graphed, accumulated)), (eager, "sltt")],
+)
+def test_a_gradient_is_scaled_down_to_its_limit(kind, method):
+    """That of all parameters together, branches too; one below the limit stays as it is."""
+
+    def gradients_of_a_step(clip_norm):
+        state = micro_state(micro_recipe(wd=0.0), method)
+        take_steps(kind(micro_context(state, clip_norm=clip_norm)), batches_of(4, 4))
+        parameters = dict(state.net.named_parameters())
+        for parameter in parameters.values():  # momentum after the first step: what moved it
+            assert state.optimizer.state[parameter]["momentum_buffer"].equal(parameter.grad)
+        return {name: p.grad.double() for name, p in parameters.items()}, what_moves(state)
+
+    plain, moved = gradients_of_a_step(None)
+    norm = math.sqrt(sum(float(g.square().sum()) for g in plain.values()))
+    if method == "esd":
+        assert any(g.any() for name, g in plain.items() if name.startswith("branches"))
+    same, moved_the_same = gradients_of_a_step(2 * norm)
+    assert moved_the_same == moved
+    clipped, moved_less = gradients_of_a_step(norm / 3)
+    assert moved_less != moved
+    for name, gradient in plain.items():
+        assert same[name].equal(gradient)
+        torch.testing.assert_close(clipped[name], gradient / 3, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize(("optim", "clip_norm"), [("SGDM", None), ("Adam", 0.5)])
+def test_on_a_gpu_an_update_copies_nothing_to_or_from_the_host(optim, clip_norm):
     """No graph can hold that; nor may the first update be another than the later ones."""
     group = Group(0, 1, torch.device("cuda"))
     with FakeTensorMode():
@@ -240,13 +280,14 @@ def test_on_a_gpu_an_update_copies_nothing_to_or_from_the_host(optim):
             ours = [w.to(memory_format=torch.channels_last) for w in weights]
             net = nn.ParameterList([*map(nn.Parameter, ours), nn.Parameter(torch.randn(6))])
             loss = DistillationLoss(*torch.zeros(4))
-        update = Update(net, make_optimizer(net, micro_recipe(optim=optim)), group)
+        optimizer = make_optimizer(net, micro_recipe(optim=optim))
+        update = Update(net, optimizer, group, clip_norm=clip_norm)
         for step in range(1, 4):
             for parameter in net:  # in other strides
                 parameter.grad = torch.randn(parameter.shape, device="cuda")
             with HostCopies() as copies, FusedKernels() as fused:
+                update.follow_schedule(step / 3)
                 update(loss)
-                update.follow_schedule()
                 with update.suspended():
                     update(loss)
             assert (copies.found, fused.parameters) == ([], 2 * len(net)), f"step {step}"

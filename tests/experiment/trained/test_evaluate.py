@@ -60,4 +60,5 @@ def test_the_command_writes_table_json_and_picture(checkpoint, tmp_path, capsys)
     assert [row["threshold"] for row in result["early_exit"]] == [0, 0.9, 1]
     printed = capsys.readouterr().out
     assert f"| spiking network | {result['top1']:>9.2f} |" in printed
+    assert f"its mean height: {result['steps_area']:.2f} %" in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluate.json", "evaluate.png"]

@@ -58,6 +58,16 @@ def test_events_of_a_run_without_a_teacher_do_not_speak_of_one(trained, tmp_path
     assert events.Tags()["scalars"] == [f"training/test_top1/head_{head}" for head in (1, 2, 3, 4)]
 
 
+def test_events_of_an_epoch_without_an_evaluation_speak_of_none(trained, tmp_path):
+    records = [record(epoch) for epoch in range(3)]
+    del records[1]["test"]
+    write_events(tmp_path, [], Findings([], [], {}, 0, 0), trained._replace(records=records))
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [event.step for event in events.Scalars("training/reliable")] == [0, 1, 2]
+    assert [event.step for event in events.Scalars("training/test_top1/head_4")] == [0, 2]
+
+
 @torch.no_grad()
 def test_branch_maps_are_what_branches_read_and_make(trained):
     rows = branch_maps(trained.net, first_samples(trained, 1)[0])

@@ -16,7 +16,7 @@ from experiment.trained.part import runs_picture
 from experiment.trained.part.recorded_run import STOPPED, read_run
 from experiment.trained.runs import clock_time, main
 from tests.support import finished_run
-from tests.support.recorded import record_of, write_run
+from tests.support.recorded import record_of, sparsely, write_run
 
 SMALL = ("--dataset", "Digits", "--num_epoch", "2")
 
@@ -53,6 +53,23 @@ def test_every_run_is_a_row(folder, capsys):
         *("50.00", "0:02:02", "501", "finished"),
     ]
     assert "bb/b: disk full\n" in printed and "stopped by SIGTERM at epoch 1" in printed
+
+
+def test_what_was_not_evaluated_is_no_best_and_no_hole(tmp_path, monkeypatch):
+    """Of a run with --eval_every; of one before its first evaluation nothing is known of a test."""
+    drawn, plot = [], runs_picture.plot_over
+    monkeypatch.setattr(
+        runs_picture, "plot_over", lambda *a, **k: drawn.append(a[1:]) or plot(*a, **k)
+    )
+    whole = [record_of(i, top1=90.0 - 2 * i) for i in range(5)]
+    write_run(tmp_path / "a", *SMALL, "--num_epoch", "5", records=sparsely(whole, 2))
+    write_run(tmp_path / "b", *SMALL, "--num_epoch", "5", records=sparsely(whole, 2)[:1])
+    a, b = main([tmp_path, "--sort", "best", "--picture", tmp_path / "runs.png"])
+    assert (a["epochs"], a["last"], a["best"], a["best_epoch"]) == (5, 82.0, 88.0, 1)
+    assert (b["epochs"], b["last"], b["best"], b["best_epoch"]) == (1, None, None, None)
+    assert a["seconds"] == 5 * b["seconds"] and b["peak_memory_mib"] == 500.0
+    assert drawn[0] == ([1, 3, 4], [88.0, 84.0, 82.0]) and drawn[2] == ([], [])
+    assert [len(epochs) for epochs, _ in drawn] == [3, 5, 0, 1]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from experiment.imagenet import main as imagenet
 from experiment.trained.part.published import PUBLISHED, recipe_differences
 from experiment.trained.part.recorded_run import read_run
 from experiment.trained.track import main
-from tests.support.recorded import record_of, write_run
+from tests.support.recorded import record_of, sparsely, write_run
 
 PAPER = {  # the commands of docs/reproduce.md
     "CIFAR10": (cifar, "--dataset CIFAR10 --auto_aug --cutout --wd 5e-4 --decay 0.2 --T 6"),
@@ -69,6 +69,15 @@ def test_a_run_in_progress_is_compared_as_far_as_it_is(tmp_path, capsys):
     assert "run: 12 of 300 epochs, interrupted" in said
     assert "the flags are those of the paper's recipe" in said and "schedules" not in said
     assert (tmp_path / "run" / "track.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_epochs_without_an_evaluation_are_empty(tmp_path):
+    records = sparsely([record_of(epoch, top1=8.0 + epoch) for epoch in range(12)], 5)
+    rows = main([run_of(tmp_path / "run", "CIFAR100", records=records)])
+    assert rows[:3] == [("0", "6.1", "", ""), ("1", "12.0", "", ""), ("9", "32.1", "17.0", "-15.1")]
+    assert rows[-1] == ("best of 300", "80.2", "19.0 so far", "")
+    rows = main([run_of(tmp_path / "begun", "CIFAR100", records=records[:3])])
+    assert {row[2:] for row in rows} == {("", "")}
 
 
 def test_another_schedule_is_said_and_the_picture_goes_where_it_is_asked_for(tmp_path, capsys):

@@ -12,7 +12,8 @@ from torch._inductor import cpp_builder
 from torch._inductor.exc import InvalidCxxCompiler
 
 from benchmark.reference.kernel_case import Case, forward_problems
-from model.kernel import compiled
+from model.functional import Neuron
+from model.kernel import Maps, Source, compiled, reference
 from tests.support.kernel_problems import fire_problems
 
 CASES = [
@@ -32,6 +33,26 @@ def test_every_request():
 def test_other_neurons_layouts_and_dtypes(case):
     for spike_dtype in (None, torch.uint8):
         assert forward_problems(case, compiled.fire, overwrite=True, spike_dtype=spike_dtype) == []
+
+
+def test_each_T_is_compiled_once_however_many_there_are(monkeypatch):
+    """Beyond the compiler's own limits, here lower still."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    run = torch.compile(compiled._fire, backend=backend, dynamic=True, fullgraph=True)
+    monkeypatch.setattr(compiled, "_compiled", lambda: run)
+    torch._dynamo.reset()  # what other tests have compiled
+    with torch._dynamo.config.patch(recompile_limit=1, accumulated_recompile_limit=2):
+        for T in (1, 2, 3, 4, 2, 1, 4, 3):
+            for batch in (2, 3):
+                source = Source(Maps(torch.randn(T, batch, 5, 7, 9)))
+                found = compiled.fire(source, Neuron(), T)
+                assert found.train.equal(reference.fire(source, Neuron(), T).train)
+    assert len(graphs) == 4
 
 
 def no_compiler(monkeypatch):

@@ -2,11 +2,13 @@ import pytest
 import torch
 import torchvision.transforms as published
 from PIL import Image
+from torchvision.transforms import v2
 
 from tests.support.image_files import write_image_folder
-from util.image.files import READERS
+from util.image.files import READERS, to_uint8
 from util.image.imagenet import MEAN, STD, imagenet_test_transform, load_imagenet, make_random_data
 from util.process.sampler import mixed_seed
+from util.training_part import TrainingPart
 
 SIZE = 48
 
@@ -58,6 +60,36 @@ def test_both_readers_agree_within_two_grey_levels(folder):
 
 
 @pytest.mark.parametrize("reader", READERS)
+def test_without_crop_and_flip_a_training_image_is_as_a_test_has_it(folder, reader):
+    """Of both, each can be left out alone."""
+    options = {"image_size": SIZE, "reader": reader}
+    tested = imagenet_test_transform(SIZE)
+    both, uncut, unflipped = (
+        load_imagenet(folder, **options, **off)
+        for off in ({"crop": False, "flip": False}, {"crop": False}, {"flip": False})
+    )
+    assert [(data.crop, data.flip) for data in (both, uncut, unflipped)] == [
+        (False, False),
+        (False, True),
+        (True, False),
+    ]
+    mirrored = 0
+    for index in range(len(both.train)):
+        centre = tested(both.train.source[index][0])
+        assert both.train[(0, index)][0].equal(both.train[(7, index)][0])
+        assert both.train[(0, index)][0].equal(centre)
+        image = uncut.train[(0, index)][0]
+        assert image.equal(centre) or image.equal(centre.flip(-1))
+        mirrored += image.equal(centre.flip(-1))
+    assert 0 < mirrored < len(both.train)
+    for index in range(len(both.train)):
+        with torch.random.fork_rng():
+            torch.manual_seed(mixed_seed("augmentation", 0, 0, index))
+            cut = to_uint8(v2.RandomResizedCrop(SIZE)(unflipped.train.source[index][0]))
+        assert unflipped.train[(0, index)][0].equal(cut)
+
+
+@pytest.mark.parametrize("reader", READERS)
 def test_augmentation_is_on_only_where_asked_for(folder, reader):
     plain = load_imagenet(folder, image_size=SIZE, reader=reader)
     both = load_imagenet(folder, image_size=SIZE, reader=reader, auto_aug=True, cutout=True)
@@ -76,6 +108,26 @@ def test_a_held_out_part_is_of_every_class_and_not_augmented(folder):
     assert not held_out & {data.train.source.path(i) for i in range(16)}
     plain = imagenet_test_transform(SIZE)(Image.open(data.validation.path(0)))
     assert data.validation[0][0].equal(plain)
+
+
+def test_a_part_of_the_training_images_is_chosen_before_any_is_read(folder, monkeypatch):
+    part, fraction = TrainingPart(2, 0.5, seed=1), 0.2
+    whole = load_imagenet(folder, image_size=SIZE, validation_fraction=fraction)
+    with monkeypatch.context() as patch:
+        patch.setattr("util.image.files.READERS", {})
+        data = load_imagenet(folder, image_size=SIZE, validation_fraction=fraction, part=part)
+    assert len(data.train) == 8 and len(data.notes) == 2
+    assert data.validation.labels.tolist() == whole.validation.labels.tolist()
+    assert data.test.labels.tolist() == whole.test.labels.tolist()
+    rest = whole.train.source
+    clean = {rest[i][0].tobytes(): rest[i][1] for i in range(16)}
+    pairs = [
+        (clean[image.tobytes()], int(label))
+        for image, label in map(data.train.source.__getitem__, range(8))
+    ]
+    assert sorted(own for own, _ in pairs) == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert sum(own != label for own, label in pairs) == 4
+    assert {int(data.train[0, i][1]) == pairs[i][1] for i in range(8)} == {True}
 
 
 def test_classes_that_differ_are_named(tmp_path):

@@ -13,6 +13,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmark.reference.two_stage import TwoStageNet
+from benchmark.speed.measure import Rounds
 from benchmark.speed.part import (
     bandwidth,
     branches,
@@ -121,7 +122,7 @@ def test_ratios_and_verdicts_are_those_of_the_times(setting):
     assert list(race.verdicts()) == []
     list(race.run(("floor", "floor_fp16")))
     names = ("two_stage", steps.FAIREST, "one_pass_graph", "one_pass_fp16_graph", "bptt")
-    race.seconds |= dict(zip(names, (8.0, 4.0, 2.0, 1.0, 0.5), strict=True))
+    race.seconds |= dict(zip(names, (8.0, 4.0, 2.0, 1.25, 0.5), strict=True))
     race.seconds |= {"floor": 0.5, "floor_fp16": 0.05}
     race.copy = race.ready["floor"].step.traffic.total / 0.7
     assert race.ratio("two_stage", "one_pass_graph") == 4.0
@@ -132,7 +133,7 @@ def test_ratios_and_verdicts_are_those_of_the_times(setting):
     share = race.share_of_roofline("one_pass_fp16_graph")
     assert verdicts == [
         *(("MISSED", 4.0), ("MISSED", 2.0), ("reached", pytest.approx(0.6))),
-        *(("reached", 8.0), ("reached", 4.0), (goal.MISSED, share)),
+        *(("reached", 6.4), ("reached", 3.2), (goal.MISSED, share)),
     ]
 
 
@@ -160,7 +161,8 @@ def test_the_largest_batch_is_found(room, largest, tried, setting, monkeypatch):
 def test_a_batch_without_memory_is_named_and_ends_the_doubling(setting, monkeypatch):
     failing = failing_for(large.step_of, lambda _, workload: workload.batch > 2)
     monkeypatch.setattr(large, "step_of", failing)
-    found = list(large.find(setting))
+    monkeypatch.setattr(large, "ROUNDS", Rounds(1, 0))
+    found = list(large.find(replace(setting, size=setting.size._replace(width=4))))
     assert [row["largest batch"] for row in found if "largest batch" in row] == [2] * 4
     lines = [finding for finding in found[1:] if isinstance(finding, Line)]
     reason = "OutOfResources: shared memory, required: 300000"
@@ -210,12 +212,15 @@ def test_a_two_stage_step_copies_nothing_between_host_and_gpu():
         assert loss.device.type == "cuda" and copies.found == []
 
 
-def test_parts_are_forked_from_a_process_that_never_asks_for_a_gpu():
-    """One that has asked cannot hand the GPU on to those that it forks."""
+def test_parts_are_forked_from_a_process_that_asks_for_no_gpu_and_no_further_package():
+    """One that has asked cannot hand the GPU on to those that it forks. As the command, it
+    takes no package beside torch: on a machine with a GPU there may be none."""
     program = (
-        "import torch\n"
+        "import sys, torch\n"
+        "sys.modules |= dict.fromkeys(('spikingjelly', 'progress', 'sklearn'))\n"
         "def asked(*_): raise AssertionError('asked for a GPU')\n"
         "torch._C._cuda_init = torch._C._cuda_getDeviceCount = asked\n"
+        "import benchmark.speed.gpu\n"
         "from benchmark.speed.part.apart import PRELOADED\n"
         "for module in PRELOADED: __import__(module)\n"
     )

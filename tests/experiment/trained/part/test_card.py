@@ -47,6 +47,17 @@ def test_flags_without_effect_are_left_out(tmp_path, flags, idle):
     assert {"alp", "beta", "teacher", "detach_reset"} - found.keys() == idle
 
 
+@pytest.mark.parametrize(
+    ("flags", "averaged", "named"),
+    [("", False, False), ("--teacher ema", False, True), ("", True, True)],
+)
+def test_an_average_is_named_that_the_weights_are_or_that_taught_them(
+    tmp_path, flags, averaged, named
+):
+    path = make_checkpoint(tmp_path, "--ema", "0.9", *flags.split(), averaged=averaged)
+    assert ("ema" in recipe(load_trained(path, CPU))) == named
+
+
 @pytest.mark.parametrize("applied", [False, True])
 def test_imagenet_ignores_augmentation_unless_imagenet_aug_applies_it(tmp_path, applied):
     data = write_image_folder(tmp_path / "data", classes=2)

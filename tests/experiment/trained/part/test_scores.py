@@ -43,6 +43,7 @@ def test_accuracies_are_those_of_scikit_learn():
     for head, logits in enumerate(branches):
         assert result["head_top1"][head] == accuracy(labels, logits)
     assert result["top1"] == result["head_top1"][-1] == result["steps"][-1]["top1"]
+    assert result["steps_area"] == pytest.approx(sum(s["top1"] for s in result["steps"]) / T)
 
 
 def test_confusion_matrix_is_that_of_scikit_learn():
