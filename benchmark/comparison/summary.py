@@ -59,6 +59,7 @@ def run_result(folder: Path) -> dict[str, Any]:
     timing = [record["timing"] for record in records]
     worked = [t.get("cpu_seconds") for t in timing]
     steps = [step["top1"] for step in evaluation["steps"]]
+    environment = json.loads((folder / "config.json").read_bytes())["environment"]
     return {
         "last": top1[-1],
         "selected": top1[validation.index(max(validation))] if validation else None,
@@ -74,7 +75,7 @@ def run_result(folder: Path) -> dict[str, Any]:
         "training_cpu_seconds": None if None in worked else sum(worked),
         "peak_mebibytes": max(t["peak_memory_mib"] for t in timing),
         "samples": evaluation.get("samples"),
-        "environment": json.loads((folder / "config.json").read_bytes())["environment"],
+        "environment": {k: v for k, v in environment.items() if k != "command"},  # has local paths
     }
 
 

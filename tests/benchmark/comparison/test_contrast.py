@@ -35,12 +35,13 @@ def test_every_metric_is_a_number_of_the_run(tmp_path) -> None:
     steps = [{"top1": 20.0}, {"top1": 50.0}, {"top1": 53.0}]
     records = timed((3, 2), (4, 2.5))
     records[-1] |= {"ema": {"test": {"top1": 60}}}
-    leave_run(tmp_path / "run", records, EVALUATION | {"steps": steps})
+    leave_run(tmp_path / "run", records, EVALUATION | {"steps": steps}, command=f"in {tmp_path}")
     run = run_result(tmp_path / "run")
     expected = {"last": 50, "selected": 50, "best": 50, "ema": 60, "area": 41, "time": 4.5}
     assert expected.keys() == WORDS.keys()
     expected |= {"step 1": 20, "step 3": 53, "head 1": 30, "head 2": 50, "head 3": None}
     assert {name: metric_named(name).value(run) for name in expected} == expected
+    assert str(tmp_path) not in str(run), "results are for others, who have no such folder"
     assert all(metric_named(name).name == name for name in expected)
 
 
