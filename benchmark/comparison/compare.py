@@ -42,7 +42,7 @@ from benchmark.comparison.contrast import judge
 from benchmark.comparison.job import Job, jobs_of, perform
 from benchmark.comparison.known import read_known, with_known
 from benchmark.comparison.limit import OutOfTime, TimeLimit, note_on_choice, note_on_seeds
-from benchmark.comparison.plan import ComparisonPlan, read_plan, words_of
+from benchmark.comparison.plan import ComparisonPlan, Row, read_plan, words_of
 from benchmark.comparison.question import Question
 from benchmark.comparison.report import write_results
 from benchmark.comparison.summary import Entry, Problems, summarise, whole_seeds
@@ -195,7 +195,13 @@ def _heading(plan: ComparisonPlan, args: argparse.Namespace, argv: Sequence[str]
         "jobs": args.jobs,
         "threads": args.threads,
         "shared": shlex.join(words_of(common)),
+        "own": {row.name: _other_flags(row, common) for row in plan.rows},
     }
+
+
+def _other_flags(row: Row, common: dict[str, Any]) -> str:
+    """The flags that not all rows have."""
+    return shlex.join(words_of({k: v for k, v in row.values.items() if k not in common}))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from benchmark.comparison.summary import NUMBERS, ORIGIN, SERIES
 KnownRuns = dict[tuple[str, int], dict[str, Any]]  # by `Job.key`
 
 KEYS = {*NUMBERS, *SERIES, *ORIGIN, "samples"}  # of a run in results.json
+ABSENT = {"selected", "ema", "training_cpu_seconds", "samples"}  # may be None
 
 
 def read_known(path: Path) -> KnownRuns:
@@ -40,7 +42,30 @@ def read_known(path: Path) -> KnownRuns:
                 "of an earlier version; have it written anew in the folder of its runs, or leave "
                 "it out"
             )
+        run = found[name, seed]
+        wrong = _wrong_value(run)
+        if wrong is not None:
+            raise ValueError(
+                f"--known {path}: the run {name}, seed {seed} has {wrong} {run[wrong]!r}: the file "
+                "was changed by hand; restore it, or leave it out"
+            )
     return found
+
+
+def _wrong_value(run: dict[str, Any]) -> str | None:
+    """The name of a value that no run has, if there is one: the tables would fail at it."""
+    for name in (*NUMBERS, "samples"):
+        if not (run[name] is None and name in ABSENT) and not _is_number(run[name]):
+            return name
+    for name in SERIES:
+        if not isinstance(run[name], list) or not all(map(_is_number, run[name])):
+            return name
+    environment = run["environment"]
+    return None if isinstance(environment, dict) and "device" in environment else "environment"
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
 
 
 def with_known(jobs: Sequence[Job], known: KnownRuns) -> tuple[list[Job], str | None]:
@@ -57,4 +82,4 @@ def with_known(jobs: Sequence[Job], known: KnownRuns) -> tuple[list[Job], str | 
 def _of_same_flags(job: Job, known: KnownRuns) -> dict[str, Any] | None:
     run = known.get(job.key)
     same = run is not None and (run["experiment"], run["flags"]) == (job.experiment, job.flags)
-    return run if same else None
+    return run if same and len(run["steps"]) == job.row.arguments["T"] else None

@@ -25,6 +25,8 @@ from typing import Any, NamedTuple
 
 from benchmark.comparison.question import ASKED, Question, read_question
 from experiment.flag.parser import FlagParser
+from experiment.flag.values import recipe_of, request_of
+from experiment.train.preflight import refuse_contradictions
 from util.file.kind import kind_of_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,11 +114,15 @@ def _rows(
             expected = ", ".join(sorted(known))
             raise ValueError(f"{path}, row {name}: {flag!r} {why}; flags are {expected}")
         try:
-            arguments = vars(parser.parse_args(words_of(values)))
+            arguments = parser.parse_args(words_of(values))
         except SystemExit:
             print(f"(the flags of row {name} in {path})", file=sys.stderr)
             raise
-        found[name] = Row(name, values, arguments)
+        try:
+            refuse_contradictions(request_of(arguments), recipe_of(arguments))
+        except ValueError as error:
+            raise ValueError(f"{path}, row {name}: {error}") from error
+        found[name] = Row(name, values, vars(arguments))
     return list(found.values())
 
 

@@ -53,6 +53,7 @@ def markdown(entries: Sequence[Entry], heading: dict[str, Any]) -> str:
         heading["note"],
         origins_in_words(entries, heading["machine"]),
         f"Flags of every run: `{heading['shared']}`",
+        _own_flags(heading["own"]),
         _main_table(entries),
         *(
             f"Failed: {entry['name']}, seed {seed}: {problem}"
@@ -70,6 +71,11 @@ def markdown(entries: Sequence[Entry], heading: dict[str, Any]) -> str:
         _series_table(branched, "reliable", "epoch", first=0),
     ]
     return "\n\n".join(part for part in parts if part is not None) + "\n"
+
+
+def _own_flags(flags: dict[str, str]) -> str | None:
+    """By what the rows differ."""
+    return "\n".join(f"- {name}: `{own}`" for name, own in flags.items() if own) or None
 
 
 def _test_set(entries: Sequence[Entry]) -> str:

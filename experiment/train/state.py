@@ -115,9 +115,10 @@ class TrainingState:
         """
         missing = self.state_dict().keys() - state.keys() - CAME_LATER
         if missing:
+            what = "averaged weights alone" if state.get("averaged") else f"no {min(missing)!r}"
             raise ValueError(
-                f"it is no state of a training run ({min(missing)!r} is missing): name a last.pt "
-                "or best.pt of a run"
+                f"it is no state of a training run (it has {what}): name a last.pt or best.pt of a "
+                "run, or begin a new one with --init"
             )
         epochs = {k: v for k, v in self.arguments.items() if k == "num_epoch"}
         refuse_other_arguments(state["arguments"] | epochs, self.arguments)

@@ -92,6 +92,7 @@ def test_there_are_plans() -> None:
         ("width = 2", 'data_path = ""', "argument --data_path: expected a path"),
         ('"sltt"\n', '"esd"\n', "row 2 has the name 'esd', expected one of its own"),
         ('method = "sltt"', 'method = "stdp"', "(the flags of row sltt in "),
+        ('method = "sltt"', "T_min = 3", "row sltt: --T_min 3 is above --T 2: expected a number"),
         (
             "[flags]",
             "[flag]",

@@ -162,6 +162,7 @@ def test_the_report_says_the_primary_contrast_first(compared, tmp_path) -> None:
         "seeds": [1, 2, 3],
         "note": None,
         "shared": "",
+        "own": {"sltt": "--method sltt"},
         "contrasts": verdicts,
     }
     report.write_results(tmp_path, entries, heading)
@@ -171,6 +172,7 @@ def test_the_report_says_the_primary_contrast_first(compared, tmp_path) -> None:
     order = ("**Primary", "| name | method", "How to read:", "### Other contrasts", "### Stopped")
     places = [text.index(part) for part in order]
     assert places == sorted(places)
+    assert "\n- sltt: `--method sltt`\n" in text
     assert "seeds 1, 2, 3; 1,000 test images" in text and "never mixed" in text
     lines = [re.split(r" *\| *", line)[1:-1] for line in text.splitlines() if line[:1] == "|"]
     assert ["esd", "25.00 ± 5.57", "50.00 ± 0.00", "37.50 ± 2.78"] in lines  # steps and area

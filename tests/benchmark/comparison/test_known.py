@@ -169,6 +169,36 @@ def test_a_file_of_other_things_is_refused(command, tmp_path, capsys, content, s
     assert command.begun == [] and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("steps", value) for value in (None, 3, ["many"], [[1]])),
+        *(("last", value) for value in (None, "many", float("nan"), True)),
+        *(("environment", value) for value in ({}, None, [])),
+        ("samples", "all"),
+    ],
+)
+def test_a_value_that_no_run_has_is_refused(command, tmp_path, capsys, key, value) -> None:
+    command("a")
+    content = json.loads((tmp_path / "a" / "results.json").read_bytes())
+    content["rows"][1]["runs"]["2"][key] = value
+    (tmp_path / "known.json").write_text(json.dumps(content))
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        command("out", "--known", tmp_path / "known.json")
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and f"the run sltt, seed 2 has {key} {value!r}" in error
+
+
+def test_a_known_run_of_other_time_steps_is_not_used(command, tmp_path) -> None:
+    command("a")
+    content = json.loads((tmp_path / "a" / "results.json").read_bytes())
+    content["rows"][0]["runs"]["1"]["steps"] = [10.0]
+    (tmp_path / "known.json").write_text(json.dumps(content))
+    command("b", "--known", tmp_path / "known.json")
+    assert command.begun == [("esd", "seed1")]
+
+
 def test_a_seed_that_is_not_planned_is_refused(command, capsys) -> None:
     with pytest.raises(SystemExit):
         command("out", "--seeds", 1, 9)
