@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from benchmark.comparison.metric import training_time
 from benchmark.comparison.summary import Entry
 from util.figure import count_along, drawing
 
@@ -48,9 +50,14 @@ def _accuracies(axes: Axes, entries: Sequence[Entry], colours: Colours) -> None:
 
 def _costs(axes: Axes, entries: Sequence[Entry], colours: Colours) -> None:
     for entry in entries:
-        seconds, top1 = entry["mean"]["seconds"][0], entry["mean"]["last"][0]
+        times = [training_time(run) or run["training_seconds"] for run in entry["runs"].values()]
+        seconds, top1 = statistics.fmean(times), entry["mean"]["last"][0]
         axes.plot(seconds, top1, "o", color=colours[entry["name"]], label=entry["name"])
-    axes.set(xlabel="seconds per epoch of training", ylabel="test top-1 (%)", xlim=(0, None))
+    axes.set(
+        xlabel="seconds of training in all (without a GPU: of the processor)",
+        ylabel="test top-1 (%)",
+        xlim=(0, None),
+    )
     axes.set_title("accuracy and time")
     _finish(axes, entries)
 

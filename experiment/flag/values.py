@@ -10,7 +10,7 @@ from typing import Any
 from experiment.data_description import DataDescription
 from experiment.flag.amp import PRECISIONS
 from experiment.flag.lookup import flags_of, names_of
-from experiment.flag.row import IDENTITY, Role, silenced
+from experiment.flag.row import IDENTITY, Role, silenced, without_effect
 from experiment.train.recipe import Recipe
 from experiment.train.task import Data, Request
 from model import Execution, RateModel, build_model
@@ -69,4 +69,10 @@ def request_of(args: argparse.Namespace, *names: str) -> Request:
     name = [args.dataset, args.arch, f"T{args.T}", method, f"seed{args.seed}", *names]
     values = {field.name: flags[field.name] for field in fields(Request) if field.name in flags}
     identity = {name: arguments[name] for name in names_of(args.dataset, *IDENTITY)}
-    return Request(arguments=arguments, identity=identity, run_name="_".join(name), **values)
+    return Request(
+        arguments=arguments,
+        identity=identity,
+        silent=frozenset(without_effect(flags_of(args.dataset), args)),
+        run_name="_".join(name),
+        **values,
+    )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
 from pathlib import Path
 
 import torch
 
 from experiment.flag.identity import differences
-from experiment.flag.lookup import flags_of
-from experiment.flag.row import without_effect
 from experiment.train.folder import run_identity
 from experiment.train.recipe import Recipe
 from experiment.train.resume import choose_start
@@ -44,24 +41,22 @@ def refuse_other_flags(request: Request, group: Group) -> None:
 
 def refuse_contradictions(request: Request, recipe: Recipe) -> None:
     """ValueError for a flag that another one forbids, unless it is without effect."""
-    args = Namespace(**request.arguments)
-    teacher = teacher_named(recipe.teacher)
+    T, teacher = request.arguments["T"], teacher_named(recipe.teacher)
     problems = {}
     if recipe.warmup > recipe.num_epoch:
         problems["warmup"] = (
             f"{recipe.warmup:g} is longer than the training, --num_epoch {recipe.num_epoch}: "
             "expected at most as many epochs"
         )
-    if recipe.T_min is not None and recipe.T_min > args.T:
-        problems["T_min"] = f"{recipe.T_min} is above --T {args.T}: expected a number from 1 to it"
+    if recipe.T_min is not None and recipe.T_min > T:
+        problems["T_min"] = f"{recipe.T_min} is above --T {T}: expected a number from 1 to it"
     if teacher.averaged and recipe.ema is None:
         problems["teacher"] = (
             f"{recipe.teacher} is the network with averaged weights, and none are averaged: give "
             "--ema DECAY too, such as --ema 0.999"
         )
-    silent = without_effect(flags_of(args.dataset), args)
     for name, problem in problems.items():
-        if name not in silent:
+        if name not in request.silent:
             raise ValueError(f"--{name} {problem}")
 
 

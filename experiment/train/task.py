@@ -20,12 +20,14 @@ class Request:
 
     arguments: every flag with its value as JSON has it, paths from any folder; for config.json.
     identity: those of them that decide what is computed; a run is resumed with the same only.
+    silent: the names of those that others leave without effect.
     resume: a checkpoint in its run folder, "auto" or None; init: a file with initial weights;
     changed_data: whether the number of training samples may be another than the checkpoint's.
     """
 
     arguments: dict[str, Any]
     identity: dict[str, Any]
+    silent: frozenset[str]
     log_path: Path
     run_name: str
     resume: Path | str | None
