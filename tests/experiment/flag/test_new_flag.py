@@ -29,7 +29,7 @@ from tests.fault.argument import VALUED, values_to_try
 words = [word for name in NAMES.values() for word in (f"--{name}", "8")]
 args = get_parser().parse_args(words)
 request, network, values = request_of(args), network_arguments(args), vars(recipe_of(args))
-card = recipe(SimpleNamespace(arguments=vars(args), data=None))
+card = recipe(SimpleNamespace(arguments=vars(args), data=None, averaged=False))
 before = {k: v for k, v in request.identity.items() if k not in NAMES.values()}
 assert differences(before, request.identity) == sorted(
     f"{NAMES[role]} 7 (asked for: 8)" for role in IDENTITY

@@ -225,5 +225,5 @@ def test_the_averaged_network_is_recorded_and_saved(averaged, finished):
 def test_a_training_does_not_go_on_from_the_averaged_network(averaged):
     code, text = micro_run.ending(["--resume", str(averaged.folder / "ema.pt")])
     (error,) = micro_run.errors_in(text)
-    assert code == 2 and "it is no state of a training run" in error
-    assert error.endswith("name a last.pt or best.pt of a run")
+    assert code == 2 and "no state of a training run (it has averaged weights alone)" in error
+    assert error.endswith("name a last.pt or best.pt of a run, or begin a new one with --init")
