@@ -37,6 +37,12 @@ NO_PUPILS = Condition(
     lambda args: not METHODS[args.method].branches and args.teacher != "label_smoothing",
     "this --method has no branches to teach or learn from",
 )
+NO_CONFLICT = Condition(
+    lambda args: args.alp == args.beta == 0, "--alp 0 --beta 0 leave the branches no gradient"
+)
+NOTHING_TO_DRAW = Condition(
+    lambda args: args.T_min == args.T, "it is --T, and leaves no other number to draw"
+)
 NO_LESSON = Condition(lambda args: args.beta == 0, "--beta 0 leaves out what it teaches")
 NO_RATES = Condition(
     lambda args: not METHODS[args.method].by_rates, "this --method has no rate-based layers"

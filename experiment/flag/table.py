@@ -33,7 +33,7 @@ TRAINED = (when.EVALUATING,)  # silences what only training reads
 FOLDERLESS = (when.IN_ITS_OWN_FOLDER, *TRAINED)
 RESETLESS = (when.NO_RESET_TO_DETACH, when.WHOLE_RESET, *TRAINED)
 BRANCHLESS = (when.NO_BRANCHES,)
-UNJOINED = (when.NO_BRANCHES, *TRAINED)
+UNJOINED = (when.NO_CONFLICT, when.NO_BRANCHES, *TRAINED)
 UNTAUGHT = (when.NO_PUPILS, when.NO_LESSON, *TRAINED)
 GRAPHLESS = (when.NO_GPU, when.SEVERAL_PASSES, when.RECOMPUTING, when.SEVERAL_PROCESSES, *TRAINED)
 DENSE = (when.NO_RATES, when.DENSE_IN_HALF, when.DENSE_ON_GPU, *TRAINED)
@@ -116,7 +116,7 @@ SHARED = {
     ),
     "neuron": (
         Flag("T", Whole(1), OWN, NETWORK, "STEPS").means("time steps of each image"),
-        Flag("T_min", LEAST, None, TRAINING, "STEPS", TRAINED).means(
+        Flag("T_min", LEAST, None, TRAINING, "STEPS", (when.NOTHING_TO_DRAW, *TRAINED)).means(
             "train each batch at a number of time steps drawn from this one to T: early answers "
             "become good, and training cheaper (not from the paper); default: 'none', always T"
         ),

@@ -17,6 +17,9 @@ from model.distillation import SelfDistillationLoss
 SAID = """
 cifar | --method rate --alp 1 | --alp: this --method has no branches
 cifar | --method bptt --branch_gradient partition | --branch_gradient: this --method has no
+cifar | --alp 0 --beta 0 --branch_gradient partition | --branch_gradient: --alp 0 --beta 0 leave
+cifar | --T 2 --T_min 2 | --T_min: it is --T, and leaves no other number to draw
+cifar | --T 2 --T_min 1
 cifar | --method bptt --branch_pool 4 | --branch_pool: this --method has no branches
 cifar | --method bptt --beta 1 --teacher soft | --beta, --teacher: this --method has no branches to
 cifar | --method bptt --beta 1 --teacher label_smoothing
