@@ -38,9 +38,9 @@ from experiment.dvs.recording.own import find_own
 from experiment.dvs.recording.sensor import with_sensor
 from experiment.dvs.recording.source import DATASETS, SOURCES, DataSource, Store, locate
 from experiment.dvs.split import STRATIFIED, TEST_FRACTION, train_and_test
+from experiment.flag.experiment_flags import cache_flag
 from experiment.flag.kinds import Whole, expanded_path
 from experiment.flag.parser import FlagParser
-from experiment.flag.table import cache_flag
 from experiment.packages import refuse_missing
 from experiment.train.failure import leave, one_sentence_errors, sentence_of
 from util.figure import import_matplotlib

@@ -6,8 +6,9 @@ from collections.abc import Collection
 from importlib import import_module
 from typing import Any
 
+from experiment.flag.experiment_flags import grouped
 from experiment.flag.row import OWN, Flag, Role
-from experiment.flag.table import SHARED, grouped
+from experiment.flag.table import SHARED
 
 EXPERIMENTS = ("cifar", "imagenet", "dvs")
 

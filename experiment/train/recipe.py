@@ -10,8 +10,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
+from experiment.flag.experiment_flags import grouped
 from experiment.flag.row import OWN, Role
-from experiment.flag.table import SHARED, grouped
+from experiment.flag.table import SHARED
 from util.misc import parameter_groups
 
 ROWS = [row for row in grouped(SHARED) if row.role in (Role.TRAINING, Role.LOOP)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from experiment.flag.experiment_flags import CHECK_DATA, cache_flag, experiment_flags
 from experiment.flag.idle import EVALUATING
 from experiment.flag.kinds import OneOf, Real, Switch, Whole
 from experiment.flag.row import Condition, Flag, Role
-from experiment.flag.table import CHECK_DATA, cache_flag, experiment_flags
 from experiment.flag.training_parser import TrainingParser
 from util.data import DATASETS, FOLDER
 from util.image.picture_folder import PictureOptions, second_part

@@ -5,10 +5,10 @@ from __future__ import annotations
 from experiment.dvs.recording.events import LARGEST_SIDE
 from experiment.dvs.recording.source import DATASETS, SOURCES, SPLITS, default_split
 from experiment.dvs.split import STRATIFIED, TEST_FRACTION
+from experiment.flag.experiment_flags import cache_flag, experiment_flags
 from experiment.flag.idle import EVALUATING
 from experiment.flag.kinds import OneOf, Pixels, Real, Switch
 from experiment.flag.row import Condition, Flag, Role
-from experiment.flag.table import cache_flag, experiment_flags
 from experiment.flag.training_parser import TrainingParser
 
 PAPER = {

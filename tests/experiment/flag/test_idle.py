@@ -7,8 +7,8 @@ import torch
 
 from experiment.cifar.config.config import FLAGS, get_parser
 from experiment.flag import idle
+from experiment.flag.experiment_flags import READ_BY_CHECK
 from experiment.flag.row import silenced
-from experiment.flag.table import READ_BY_CHECK
 from experiment.flag.values import in_effect
 from model import TEACHERS
 from model.distillation import SelfDistillationLoss
