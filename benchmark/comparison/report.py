@@ -28,6 +28,7 @@ compared with others of its own column alone.
 
 {CHOSEN}"""
 SETTINGS = ("name", "method", "teacher", "arch", "T", "runs")
+MOST = 12  # columns of a series
 COSTS = ("training s", "CPU s", "s per epoch", "peak MiB")
 
 
@@ -104,17 +105,24 @@ def _main_table(entries: Sequence[Entry]) -> str:
 def _series_table(
     entries: Sequence[Entry], key: str, column: str, *, first: int = 1, also: str | None = None
 ) -> str:
-    """One column per element of a series, and a number; short series leave cells empty."""
+    """One column per element of a series, and a number; short series leave cells empty.
+
+    Of a long series MOST elements, evenly chosen, the first and the last among them.
+    """
     length = max((len(entry["mean"][key]) for entry in entries), default=0)
     if not length:
         return "none"
     more = [] if also is None else [also]
+    shown = range(length)
+    if length > MOST:
+        shown = [round(i * (length - 1) / (MOST - 1)) for i in range(MOST)]
     rows = []
     for entry in entries:
-        cells = [_plus_minus(pair, 2) for pair in entry["mean"][key]]
+        series = entry["mean"][key]
+        cells = [_plus_minus(series[i], 2) if i < len(series) else "" for i in shown]
         own = [_plus_minus(entry["mean"][name], 2) for name in more]
-        rows.append([entry["name"], *cells, *[""] * (length - len(cells)), *own])
-    header = ["name", *(f"{column} {number}" for number in range(first, first + length)), *more]
+        rows.append([entry["name"], *cells, *own])
+    header = ["name", *(f"{column} {first + i}" for i in shown), *more]
     return markdown_table(header, rows)
 
 

@@ -209,3 +209,16 @@ def test_runs_of_several_machines_are_told_apart(compared) -> None:
         "- device AMD EPYC, cuda null: esd 1, 3; sltt 1, 2, 3",
         "- device H100, cuda 13.0: esd 2",
     ]
+
+
+def test_a_long_series_is_thinned_and_keeps_its_ends(compared) -> None:
+    entries, _ = compared()
+    for length, shown in (
+        (12, range(12)),
+        (200, (0, 18, 36, 54, 72, 90, 109, 127, 145, 163, 181, 199)),
+    ):
+        for entry in entries:
+            entry["mean"]["reliable"] = [(float(epoch), None) for epoch in range(length)]
+        header, _, *rows = report._series_table(entries, "reliable", "epoch", first=0).splitlines()
+        assert [int(epoch) for epoch in re.findall(r"epoch (\d+)", header)] == list(shown)
+        assert all(f" {length - 1:.2f} |" in row and " 0.00 |" in row for row in rows)
