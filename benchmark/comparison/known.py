@@ -73,9 +73,9 @@ def with_known(jobs: Sequence[Job], known: KnownRuns) -> tuple[list[Job], str | 
 
     A run is a job's if experiment, row, flags and seed are the same.
     """
-    found = [job._replace(known=job.known or _of_same_flags(job, known)) for job in jobs]
-    used = {job.key for job in jobs if _of_same_flags(job, known)}
-    others = ", ".join(f"{name} {seed}" for name, seed in known if (name, seed) not in used)
+    same = {job.key: _of_same_flags(job, known) for job in jobs}
+    found = [job._replace(known=job.known or same[job.key]) for job in jobs]
+    others = ", ".join(f"{name} {seed}" for name, seed in known if not same.get((name, seed)))
     return found, others or None
 
 

@@ -17,7 +17,7 @@ def origins_in_words(entries: Sequence[Entry], machine: dict[str, Any]) -> str |
         for seed, run in entry["runs"].items()
     ]
     environments = [environment for _, _, environment in made]
-    keys = {key: None for found in environments for key in found if key != "command"}
+    keys = {key: None for found in environments for key in found}
     differ = [key for key in keys if len({_text(found, key) for found in environments}) > 1]
     here = machine.get("gpu", machine["processor"])
     if not differ and all(found.get("device") == here for found in environments):
