@@ -196,8 +196,7 @@ class RatePair(NamedTuple):
         x, norm, facts = self._select(lambda maps: subsample(maps, steps)), layer.norm, self.facts
         with torch.no_grad():
             dtype = facts.forward_dtype(x.train.dtype)
-            are_spikes = facts.max_count == 1
-            current = kernel.convolve(x.train, convolution, are_spikes=are_spikes, dtype=dtype)
+            current = kernel.convolve(x.train, convolution, dtype=dtype)
             current = current.unflatten(0, (self.steps, -1))
             maps, at_work = normalised(norm, current, repeats=facts.T // self.steps)
         passed = LayerPass(

@@ -19,6 +19,7 @@ ALLOWED = {
 }
 OPTIONAL = {
     "benchmark/comparison/statistic.py": {"scipy"},
+    "benchmark/speed/inference.py": {"spikingjelly"},
     "benchmark/speed/input.py": {"sklearn"},
     "experiment/dvs/integrate.py": {"spikingjelly"},
     "experiment/dvs/recording/simulation.py": {"sklearn"},

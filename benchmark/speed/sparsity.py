@@ -5,7 +5,8 @@
     python -m benchmark.speed.sparsity --output docs/benchmark
 
 Every convolution of the network that reads spikes runs forward on T*B maps of random spikes; both
-kinds in turn, medians. The dense one does not depend on the firing rate.
+kinds in turn, medians. The dense one does not depend on the firing rate. (Training and inference
+take, layer by layer, the one of which they expect less time.)
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from benchmark.speed.measure import Rounds, machine, machine_in_words, median_se
 from benchmark.speed.workload import SEED, Variant, Workload, build_network
 from experiment.flag.kinds import Real
 from model.convolution import Convolution
-from model.kernel.sparse import spike_convolution
+from model.kernel.sparse import library, spike_convolution
 from util.figure import markdown_table
 
 ALL_SPIKES = ("resnet18", "resnet19")  # whose convolutions behind the stem all read spikes
@@ -67,7 +68,7 @@ class SpikeConvolutions:
     @torch.no_grad()
     def sparse(self) -> None:
         for spikes, _, convolution in self.cases:
-            spike_convolution.convolve(spikes, convolution)
+            spike_convolution.convolve(spikes, convolution, most=1.0)
 
 
 def measured_table(workload: Workload, firing: Sequence[float], rounds: Rounds) -> str:
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> str:
     args = parser.parse_args(argv)
     parser.make_folder(args.output)
     torch.set_num_threads(args.threads)
-    if not spike_convolution.is_available():
+    if not library.is_available():
         parser.error("sparse convolutions could not be compiled here, for the reason given above")
     workload = workload_of(args, args.T, branches=False)
     paragraphs = [

@@ -35,7 +35,7 @@ BRANCHLESS = (when.NO_BRANCHES,)
 UNJOINED = (when.NO_CONFLICT, when.NO_BRANCHES, *TRAINED)
 UNTAUGHT = (when.NO_PUPILS, when.NO_LESSON, *TRAINED)
 GRAPHLESS = (when.NO_GPU, when.SEVERAL_PASSES, when.RECOMPUTING, when.SEVERAL_PROCESSES, *TRAINED)
-DENSE = (when.NO_RATES, when.DENSE_IN_HALF, when.DENSE_ON_GPU, *TRAINED)
+DENSE = (when.NO_RATES, when.DENSE_IN_HALF, when.DENSE_ON_GPU)
 EXACT = (when.NO_RATES_TO_ROUND, when.EVALUATING_IN_FP32)
 
 
@@ -202,8 +202,9 @@ SHARED = {
             "step's memory stays reserved for it"
         ),
         Flag("sparse", Switch(), False, METHOD, idle=DENSE).means(
-            "on a CPU, skip silent inputs in the training's convolutions of spikes, which are "
-            "kept as bytes; each is the same up to rounding; needs a C++ compiler"
+            "on a CPU, keep spikes as bytes, and skip the silent ones in convolutions wherever "
+            "that takes less time, in training and evaluation; each is the same up to rounding; "
+            "needs a C++ compiler"
         ),
         Flag("val_fraction", FRACTION, None, DATA, "FRACTION", TRAINED).means(
             "part of the training set held out to select the best epoch, above 0 and below 1; "

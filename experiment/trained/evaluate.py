@@ -24,7 +24,7 @@ if __package__ in (None, ""):  # started as a file: make the project's packages 
 from experiment.flag.kinds import Real
 from experiment.flag.parser import FlagParser
 from experiment.train.evaluation import autocast
-from experiment.trained.part.checkpoint_command import checkpoint_parser, opened
+from experiment.trained.part.checkpoint_command import add_sparse, checkpoint_parser, opened
 from experiment.trained.part.evaluation_set import EvaluationSet
 from experiment.trained.part.scores import THRESHOLDS, add_counts, count_batch, percentages
 from experiment.trained.part.scores_picture import draw_scores
@@ -45,6 +45,7 @@ def get_parser() -> FlagParser:
     add, kind = parser.add_argument, Real(0, 1)
     text = "of early exit: stop at the first step whose confidence is above this"
     add("--thresholds", type=kind, nargs="+", metavar="CONFIDENCE", default=THRESHOLDS, help=text)
+    add_sparse(parser)
     return parser
 
 
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     args = get_parser().parse_args(argv)
     with opened(args, "evaluate", PRODUCTS, shared=True) as (trained, results, tests):
         chosen = tests.first(args.images)
+        trained.net.execution = trained.net.execution._replace(sparse=args.sparse)
         result = count_scores(trained, chosen, thresholds=sorted(set(args.thresholds)))
         if chosen.group.is_first:
             folder = results.make_room()

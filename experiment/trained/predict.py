@@ -27,13 +27,14 @@ from experiment.dvs.recording.recordings import READABLE
 from experiment.flag.kinds import Real, Whole, expanded_path, home_path
 from experiment.flag.parser import FlagParser, warn_about
 from experiment.train.failure import refuse_lost_output
-from experiment.trained.part.checkpoint_command import command
+from experiment.trained.part.checkpoint_command import add_sparse, command
 from experiment.trained.part.exported import Exported, describe_network, read_weights
 from experiment.trained.part.input_file import find_files, read_input, wanted_suffixes
 from experiment.trained.part.prediction import FORMS, Guess, Prediction
 from experiment.trained.part.trained_network import load_trained
+from model.inference.early_exit import answer
 from model.inference.fold import fold
-from model.inference.stream import Stream
+from model.inference.skipping import skip_silence
 from util.file.kind import Kind, kind_of_file
 from util.image.picture import SUFFIXES as IMAGE_SUFFIXES
 from util.image.picture import UNREADABLE, reason_of
@@ -61,6 +62,7 @@ def get_parser() -> FlagParser:
     )
     add("--data_path", type=expanded_path, metavar="FOLDER", help=text)
     add("--device", help="cpu, cuda or cuda:N; default: cuda if there is one")
+    add_sparse(parser)
     return parser
 
 
@@ -73,20 +75,22 @@ def main(argv: Sequence[str] | None = None) -> list[Prediction]:
     answers, skipped = [], 0
     with command(args.device) as group:
         network = load_network(args.network, group.device, data_path=args.data_path)
+        if args.sparse:
+            skip_silence(network.net)
         form = FORMS[args.format]
         refuse_more_classes(args.top, network)
         print(form.head, end="")
         for path in find_files(args.inputs, wanted_suffixes(network)):
             try:
-                answer = predict(
+                found = predict(
                     network, path, confidence=args.confidence, device=group.device, top=args.top
                 )
             except UNREADABLE as error:
                 skipped += 1
                 print(f"skipped {path}: {reason_of(error)}", file=sys.stderr)
                 continue
-            answers.append(answer)
-            print(form.text_of(answer), end="")
+            answers.append(found)
+            print(form.text_of(found), end="")
         refuse_lost_output()
     if skipped:
         print(f"{skipped} of {skipped + len(answers)} files skipped", file=sys.stderr)
@@ -126,7 +130,6 @@ def refuse_more_classes(top: int, network: Exported) -> None:
         raise ValueError(f"--top {top}: the network knows only {there} classes")
 
 
-@torch.no_grad()
 def predict(
     network: Exported, path: Path, *, confidence: float, device: torch.device, top: int = 1
 ) -> Prediction:
@@ -135,16 +138,12 @@ def predict(
     top: classes in the answer. Raises: one of UNREADABLE if the file cannot be read.
     """
     net, description = network
-    frames = read_input(path, network)
-    stream = Stream(net)
-    for frame in frames.to(device):
-        probabilities = stream.step(frame[None]).double().softmax(-1)[0]
-        if probabilities.max() > confidence:
-            break
+    logits, steps = answer(net, read_input(path, network).to(device), confidence=confidence)
+    probabilities = logits[0].double().softmax(-1)
     names = description["class_names"]
     best = probabilities.argsort(descending=True, stable=True)[:top].tolist()
     guesses = tuple(Guess(names[k], probabilities[k].item()) for k in best)
-    return Prediction(path, guesses, stream.steps, net.T)
+    return Prediction(path, guesses, steps.item(), net.T)
 
 
 if __name__ == "__main__":

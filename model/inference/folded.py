@@ -9,39 +9,76 @@ Shapes: T time steps, B batch, C channels, H x W pixels, K classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 
+from model import kernel
 from model.abc_model import check_input
+from model.convolution import Convolution
 from model.functional import Neuron, accumulation_dtype
 from model.layer import average_pool
 
 # From neurons and their currents to what they hand on, of one shape: (T, B, ...) where a caller
-# says how to fire, (N, ...) where layers call it on the maps that pass them.
-Fire = Callable[["Neurons", Tensor], Tensor]
+# says how to fire, (N, ...) where layers call it on the maps that pass them. Neurons that write
+# bytes give it as a third argument, or None, what is still to be added to their currents.
+Fire = Callable[..., Tensor]
+
+
+class FoldedConv2d(nn.Conv2d):
+    """A convolution with its batch norm; of spikes as bytes, one that skips the silent ones.
+
+    arranged: the weight for that, None where nothing is skipped (`skipping`).
+    """
+
+    arranged: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, Ci, H, W) -> (N, C, H', W')."""
+        if x.is_floating_point():
+            return super().forward(x)
+        return kernel.convolve(x, Convolution.of(self), arranged=self.arranged)
 
 
 class Neurons(nn.Module):
     """Where neurons fire; how (over all steps or over one) is the caller's business.
 
     label: the spiking layer's name in the network that was trained.
+    as_bytes: whether they write their spikes as bytes (`skipping`).
     """
+
+    as_bytes = False
 
     def __init__(self, label: str, neuron: Neuron):
         super().__init__()
         self.label, self.neuron = label, neuron
 
-    def forward(self, current: Tensor, fire: Fire) -> Tensor:
-        return fire(self, current)
+    def forward(self, current: Tensor, fire: Fire, residual: Tensor | None = None) -> Tensor:
+        """What current + residual makes them fire."""
+        if self.as_bytes:
+            return fire(self, current, residual)
+        return fire(self, current if residual is None else current + residual)
 
-    def over_time(self, current: Tensor) -> Tensor:
-        """Spikes (T, B, ...) of input currents (T, B, ...), from rest."""
+    def over_time(self, current: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Spikes (T, B, ...) of input currents (T, B, ...), from rest; residual: added to them."""
+        if self.as_bytes:
+            return kernel.fire_bytes(current, self.neuron, len(current), residual=residual)[0]
         u, train = None, []
         for x_t in current.unbind(0):
             _, spikes, u = self.advance(u, x_t)
             train.append(spikes)
         return torch.stack(train)
+
+    def step(
+        self, u: Tensor | None, current: Tensor, residual: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """One time step: u_{t-1} (None: rest), x_t -> s_t, u_t; residual: added to x_t."""
+        if not self.as_bytes:
+            return self.advance(u, current)[1:]
+        added = None if residual is None else residual[None]
+        train, u = kernel.fire_bytes(current[None], self.neuron, 1, residual=added, potential=u)
+        return train[0], u
 
     def advance(self, u: Tensor | None, current: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One time step of `functional.lif_rate`: u_{t-1} (None: rest), x_t -> v_t, s_t, u_t.
@@ -79,19 +116,16 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, fire: Fire) -> Tensor:
         out = self._run(self.main, x, fire)
-        if self.shortcuts is not None:
-            out = out + self._run(self.shortcuts, x, fire)
-        return out if self.after is None else self.after(out, fire)
+        residual = None if self.shortcuts is None else self._run(self.shortcuts, x, fire)
+        if self.after is not None:
+            return self.after(out, fire, residual)
+        return out if residual is None else out + residual
 
     def _run(self, names: tuple[str, ...], x: Tensor, fire: Fire) -> Tensor:
         for name in names:
-            x = run_layer(self.get_submodule(name), x, fire)
+            layer = self.get_submodule(name)
+            x = layer(x, fire) if isinstance(layer, Neurons) else layer(x)
         return x
-
-
-def run_layer(layer: nn.Module, x: Tensor, fire: Fire) -> Tensor:
-    """A layer of torch's, or neurons, which need to know how to fire."""
-    return layer(x, fire) if isinstance(layer, Neurons | Block) else layer(x)
 
 
 class FoldedNetwork(nn.Module):
@@ -132,14 +166,14 @@ class FoldedNetwork(nn.Module):
 
     def after_stem(self, x: Tensor, fire: Fire) -> Tensor:
         """The stem's output (N, C, H, W) -> logits (N, K), whatever N maps stand for."""
+        numbers = x.dtype  # what pools and linear layers read; spikes may be bytes (`skipping`)
         if self.stem_neurons is not None:
             x = self.stem_neurons(x, fire)
-        for stage in self.stages:
-            for block in stage:
-                x = run_layer(block, x, fire)
-        x = average_pool(x, self.pooled)
+        for layer in chain.from_iterable(self.stages):
+            x = layer(x, fire) if isinstance(layer, Neurons | Block) else layer(x.to(numbers))
+        x = average_pool(x.to(numbers), self.pooled)
         for layer in self.classifier:
-            x = run_layer(layer, x, fire)
+            x = layer(x, fire) if isinstance(layer, Neurons) else layer(x.to(numbers))
         return x
 
     def step(self, frame: Tensor, potentials: Sequence[Tensor] = ()) -> tuple[Tensor, list[Tensor]]:
@@ -152,20 +186,26 @@ class FoldedNetwork(nn.Module):
         Raises: ValueError for another shape, or potentials that do not fit the frame.
         """
         check_input(frame, self.in_channels)
+        return self.step_after_stem(self.stem(frame), potentials)
+
+    def step_after_stem(
+        self, x: Tensor, potentials: Sequence[Tensor] = ()
+    ) -> tuple[Tensor, list[Tensor]]:
+        """`step`, given the stem's output for its frame: the same at each step of an image."""
         before, after = iter(potentials), []
 
-        def fire(neurons: Neurons, current: Tensor) -> Tensor:
+        def fire(neurons: Neurons, current: Tensor, residual: Tensor | None = None) -> Tensor:
             u = next(before, None)
             if u is not None and u.shape != current.shape:
                 raise ValueError(
                     f"potentials of {neurons.label} have shape {(*u.shape,)}, expected "
                     f"{(*current.shape,)}: pass what the previous step of the same batch returned"
                 )
-            _, spikes, u = neurons.advance(u, current)
+            spikes, u = neurons.step(u, current, residual)
             after.append(u)
             return spikes
 
-        logits = self.after_stem(self.stem(frame), fire)
+        logits = self.after_stem(x, fire)
         if potentials and len(potentials) != len(after):
             raise ValueError(
                 f"got {len(potentials)} potentials for {len(after)} spiking layers: pass what the "
@@ -180,11 +220,19 @@ class FoldedNetwork(nn.Module):
 
 def on_maps(fire: Fire, T: int) -> Fire:
     """The same on maps (T*B, ...)."""
-    return lambda neurons, current: fire(neurons, current.unflatten(0, (T, -1))).flatten(0, 1)
+
+    def fire_on_maps(neurons: Neurons, *maps: Tensor | None) -> Tensor:
+        over_time = (None if own is None else own.unflatten(0, (T, -1)) for own in maps)
+        return fire(neurons, *over_time).flatten(0, 1)
+
+    return fire_on_maps
 
 
 def observed(see: Callable[[Neurons, Tensor, Tensor], None]) -> Fire:
-    """A `fire` that computes as ever and shows (neurons, current, spikes), both (T, B, ...)."""
+    """A `fire` that computes as ever and shows (neurons, current, spikes), both (T, B, ...).
+
+    Not for neurons that write bytes.
+    """
 
     def fire(neurons: Neurons, current: Tensor) -> Tensor:
         spikes = neurons.over_time(current)

@@ -6,18 +6,22 @@ choice      which implementation runs: all that the rest of model/ calls
 operator    the hand-written ones as custom operators: cpu, triton (with triton_backward and
             triton_moments); map_rows and triton_tile, how they see a map
 compiled    through torch.compile
-sparse/     convolutions of spike trains that skip silent inputs
+sparse/     spikes as bytes, and their convolutions, which skip the silent ones
 """
 
 from model.kernel.choice import (
     DEFAULT_EXECUTION,
     Execution,
+    arrange,
     batch_statistics,
+    can_fire_bytes,
     convolve,
     fire,
     fire_backward,
+    fire_bytes,
     norm_constants,
     settled,
+    skips_silence,
     spikes,
 )
 from model.kernel.record import Fired, Maps, Normalisation, NormState, Source

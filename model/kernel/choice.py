@@ -22,7 +22,7 @@ from model.convolution import Convolution
 from model.functional import Neuron
 from model.kernel import compiled, operator, reference
 from model.kernel.record import Fired, Gradients, Maps, Normalisation, Source
-from model.kernel.sparse import spike_convolution
+from model.kernel.sparse import library, neurons, spike_convolution
 
 BACKENDS = {"auto": operator, "compiled": compiled, "reference": reference}
 ENVIRONMENT_VARIABLE = "SPIKING_KERNEL"
@@ -39,7 +39,7 @@ class Execution(NamedTuple):
     convolution_backward: dtype of the backward of the spiking layers' convolutions; None is that
         of their forward. torch.bfloat16 under an fp32 forward leaves every spike as it is.
     sparse: keep spike trains as bytes, and on a CPU skip silent inputs in their convolutions
-        (`spike_convolution`).
+        wherever that takes less time (`spike_convolution`).
     """
 
     backend: str = "auto"
@@ -76,6 +76,8 @@ DEFAULT_EXECUTION = Execution()
 # Batch norm per channel has no other ways to be computed than those of the devices.
 batch_statistics, norm_constants = operator.batch_statistics, operator.norm_constants
 settled = reference.settled
+# Neither has the neurons of inference whose spikes are bytes, nor weights arranged for those.
+can_fire_bytes, fire_bytes, arrange = neurons.can_fire, neurons.fire, spike_convolution.arrange
 
 
 def fire(source: Source, neuron: Neuron | None, T: int, execution: Execution) -> Fired:
@@ -84,9 +86,20 @@ def fire(source: Source, neuron: Neuron | None, T: int, execution: Execution) ->
     return BACKENDS[execution.backend].fire(source, neuron, T, spike_dtype=spike_dtype)
 
 
-def spikes(current: Tensor, neuron: Neuron, T: int) -> Tensor:
-    """Spikes (T, B, ...) of an input current (T or 1, B, ...), with nothing for a gradient."""
-    return operator.fire(Source(Maps(current)), neuron, T, sums=False).train
+def skips_silence(x: Tensor, execution: Execution) -> bool:
+    """Whether inference on x keeps spikes as bytes: where asked for, and where that saves time."""
+    return execution.sparse and x.device.type == "cpu" and library.is_available()
+
+
+def spikes(current: Tensor, neuron: Neuron, T: int, *, as_bytes: bool = False) -> Tensor:
+    """Spikes (T, B, ...) of an input current (T or 1, B, ...), with nothing for a gradient.
+
+    as_bytes: they are bytes, as `convolve` skips the silent ones, not in the current's dtype.
+    """
+    if as_bytes and can_fire_bytes(current, neuron):
+        return fire_bytes(current, neuron, T)[0]
+    dtype = torch.uint8 if as_bytes else None
+    return operator.fire(Source(Maps(current)), neuron, T, spike_dtype=dtype, sums=False).train
 
 
 def fire_backward(
@@ -113,19 +126,20 @@ def convolve(
     maps: Tensor,
     convolution: Convolution,
     *,
-    are_spikes: bool = False,
     dtype: torch.dtype | None = None,
+    arranged: Tensor | None = None,
 ) -> Tensor:
     """The convolution of maps (N, Ci, H, W): numbers, or counts of spikes as bytes.
 
-    are_spikes: whether all are 0 or 1; silent inputs are then skipped where they can be.
+    Silent ones among spikes are skipped where they can be and that takes less time.
     dtype: to which maps and weights are rounded first; no input is skipped then. None: their own.
+    arranged: the weight as `arrange` makes it, for one that does not change.
     Returns: (N, C, H', W').
     """
     if dtype is not None:
         return convolution.in_dtype(dtype)(maps.to(dtype))
     if maps.is_floating_point():
         return convolution(maps)
-    if are_spikes and spike_convolution.can_skip(maps, convolution):
-        return spike_convolution.convolve(maps, convolution)
+    if spike_convolution.can_skip(maps, convolution):
+        return spike_convolution.convolve(maps, convolution, arranged=arranged)
     return convolution(maps.to(convolution.weight.dtype))

@@ -48,7 +48,7 @@ def folder(tmp_path_factory):
 
 def test_the_page_shows_every_command_and_way_to_read():
     assert {command for command, _ in COMMANDS} == FEW.keys()
-    assert [title for title, _ in EXAMPLES] == ["ONNX", "NIR", "One frame at a time"]
+    assert [title for title, _ in EXAMPLES] == ["ONNX", "NIR", "One frame at a time", "Early exit"]
 
 
 def test_the_run_of_the_page_is_one():

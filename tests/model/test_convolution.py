@@ -38,14 +38,12 @@ def case(request):
 
 
 def test_bytes_convolve_like_numbers(case):
-    """Counts, and spikes with and without the operator that skips."""
+    """Spikes, and counts of several."""
     spikes, convolution = case
     weight, bias, geometry = convolution
     expected = F.conv2d(spikes.double(), weight, bias, **geometry._asdict())
     torch.testing.assert_close(convolution(spikes.double()), expected)
-    for are_spikes in (False, True):
-        own = kernel.convolve(spikes, convolution, are_spikes=are_spikes)
-        torch.testing.assert_close(own, expected)
+    torch.testing.assert_close(kernel.convolve(spikes, convolution), expected)
     expected = F.conv2d(3.0 * spikes.double(), weight, bias, **geometry._asdict())
     torch.testing.assert_close(kernel.convolve(3 * spikes, convolution), expected)
 
@@ -61,17 +59,16 @@ def test_a_convolution_of_counts_in_few_bits_rounds_weights_and_results_alone(ca
         torch.testing.assert_close(own.double(), exact, rtol=2**-10, atol=1e-4)
 
 
-def test_only_spikes_skip(case, monkeypatch):
-    """Counts and numbers do not, whether or not they could, nor does anything in another dtype."""
+def test_only_bytes_skip(case, monkeypatch):
+    """Numbers do not, whether or not they could, nor does anything in another dtype."""
     spikes, convolution = case
     calls = []
     monkeypatch.setattr(spike_convolution, "can_skip", lambda *arguments: True)
-    monkeypatch.setattr(spike_convolution, "convolve", lambda *a: calls.append(a))
-    kernel.convolve(spikes.double(), convolution, are_spikes=True)
-    kernel.convolve(spikes, convolution)
-    kernel.convolve(spikes, convolution, are_spikes=True, dtype=torch.float16)
+    monkeypatch.setattr(spike_convolution, "convolve", lambda *a, arranged: calls.append(a))
+    kernel.convolve(spikes.double(), convolution)
+    kernel.convolve(spikes, convolution, dtype=torch.float16)
     assert calls == []
-    kernel.convolve(spikes, convolution, are_spikes=True)
+    kernel.convolve(spikes, convolution)
     assert len(calls) == 1
 
 

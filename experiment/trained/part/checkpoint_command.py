@@ -45,6 +45,16 @@ def checkpoint_parser(
     return parser
 
 
+def add_sparse(parser: FlagParser) -> None:
+    """The flag of the commands that are nothing but inference."""
+    text = (
+        "on a CPU, skip silent inputs in convolutions of spikes wherever that takes less time; "
+        "each is the same up to rounding; needs a C++ compiler; default: on"
+    )
+    action = argparse.BooleanOptionalAction
+    parser.add_argument("--sparse", action=action, default=True, help=text)
+
+
 class Results(NamedTuple):
     """The folder of a command's results, and patterns of the names that it may write there."""
 

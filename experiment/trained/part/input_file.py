@@ -52,21 +52,22 @@ def find_files(inputs: Sequence[Path], suffixes: Sequence[str]) -> Iterator[Path
 
 
 def read_input(path: Path, network: Exported) -> Tensor:
-    """What the network takes at each time step, (T, C, H, W) float32.
+    """What the network takes: an image (1, C, H, W) or frames (T, 1, C, H, W), float32.
 
     Raises: one of util.image.picture.UNREADABLE.
     """
     net, description = network
     if description["kind"] != "images":
-        return read_events(
+        frames = read_events(
             path, description, net.T, lambda line: print(f"{path}: {line}", file=sys.stderr)
         )
+        return frames[:, None]
     if path.suffix.lower() in EVENT_SUFFIXES:
         raise ValueError(
             "a recording of events, but the network was trained on images: expected a "
             "picture, such as a .png or .jpg file"
         )
-    return read_image(path, description, net.in_channels).expand(net.T, -1, -1, -1)
+    return read_image(path, description, net.in_channels)
 
 
 def read_image(path: Path, description: dict[str, Any], channels: int) -> Tensor:

@@ -1,1 +1,1 @@
-"""Convolutions of spike trains on a CPU that skip silent inputs, as a compiled C++ operator."""
+"""Spikes as bytes on a CPU, and convolutions that skip the silent ones: compiled C++ operators."""

@@ -1,4 +1,5 @@
 // A convolution of spikes that adds the weights of the inputs that fire and skips those that do not.
+// Where so many fire that a dense one takes less time, or bytes count several spikes, it is dense.
 //
 //   out[n, o, i, j] = bias[o] + sum of weight[o, c, a, b] over all c, a, b for which
 //                     spikes[n, c, i * stride + a - padding, j * stride + b - padding] is 1
@@ -8,27 +9,36 @@
 // added to sums that stay in registers. 64 rows of weights at a time stay in the first-level cache
 // while a tile of output pixels goes by, whose sums stay in the second-level cache.
 //
-// Bytes other than 0 and 1 are not checked for: they would set bits of other channels.
-//
 // Names: N maps, Ci input and Co output channels, taps = kernel height * kernel width, words of 64
 // input channels, blocks of `width` output channels.
 
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/ops/conv2d.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
 #include <torch/library.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <optional>
+#include <vector>
+
+#include "packed_spikes.h"
 
 namespace {
 
-constexpr int64_t WORD = 64;                // channels in a word of bits
-constexpr int64_t VECTOR_BYTES = 64;        // of one vector of output channels
+using spiking::Geometry;
+using spiking::WORD;
+
+// Of one vector of output channels: a register's. GCC keeps a wider one in memory.
+#ifdef __AVX512F__
+constexpr int64_t VECTOR_BYTES = 64;
+#else
+constexpr int64_t VECTOR_BYTES = 32;
+#endif
 constexpr int64_t TILE_BYTES = 128 * 1024;  // of the sums that are open at a time
 
 template <typename scalar>
@@ -37,62 +47,31 @@ struct Vector {
   static constexpr int64_t lanes = VECTOR_BYTES / sizeof(scalar);
 };
 
-struct Geometry {
-  int64_t N, Ci, height, width;
-  int64_t Co, kernel_height, kernel_width;
-  int64_t stride_height, stride_width, padding_height, padding_width;
-
-  int64_t taps() const { return kernel_height * kernel_width; }
-  int64_t words() const { return (Ci + WORD - 1) / WORD; }
-  int64_t padded_height() const { return height + 2 * padding_height; }
-  int64_t padded_width() const { return width + 2 * padding_width; }
-  int64_t out_height() const { return (padded_height() - kernel_height) / stride_height + 1; }
-  int64_t out_width() const { return (padded_width() - kernel_width) / stride_width + 1; }
-  // Index of the first word of a padded row in (N, words, padded height, padded width).
-  int64_t row(int64_t n, int64_t word, int64_t i) const {
-    return ((n * words() + word) * padded_height() + i) * padded_width();
-  }
-};
-
-// Bytes that are 0 or 1 -> bits, the first byte lowest; at most WORD of them.
-uint64_t pack(const uint8_t* bytes, int64_t count) {
-  uint64_t word = 0;
-  int64_t i = 0;
-  for (; i + 8 <= count; i += 8) {
-    uint64_t eight;
-    std::memcpy(&eight, bytes + i, 8);
-    word |= (eight * 0x0102040810204080ull >> 56) << i;  // bit 0 of each byte, side by side
-  }
-  for (; i < count; ++i) word |= uint64_t(bytes[i]) << i;
-  return word;
-}
-
-// (N, height, width, Ci) bytes -> (N, words, padded height, padded width) words, 0 in the padding.
-at::Tensor pack_spikes(const at::Tensor& spikes, const Geometry& g) {
-  const auto options = spikes.options().dtype(at::kLong);
-  auto packed = at::zeros({g.N, g.words(), g.padded_height(), g.padded_width()}, options);
-  auto* bits = reinterpret_cast<uint64_t*>(packed.mutable_data_ptr<int64_t>());
-  const auto* bytes = spikes.const_data_ptr<uint8_t>();
-  at::parallel_for(0, g.N * g.height, 0, [&](int64_t begin, int64_t end) {
-    for (int64_t line = begin; line < end; ++line) {
-      const int64_t n = line / g.height, i = line % g.height + g.padding_height;
-      for (int64_t word = 0; word < g.words(); ++word) {
-        const uint8_t* pixel = bytes + line * g.width * g.Ci + word * WORD;
-        const int64_t count = std::min(WORD, g.Ci - word * WORD);
-        uint64_t* out = bits + g.row(n, word, i) + g.padding_width;
-        for (int64_t j = 0; j < g.width; ++j, pixel += g.Ci) out[j] = pack(pixel, count);
-      }
-    }
-  });
-  return packed;
+// Vectors of output channels that are added up together: as many as are needed or registers hold.
+int64_t vectors_for(int64_t Co, int64_t lanes) {
+  constexpr int64_t most = 256 / VECTOR_BYTES;
+  int64_t vectors = 1;
+  while (vectors < most && vectors * lanes < Co) vectors *= 2;
+  return vectors;
 }
 
 // (Co, Ci, kernel height, kernel width) -> (blocks, words, taps, WORD, width), 0 where there is no
-// channel.
+// channel: rows of `width` output channels, for each input channel.
 template <typename scalar>
-at::Tensor arrange_weights(const at::Tensor& weight, const Geometry& g, int64_t width) {
-  const int64_t blocks = (g.Co + width - 1) / width, words = g.words(), taps = g.taps();
-  auto arranged = at::zeros({blocks, words, taps, WORD, width}, weight.options());
+std::vector<int64_t> arranged_sizes(const at::Tensor& weight) {
+  constexpr int64_t lanes = Vector<scalar>::lanes;
+  const int64_t width = vectors_for(weight.size(0), lanes) * lanes;
+  const int64_t blocks = (weight.size(0) + width - 1) / width;
+  const int64_t words = (weight.size(1) + WORD - 1) / WORD;
+  return {blocks, words, weight.size(2) * weight.size(3), WORD, width};
+}
+
+template <typename scalar>
+at::Tensor arrange(const at::Tensor& weight) {
+  const int64_t Co = weight.size(0), Ci = weight.size(1);
+  at::Tensor arranged = at::zeros(arranged_sizes<scalar>(weight), weight.options());
+  const int64_t blocks = arranged.size(0), words = arranged.size(1), taps = arranged.size(2);
+  const int64_t width = arranged.size(4);
   const auto* from = weight.const_data_ptr<scalar>();
   auto* to = arranged.mutable_data_ptr<scalar>();
   const int64_t stride_o = weight.stride(0), stride_c = weight.stride(1);
@@ -100,11 +79,11 @@ at::Tensor arrange_weights(const at::Tensor& weight, const Geometry& g, int64_t 
   at::parallel_for(0, blocks * words * taps, 0, [&](int64_t begin, int64_t end) {
     for (int64_t part = begin; part < end; ++part) {
       const int64_t tap = part % taps, word = part / taps % words, block = part / taps / words;
-      const int64_t rows = std::min(WORD, g.Ci - word * WORD);
-      const int64_t columns = std::min(width, g.Co - block * width);
+      const int64_t rows = std::min(WORD, Ci - word * WORD);
+      const int64_t columns = std::min(width, Co - block * width);
       const auto* source = from + block * width * stride_o + word * WORD * stride_c +
-                           tap / g.kernel_width * weight.stride(2) +
-                           tap % g.kernel_width * weight.stride(3);
+                           tap / weight.size(3) * weight.stride(2) +
+                           tap % weight.size(3) * weight.stride(3);
       auto* target = to + part * WORD * width;
       for (int64_t first_row = 0; first_row < rows; first_row += patch)
         for (int64_t first = 0; first < columns; first += patch)
@@ -114,6 +93,28 @@ at::Tensor arrange_weights(const at::Tensor& weight, const Geometry& g, int64_t 
     }
   });
   return arranged;
+}
+
+at::Tensor arrange_weight(const at::Tensor& weight) {
+  TORCH_CHECK(weight.dim() == 4, "weight ", weight.sizes(), ": expected four dimensions");
+  return AT_DISPATCH_FLOATING_TYPES(weight.scalar_type(), "arrange_weight",
+                                    [&] { return arrange<scalar_t>(weight); });
+}
+
+// The firing rate up to which skipping takes less time than the dense convolution, estimated in
+// cycles of a processor that in each reads, or multiplies and adds, two vectors. For a tap of an
+// output pixel, with V vectors of sums:
+//   dense   Ci Co / (2 lanes)
+//   sparse  blocks (words (4 + 1.5 V) + rate Ci max(3, 0.55 V))
+// A word of spikes costs the sums' way from and to memory; a spike costs a row of weights, or the
+// wait for the addition before it. Fitted on two processors (docs/performance.md).
+double rate_that_pays(const at::Tensor& weight) {
+  const double Co = weight.size(0), Ci = weight.size(1);
+  const int64_t lanes = VECTOR_BYTES / c10::elementSize(weight.scalar_type());
+  const int64_t V = vectors_for(weight.size(0), lanes);
+  const double blocks = std::ceil(Co / (V * lanes)), words = std::ceil(Ci / WORD);
+  const double dense = Ci * Co / (2 * lanes);
+  return (dense - blocks * words * (4 + 1.5 * V)) / (blocks * Ci * std::max(3.0, 0.55 * V));
 }
 
 // For one row of output pixels, one word of channels and one tap: add to each pixel's sums the rows
@@ -135,12 +136,11 @@ void add_fired(vector* sums, const uint64_t* bits, int64_t stride, int64_t pixel
 }
 
 template <typename scalar, int VECTORS>
-void convolve(const uint64_t* bits, const at::Tensor& weight, const scalar* bias, scalar* out,
+void convolve(const uint64_t* bits, const at::Tensor& arranged, const scalar* bias, scalar* out,
               const Geometry& g) {
   using vector = typename Vector<scalar>::type;
   constexpr int64_t width = VECTORS * Vector<scalar>::lanes;
-  const auto arranged = arrange_weights<scalar>(weight, g, width);
-  const auto* weights = reinterpret_cast<const vector*>(arranged.template const_data_ptr<scalar>());
+  const auto* weights = reinterpret_cast<const vector*>(arranged.const_data_ptr<scalar>());
   const int64_t height = g.out_height(), pixels = g.out_width(), lines = g.N * height;
   const int64_t threads = at::get_num_threads();
   // Rows of output pixels in a tile: what the cache holds, or less to give every thread a tile.
@@ -148,7 +148,7 @@ void convolve(const uint64_t* bits, const at::Tensor& weight, const scalar* bias
   const int64_t share = (lines + threads - 1) / threads;
   const int64_t tile = std::max<int64_t>(1, std::min(share, TILE_BYTES / row_bytes));
   const int64_t tiles = (lines + tile - 1) / tile;
-  const auto memory = at::empty({threads, tile * pixels * width}, weight.options());
+  const auto memory = at::empty({threads, tile * pixels * width}, arranged.options());
   auto* all_values = memory.template mutable_data_ptr<scalar>();
 
   at::parallel_for(0, tiles, 1, [&](int64_t begin, int64_t end) {
@@ -180,7 +180,8 @@ void convolve(const uint64_t* bits, const at::Tensor& weight, const scalar* bias
 
 at::Tensor spike_convolution(const at::Tensor& spikes, const at::Tensor& weight,
                              const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
-                             at::IntArrayRef padding) {
+                             at::IntArrayRef padding, std::optional<double> most,
+                             const std::optional<at::Tensor>& arranged) {
   TORCH_CHECK(spikes.scalar_type() == at::kByte, "spikes must be bytes, got ", spikes.dtype());
   TORCH_CHECK(spikes.dim() == 4 && weight.dim() == 4 && spikes.size(1) == weight.size(1),
               "spikes ", spikes.sizes(), " do not fit a weight ", weight.sizes());
@@ -195,30 +196,47 @@ at::Tensor spike_convolution(const at::Tensor& spikes, const at::Tensor& weight,
                    stride[1],       padding[0],     padding[1]};
   TORCH_CHECK(g.padded_height() >= g.kernel_height && g.padded_width() >= g.kernel_width,
               "maps ", spikes.sizes(), " are smaller than the kernel ", weight.sizes());
+  const auto pixels = spikes.contiguous(at::MemoryFormat::ChannelsLast);
+  const auto dense = [&] {
+    return at::conv2d(pixels.to(weight.scalar_type()), weight, bias, stride, padding)
+        .contiguous(at::MemoryFormat::ChannelsLast);
+  };
+  const double share = most.value_or(rate_that_pays(weight));
+  if (share <= 0) return dense();
+  const auto packed = spiking::pack_spikes(pixels, g);
+  if (!packed.are_spikes || packed.fired > share * spikes.numel()) return dense();
   auto out = at::empty({g.N, g.Co, g.out_height(), g.out_width()}, weight.options(),
                        at::MemoryFormat::ChannelsLast);
-  const auto packed = pack_spikes(spikes.contiguous(at::MemoryFormat::ChannelsLast), g);
-  const auto* bits = reinterpret_cast<const uint64_t*>(packed.const_data_ptr<int64_t>());
+  const auto rows = arranged ? *arranged : arrange_weight(weight);
   const auto offset = bias ? bias->to(weight.scalar_type()).contiguous() : at::Tensor();
   AT_DISPATCH_FLOATING_TYPES(weight.scalar_type(), "spike_convolution", [&] {
     const auto* b = bias ? offset.const_data_ptr<scalar_t>() : nullptr;
     auto* o = out.mutable_data_ptr<scalar_t>();
-    const auto run = g.Co <= Vector<scalar_t>::lanes       ? convolve<scalar_t, 1>
-                     : g.Co <= 2 * Vector<scalar_t>::lanes ? convolve<scalar_t, 2>
-                                                           : convolve<scalar_t, 4>;
-    run(bits, weight, b, o, g);
+    const auto vectors = vectors_for(g.Co, Vector<scalar_t>::lanes);
+    const auto run = vectors == 1   ? convolve<scalar_t, 1>
+                     : vectors == 2 ? convolve<scalar_t, 2>
+                     : vectors == 4 ? convolve<scalar_t, 4>
+                                    : convolve<scalar_t, 8>;
+    TORCH_CHECK(rows.scalar_type() == weight.scalar_type() && rows.is_contiguous() &&
+                    rows.sizes() == arranged_sizes<scalar_t>(weight),
+                "arranged weights ", rows.sizes(), " are not those of a weight ", weight.sizes());
+    run(packed.bits(), rows, b, o, g);
   });
   return out;
 }
 
 }  // namespace
 
-TORCH_LIBRARY(spiking_cpu, library) {
+TORCH_LIBRARY_FRAGMENT(spiking_cpu, library) {
+  library.def("arrange_weight(Tensor weight) -> Tensor");
+  library.def("rate_that_pays(Tensor weight) -> float");
   library.def(
       "spike_convolution(Tensor spikes, Tensor weight, Tensor? bias, int[2] stride, "
-      "int[2] padding) -> Tensor");
+      "int[2] padding, float? most=None, Tensor? arranged=None) -> Tensor");
 }
 
 TORCH_LIBRARY_IMPL(spiking_cpu, CPU, library) {
+  library.impl("arrange_weight", &arrange_weight);
+  library.impl("rate_that_pays", &rate_that_pays);
   library.impl("spike_convolution", &spike_convolution);
 }

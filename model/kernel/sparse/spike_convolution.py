@@ -1,23 +1,17 @@
 """Convolutions of spike trains on a CPU that skip silent inputs: exact weights, no multiplications.
 
 A spike is 0 or 1, so that a convolution only adds up the weights of the inputs that fire; where
-few do, that takes less time than a dense convolution. The work is done by `spike_convolution.cpp`.
-Where that cannot be compiled a line says so, once, and `can_skip` is False.
+few do, that takes less time than a dense convolution. The work is done by `spike_convolution.cpp`,
+which looks at the spikes and does what takes less time.
 """
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from model.convolution import Convolution
-from model.kernel.sparse import compiled_operator
-
-SOURCE = Path(__file__).with_suffix(".cpp")
+from model.kernel.sparse.library import is_available
 
 
 def can_skip(spikes: Tensor, convolution: Convolution) -> bool:
@@ -36,40 +30,40 @@ def can_skip(spikes: Tensor, convolution: Convolution) -> bool:
     )
 
 
-def convolve(spikes: Tensor, convolution: Convolution) -> Tensor:
+def convolve(
+    counts: Tensor,
+    convolution: Convolution,
+    *,
+    most: float | None = None,
+    arranged: Tensor | None = None,
+) -> Tensor:
     """The convolution of spikes, outside the graph, where `can_skip` says so.
 
-    spikes: (N, Ci, H, W), bytes that are 0 or 1. Returns: (N, C, H', W') in the weight's dtype.
+    counts: (N, Ci, H, W), bytes; where any counts more than one spike, no input is skipped.
+    most: firing rate up to which silent inputs are skipped; None: `rate_that_pays`.
+    arranged: what `arrange` has made of the weight, which is not arranged again then.
+    Returns: (N, C, H', W') in the weight's dtype.
     """
     weight, bias, geometry = convolution
     return torch.ops.spiking_cpu.spike_convolution(
-        spikes,
+        counts,
         weight.detach(),
         None if bias is None else bias.detach(),
         geometry.stride,
         geometry.padding,
+        most,
+        arranged,
     )
 
 
-@torch.compiler.assume_constant_result
-def is_available() -> bool:
-    """Whether the compiled operator can be used; compiles it at the first call."""
-    return _load()
+def arrange(weight: Tensor) -> Tensor:
+    """A weight (C, Ci, k, k) as `convolve` reads it, which otherwise does this at each call."""
+    return torch.ops.spiking_cpu.arrange_weight(weight.detach())
 
 
-@cache
-def _load() -> bool:
-    reason = compiled_operator.load(SOURCE)
-    if reason is not None:
-        print(f"convolutions of spikes are dense, and slower than on numbers: {reason}")
-        return False
-    # Overriding: a process may load the library again.
-    torch.library.register_fake(
-        "spiking_cpu::spike_convolution", _empty_result, allow_override=True
-    )
-    return True
+def rate_that_pays(weight: Tensor) -> float:
+    """The firing rate up to which skipping silent inputs of this weight takes less time.
 
-
-def _empty_result(spikes, weight, bias, stride, padding):
-    like = F.conv2d(spikes.to(weight.dtype), weight, bias, stride, padding)
-    return torch.empty_like(like, memory_format=torch.channels_last)
+    Below 0 it never does, from 1 on always.
+    """
+    return torch.ops.spiking_cpu.rate_that_pays(weight.detach())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmark.comparison import compare
-from benchmark.speed import cost, gpu, precision, profile, scaling, sparsity, step
+from benchmark.speed import cost, gpu, inference, precision, profile, scaling, sparsity, step
 from benchmark.speed import input as benchmark_input
 from benchmark.speed import readme_figure as figure
 from benchmark.speed.command import run
@@ -23,6 +23,7 @@ COMMANDS = (
     cost,
     figure,
     gpu,
+    inference,
     benchmark_input,
     precision,
     profile,
@@ -90,6 +91,7 @@ def test_every_flag_says_what_it_is(command):
         (sparsity, "--firing -1", "--firing: expected a number from 0 up to 100, got '-1'"),
         (sparsity, "--firing often", "--firing: expected a number, got 'often'"),
         (precision, "--run {file}", "{file}"),
+        (inference, "--run {file}", "{file}"),
         (gpu, "--only magic", "invalid choice: 'magic'"),
         pytest.param(gpu, "", "there is no GPU here that torch can use", marks=without_gpu),
         (compare, "--plan x --minutes 0", "--minutes: expected a number above 0"),
@@ -211,6 +213,24 @@ def test_sparsity_in_little(tmp_path, capsys):
     assert [line.split()[1] for line in text.splitlines()[-2:]] == ["0", "12.5"]
     assert (tmp_path / "new" / "sparsity.md").read_text() == text
     assert text in capsys.readouterr().out
+
+
+def test_inference_in_little(tmp_path, capsys):
+    """A table for each size of batch; early exit is for trained networks."""
+    trained = ["--run", make_checkpoint(tmp_path), "--judged", 20]
+    for words, names in ((TINY, 4), ([*trained, "--batch", 2, "--repeats", 1], 5)):
+        shared = ["--threads", 1, "--output", tmp_path / "new"]
+        text = inference.main([*words, *([] if words is not TINY else ["--T", "2"]), *shared])
+        assert (tmp_path / "new" / "inference.md").read_text() == text
+        assert text in capsys.readouterr().out
+        _, *tables = text.split("## ")
+        assert [table.split(",")[0] for table in tables] == ["Batches of 1", "Batches of 2"]
+        for table in tables:
+            rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("| ")]
+            assert len(rows) == 1 + names and rows[1][0].strip() == "ANN"
+            assert "(1.00)" in rows[1][1] and not "".join(rows[1][2:]).strip()
+            assert all("(" in cell for row in rows[2:] for cell in row[1:])
+    assert re.search(r"of the first 20 test images \d+\.\d\d % right", text)
 
 
 def test_precision_in_little(tmp_path, capsys):

@@ -24,7 +24,7 @@ cifar | --method bptt --branch_pool 4 | --branch_pool: this --method has no bran
 cifar | --method bptt --beta 1 --teacher soft | --beta, --teacher: this --method has no branches to
 cifar | --method bptt --beta 1 --teacher label_smoothing
 cifar | --beta 0 --teacher soft | --teacher: --beta 0 leaves out what it teaches
-cifar | --evaluate x --lr 1 --sparse --accum 2 | --accum, --lr, --sparse: --evaluate trains nothing
+cifar | --evaluate x --lr 1 --sparse --accum 2 | --accum, --lr: --evaluate trains nothing
 cifar | --evaluate x --resume auto --changed_data | --resume, --changed_data: --evaluate trains
 cifar | --evaluate x --ema 0.9 | --ema: --evaluate trains nothing
 cifar | --method rate --ema 0.9 --teacher ema | --teacher: this --method has no branches to teach

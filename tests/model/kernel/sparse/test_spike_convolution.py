@@ -3,6 +3,7 @@
 Shapes: N maps, Ci and C channels, H height, W width.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor
 from model import Execution, build_model
 from model.convolution import Convolution, Geometry
 from model.distillation import SelfDistillationLoss
-from model.kernel.sparse import spike_convolution
+from model.kernel.sparse import library, spike_convolution
 from model.rate_pair import RatePair
 from tests.support.compiler import needs_compiler
 
@@ -74,7 +75,12 @@ ARCHS = [
 @pytest.fixture(scope="module", autouse=True)
 def operator():
     """The tests below would pass on the dense convolution too: it must not be what they see."""
-    assert spike_convolution.is_available()
+    assert library.is_available()
+
+
+def skipped(spikes: Tensor, convolution: Convolution, **options) -> Tensor:
+    """Whatever the firing rate."""
+    return spike_convolution.convolve(spikes, convolution, most=1.0, **options)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -86,7 +92,7 @@ def test_equals_the_dense_convolution(case, layout, dtype):
         spikes, convolution = case.arguments(dtype, layout=layout, bias=bias)
         weight, shift, _ = convolution
         geometry = case.stride, case.padding
-        own = spike_convolution.convolve(spikes, convolution)
+        own = skipped(spikes, convolution)
         plain = F.conv2d(spikes.to(dtype), weight, shift, *geometry)
         wide = None if shift is None else shift.double()
         truth = F.conv2d(spikes.double(), weight.double(), wide, *geometry)
@@ -101,7 +107,7 @@ def test_equals_the_dense_convolution(case, layout, dtype):
 @pytest.mark.parametrize("firing", [0.0, 1.0])
 def test_silent_and_saturated_inputs(firing):
     spikes, convolution = SIZES[0].arguments(torch.float64, firing=firing)
-    out = spike_convolution.convolve(spikes, convolution)
+    out = skipped(spikes, convolution)
     torch.testing.assert_close(out, convolution(spikes.double()))
 
 
@@ -112,12 +118,56 @@ def test_tiles_and_threads(threads):
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        out = spike_convolution.convolve(spikes, convolution)
+        out = skipped(spikes, convolution)
     finally:
         torch.set_num_threads(before)
     torch.testing.assert_close(out, convolution(spikes.double()))
-    alone = [spike_convolution.convolve(one[None], convolution) for one in spikes]
+    alone = [skipped(one[None], convolution) for one in spikes]
     assert out.equal(torch.cat(alone))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("case", SIZES, ids=str)
+def test_weights_that_are_arranged_before_give_the_same(case, dtype):
+    spikes, convolution = case.arguments(dtype)
+    arranged = spike_convolution.arrange(convolution.weight)
+    own = skipped(spikes, convolution, arranged=arranged)
+    assert own.equal(skipped(spikes, convolution))
+
+
+@pytest.mark.parametrize("position", [0, 5, 63, 64, 129])
+def test_bytes_that_count_several_spikes_are_convolved_as_numbers(position):
+    """One of them, in whichever word and channel, of a map that is silent otherwise."""
+    spikes, convolution = SIZES[2].arguments(torch.float64, firing=0.0)
+    for count in (2, 3, 255):
+        spikes[1, position, 2, 3] = count
+        expected = convolution(spikes.double())
+        assert expected.abs().max() > 1
+        torch.testing.assert_close(skipped(spikes, convolution), expected)
+
+
+def test_what_takes_less_time_is_done():
+    """The dense one above a firing rate; the order of the sums gives it away."""
+    spikes, convolution = SpikeCase(2, 64, 9, 9, 64).arguments(torch.float32, firing=0.3)
+    dense = convolution(spikes.float())
+    fired = spikes.double().mean().item()
+    for most in (0.0, fired - 1e-6):
+        own = spike_convolution.convolve(spikes, convolution, most=most)
+        assert own.equal(dense)
+        assert own.is_contiguous(memory_format=torch.channels_last)
+    sparse = spike_convolution.convolve(spikes, convolution, most=fired + 1e-6)
+    assert sparse.equal(skipped(spikes, convolution)) and not sparse.equal(dense)
+    assert spike_convolution.convolve(spikes, convolution).equal(sparse)
+
+
+def test_the_rate_that_pays_is_high_for_wide_layers_and_none_for_narrow_ones():
+    def pays(c_out: int, c_in: int, dtype=torch.float32) -> float:
+        return spike_convolution.rate_that_pays(torch.empty(c_out, c_in, 3, 3, dtype=dtype))
+
+    assert pays(4, 4) < 0 and pays(64, 3) < 0
+    rates = [pays(width, width) for width in (16, 32, 64, 128)]
+    assert rates == sorted(rates) and 0.5 < rates[2] <= rates[3] < 1
+    assert pays(64, 64, torch.float64) > pays(16, 16)
 
 
 def test_weights_and_spikes_of_any_layout():
@@ -125,14 +175,14 @@ def test_weights_and_spikes_of_any_layout():
     spikes, (weight, _, _) = SIZES[2].arguments(torch.float64)
     weight = weight.transpose(0, 1).contiguous().transpose(0, 1)
     part = spikes[:, :, ::2, ::2]
-    out = spike_convolution.convolve(part, Convolution(weight))
+    out = skipped(part, Convolution(weight))
     torch.testing.assert_close(out, F.conv2d(part.double(), weight))
 
 
 def test_operator_keeps_its_promises():
     spikes, (weight, bias, _) = SIZES[3].arguments(torch.float32)
     run = torch.ops.spiking_cpu.spike_convolution
-    torch.library.opcheck(run, (spikes, weight, bias, [1, 2], [2, 0]))
+    torch.library.opcheck(run, (spikes, weight, bias, [1, 2], [2, 0], 1.0))
 
 
 SPIKES, (WEIGHT, _, _) = SIZES[0].arguments(torch.float32)
@@ -143,6 +193,7 @@ REFUSED = {
     "two numbers above 0": (SPIKES, WEIGHT, None, (0, 1), (1, 1)),
     "two numbers from 0": (SPIKES, WEIGHT, None, (1, 1), (-1, 0)),
     "the bias does not fit": (SPIKES, WEIGHT, torch.zeros(5), (1, 1), (1, 1)),
+    "arranged weights": (SPIKES, WEIGHT, None, (1, 1), (1, 1), 1.0, torch.zeros(1, 1, 9, 64, 64)),
 }
 
 
@@ -168,8 +219,10 @@ def test_what_can_skip():
 
 
 @pytest.mark.parametrize(("arch", "stem", "size"), ARCHS)
-def test_networks_do_not_change(arch, stem, size):
+def test_networks_do_not_change(arch, stem, size, monkeypatch):
     """Logits, gradients and running statistics of a step equal those of dense convolutions."""
+    always = partial(spike_convolution.convolve, most=1.0)
+    monkeypatch.setattr(spike_convolution, "convolve", always)
     found = []
     for sparse in (False, True):
         torch.manual_seed(0)
