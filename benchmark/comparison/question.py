@@ -7,13 +7,18 @@ secondary = ["area", "last"]              # may be left out
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Collection
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from benchmark.comparison.metric import Metric, metric_named
+from experiment.flag.values import network_arguments
+from model import build_model
 
 Contrast = tuple[str, str]  # names of two rows: first minus second
 
@@ -91,6 +96,17 @@ def _metric(name: Any, rows: dict[str, dict[str, Any]], path: Path) -> Metric:
     for row, arguments in rows.items():
         if metric.kind == "step" and metric.number > arguments["T"]:
             raise ValueError(f"{path}: the metric {name!r} is beyond T {arguments['T']} of {row}")
+        if metric.kind == "head" and metric.number > (heads := number_of_heads(arguments)):
+            raise ValueError(
+                f"{path}: the metric {name!r} is beyond the last head of {row}, {heads}"
+            )
         if metric.kind == "selected" and arguments.get("val_fraction") is None:
             raise ValueError(f"{path}: the metric 'selected' needs val_fraction in the row {row}")
     return metric
+
+
+def number_of_heads(arguments: dict[str, Any]) -> int:
+    """Of the network that a main's flags name: its branches and the spiking network itself."""
+    given = network_arguments(argparse.Namespace(**arguments))
+    with torch.device("meta"):
+        return 1 + len(build_model(**given, num_classes=2, in_channels=1).branches)

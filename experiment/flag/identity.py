@@ -21,11 +21,18 @@ def differences(
         found = arguments.get(name, defaults.get(name))
         return None if found is False and name not in defaults else found
 
+    names = sorted(saved.keys() | wanted.keys())
+    pairs = ((name, value(saved, name), value(wanted, name)) for name in names)
     return [
-        f"{name} {value(saved, name)!r} ({wanted_as}: {value(wanted, name)!r})"
-        for name in sorted(saved.keys() | wanted.keys())
-        if value(saved, name) != value(wanted, name)
+        f"{name} {in_words(own)} ({wanted_as}: {in_words(other)})"
+        for name, own, other in pairs
+        if own != other
     ]
+
+
+def in_words(value: Any) -> str:
+    """A flag's value for a sentence; None is what "none" says on a command line."""
+    return "none" if value is None else repr(value)
 
 
 def refuse_other_arguments(saved: dict[str, Any], wanted: dict[str, Any]) -> None:

@@ -47,8 +47,8 @@ WANTED = identity("--lr", "0.2")
         ("lr", {}, ["lr 0.1 (asked for: 0.2)"]),  # its default, the paper's
         ("", {"gone": False}, []),
         ("", {"gone": None}, []),
-        ("", {"gone": True}, ["gone True (asked for: None)"]),
-        ("", {"gone": 0}, ["gone 0 (asked for: None)"]),
+        ("", {"gone": True}, ["gone True (asked for: none)"]),
+        ("", {"gone": 0}, ["gone 0 (asked for: none)"]),
     ],
 )
 def test_a_saved_run_without_a_flag_has_its_default_and_a_flag_that_is_gone_must_be_off(

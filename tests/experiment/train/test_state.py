@@ -135,7 +135,7 @@ def test_a_state_of_earlier_versions_has_no_average_and_no_times():
     micro_state().load_state_dict(content)
     averaging = micro_state(micro_recipe(ema=0.5))
     averaging.arguments["ema"] = 0.5
-    with pytest.raises(ValueError, match=r"trained with ema None \(asked for: 0.5\)"):
+    with pytest.raises(ValueError, match=r"trained with ema none \(asked for: 0.5\)"):
         averaging.load_state_dict(content)
 
 
