@@ -24,13 +24,13 @@ def differences(
     names = sorted(saved.keys() | wanted.keys())
     pairs = ((name, value(saved, name), value(wanted, name)) for name in names)
     return [
-        f"{name} {in_words(own)} ({wanted_as}: {in_words(other)})"
+        f"{name} {as_asked(own)} ({wanted_as}: {as_asked(other)})"
         for name, own, other in pairs
         if own != other
     ]
 
 
-def in_words(value: Any) -> str:
+def as_asked(value: Any) -> str:
     """A flag's value for a sentence; None is what "none" says on a command line."""
     return "none" if value is None else repr(value)
 

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from experiment.train import recorder
 from tests.support.finished_run import run
 
 
@@ -16,3 +17,9 @@ def finished(tmp_path_factory):
 def copied(finished, tmp_path):
     """A copy of the finished run's folder, in a log path of its own."""
     return shutil.copytree(finished.folder, tmp_path / "runs" / finished.folder.name)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Half of the time of so small a run is its picture's."""
+    monkeypatch.setattr(recorder, "draw_curves", lambda records, path: None)
