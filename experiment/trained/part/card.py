@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment.flag.amp import PRECISIONS
-from experiment.flag.lookup import flags_of, names_of
+from experiment.flag.lookup import defaults_of, flags_of, names_of
 from experiment.flag.row import Role, without_effect
 from experiment.trained.part.formats import FORMATS
 from experiment.trained.part.trained_network import Trained
@@ -144,15 +144,17 @@ def _energy(energy: dict[str, Any]) -> str:
 
 
 def recipe(trained: Trained) -> dict[str, Any]:
-    """The flags that say how it was trained, but for those not given and those without effect."""
+    """The flags that say how it was trained, but for what is off by default or has no effect."""
     asked = argparse.Namespace(**trained.arguments)
     silent = without_effect(flags_of(asked.dataset), asked) - set(APPLIED)
     if not trained.averaged and ("teacher" in silent or not teacher_named(asked.teacher).averaged):
         silent.add("ema")  # these are the weights beside the average, which did nothing to them
     applied = {name: getattr(trained.data, name, None) for name in APPLIED}
     values = trained.arguments | applied
+    off = {name for name, usual in defaults_of(asked.dataset).items() if not usual} - set(APPLIED)
     names = [name for name in names_of(asked.dataset, *RECIPE) if name not in silent]
-    found = {name: values[name] for name in names if values[name] is not None}
+    found = {name: values[name] for name in names if values[name] or name not in off}
+    found = {name: value for name, value in found.items() if value is not None}
     if "init" in found:  # the run's folder and the file, not where they lie on this machine
         found["init"] = Path(*found["init"].parts[-2:])
     return found

@@ -21,6 +21,13 @@ def test_what_an_accuracy_depends_on_is_named(tmp_path):
     assert None not in found.values()
 
 
+def test_what_is_off_by_default_is_named_where_it_is_on(tmp_path):
+    off = {"label_smoothing", "warmup", "clip_norm", "label_noise", "sparse", "compile"}
+    assert not off & recipe(make_trained(tmp_path)).keys()
+    found = recipe(make_trained(tmp_path, "--label_smoothing", "0.1", "--beta", "0"))
+    assert (found["label_smoothing"], found["beta"]) == (0.1, 0.0)
+
+
 def test_initial_weights_are_named_without_the_folders_of_a_machine(tmp_path):
     flags = ("--init", str(tmp_path / "runs" / "a run" / "best.pt"))
     assert str(recipe(make_trained(tmp_path, *flags))["init"]) == "a run/best.pt"
