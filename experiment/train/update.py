@@ -11,14 +11,13 @@ know as `found_inf`; clipping, arXiv 1211.5063.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import clip_grads_with_norm_
 from torch.optim import Optimizer
 
 from experiment.train.failure import NonFiniteError
@@ -86,17 +85,17 @@ class Update:
                 group["lr"] = rate
 
     def _look(self, loss: DistillationLoss) -> Tensor:
-        """Note whether all is finite; returns the norm of the gradient, if it is to be clipped."""
+        """Note whether all is finite; returns the norm of the gradient."""
         gradients = {}
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
                 parameter.grad = gradients[name] = laid_out_like(parameter, parameter.grad)
-        largest = torch.stack(torch._foreach_norm(list(gradients.values()), math.inf))
-        # Either overflows before the gradient's own values do.
-        clips = self.clip_norm is not None
-        size = get_total_norm(gradients.values()) if clips else largest.square().sum()
+        # Not their largest values, for which PyTorch takes 17 times as long on a CPU: both are not
+        # finite where a value is not, and norms overflow some way before.
+        norms = torch.stack(torch._foreach_norm(list(gradients.values())))
+        size = torch.linalg.vector_norm(norms)
         terms = torch.stack([loss.hard, loss.soft, loss.total])
-        report = torch.cat([terms, largest, size[None]])
+        report = torch.cat([terms, norms, size[None]])
         if self.report is None:
             self.terms = ["hard loss", "soft loss", "total loss"]
             self.terms += [f"gradient of {name}" for name in gradients] + ["norm of the gradient"]

@@ -1,9 +1,11 @@
 """A step that is not finite moves nothing, and the host hears of it: at once or a step later."""
 
 import math
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -48,6 +50,20 @@ def spoil_gradient(net, value):
     return parameter.register_hook(lambda gradient: torch.full_like(gradient, value))
 
 
+def spoil_two_gradients(net):
+    """Each has a norm; that of both is beyond fp32."""
+
+    def large(gradient):
+        found = torch.zeros_like(gradient)
+        found.view(-1)[0] = 1.5e19
+        return found
+
+    handles = ExitStack()
+    for name in ("classifier.0.weight", "classifier.0.bias"):
+        handles.callback(net.get_parameter(name).register_hook(large).remove)
+    return SimpleNamespace(remove=handles.close)
+
+
 def what_moves(state):
     """A digest of what an update changes; a forward pass alone moves running statistics."""
     weights = [parameter.detach() for parameter in state.net.parameters()]
@@ -71,7 +87,8 @@ SPOILS = [
     (spoil_loss, "hard loss"),
     (partial(spoil_gradient, value=math.nan), "gradient of classifier.0.weight"),
     (partial(spoil_gradient, value=-math.inf), "gradient of classifier.0.weight"),
-    (partial(spoil_gradient, value=1e30), "norm of the gradient"),
+    (partial(spoil_gradient, value=1e30), "gradient of classifier.0.weight"),
+    (spoil_two_gradients, "norm of the gradient"),
 ]
 
 
