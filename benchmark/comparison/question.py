@@ -97,9 +97,7 @@ def _metric(name: Any, rows: dict[str, dict[str, Any]], path: Path) -> Metric:
         if metric.kind == "step" and metric.number > arguments["T"]:
             raise ValueError(f"{path}: the metric {name!r} is beyond T {arguments['T']} of {row}")
         if metric.kind == "head" and metric.number > (heads := number_of_heads(arguments)):
-            raise ValueError(
-                f"{path}: the metric {name!r} is beyond the last head of {row}, {heads}"
-            )
+            raise ValueError(f"{path}: the metric {name!r} is beyond head {heads}, {row}'s last")
         if metric.kind == "selected" and arguments.get("val_fraction") is None:
             raise ValueError(f"{path}: the metric 'selected' needs val_fraction in the row {row}")
     return metric

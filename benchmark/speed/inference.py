@@ -5,12 +5,12 @@
                                                           images of its test set, with early exit
     python -m benchmark.speed.inference --output docs/benchmark
 
-Contestants, all with batch norms folded and the same weights, take the same images in turn, alone
-and as one batch; medians of the rounds, in ms per image:
+Contestants have the same weights and take the same images in turn, alone and as one batch, all in
+channels_last; medians of the rounds, in ms per image:
 
-ANN             a ReLU in place of the neurons; one pass, as T = 1
+ANN             a ReLU in place of the neurons, batch norms folded; one pass, as T = 1
 spikingjelly    its multi-step LIF neurons (PyTorch backend) between the same convolutions
-dense           this project's evaluation with dense convolutions
+dense           this project's evaluation (batch norms not folded) with dense convolutions
 sparse          silent inputs are skipped
 early exit      sparse, and an image is done at the lowest confidence that costs no accuracy on the
                 first images of the test set (--judged), after T steps at the latest
@@ -42,7 +42,7 @@ from experiment.trained.part.trained_network import load_trained
 from model import RateModel
 from model.inference.early_exit import answer
 from model.inference.fold import fold
-from model.inference.folded import Fire, FoldedNetwork, Neurons, observed
+from model.inference.folded import Fire, FoldedNetwork, Neurons, added, observed
 from model.inference.skipping import skip_silence
 from util.figure import markdown_table
 
@@ -89,6 +89,8 @@ def untrained(workload: Workload) -> tuple[InferenceCase, str]:
 def trained(path: Path, batch: int, judged: int) -> tuple[InferenceCase, str]:
     """The case of a checkpoint, and what it is in words."""
     found = load_trained(path, torch.device("cpu"))
+    if found.description.kind != "images":
+        raise ValueError(f"{path} was trained on {found.description.kind}, expected images")
     tests = found.data.test
 
     def first(count: int) -> tuple[Tensor, Tensor]:
@@ -126,10 +128,11 @@ def cheapest_exit(net: FoldedNetwork, x: Tensor, labels: Tensor) -> tuple[float,
 
 def contestants(case: InferenceCase) -> dict[str, Answering]:
     """By name, in the order of the table."""
-    net, plain, skipping = case.net, fold(case.net), skip_silence(fold(case.net))
+    net = case.net.to(memory_format=torch.channels_last)
+    plain, skipping = fold(net).to(memory_format=torch.channels_last), skip_silence(fold(net))
     theirs = spikingjelly_neurons(plain)
     found: dict[str, Answering] = {
-        ANN: lambda x, T: plain(x, lambda neurons, current: current.relu(), T=T),
+        ANN: lambda x, T: plain(x, relu, T=T),
         "spikingjelly": lambda x, T: plain(x, theirs, T=T),
         "dense": lambda x, T: net.time_logits(x, T=T),
         "sparse": lambda x, T: skipping(x, T=T),
@@ -150,11 +153,16 @@ def spikingjelly_neurons(net: FoldedNetwork) -> Fire:
 
     nodes = {own.label: node(own) for own in net.neurons()}
 
-    def fire(own: Neurons, current: Tensor) -> Tensor:
+    def fire(own: Neurons, current: Tensor, residual: Tensor | None) -> Tensor:
         functional.reset_net(nodes[own.label])
-        return nodes[own.label](current)
+        return nodes[own.label](added(current, residual))
 
     return fire
+
+
+def relu(own: Neurons, current: Tensor, residual: Tensor | None) -> Tensor:
+    """An ANN's neurons."""
+    return added(current, residual).relu()
 
 
 @torch.no_grad()

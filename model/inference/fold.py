@@ -15,7 +15,7 @@ from torch import nn
 
 from model.abc_model import RateModel
 from model.convolution import Convolution
-from model.inference.folded import Block, FoldedConv2d, FoldedNetwork, Neurons
+from model.inference.folded import Block, FoldedNetwork, Neurons
 from model.layer import AveragePool, ConvNorm, ConvNormLIF, LIFLayer, Linear, MaxPool
 from model.preact_resnet import PreActBlock, Stem
 from model.resnet import BasicBlock
@@ -94,10 +94,10 @@ def _neurons_of(layer: nn.Module, name: str) -> Neurons | None:
 
 
 @torch.no_grad()
-def fold_convolution(layer: ConvNorm) -> FoldedConv2d:
+def fold_convolution(layer: ConvNorm) -> nn.Conv2d:
     """Convolution and batch norm (running statistics) as one convolution, computed in float64."""
     conv, norm = layer.conv, layer.norm
-    folded = FoldedConv2d(
+    folded = nn.Conv2d(
         conv.in_channels,
         conv.out_channels,
         conv.kernel_size,

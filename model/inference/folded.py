@@ -14,58 +14,33 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
-from model import kernel
 from model.abc_model import check_input
-from model.convolution import Convolution
 from model.functional import Neuron, accumulation_dtype
 from model.layer import average_pool
 
-# From neurons and their currents to what they hand on, of one shape: (T, B, ...) where a caller
-# says how to fire, (N, ...) where layers call it on the maps that pass them. Neurons that write
-# bytes give it as a third argument, or None, what is still to be added to their currents.
-Fire = Callable[..., Tensor]
-
-
-class FoldedConv2d(nn.Conv2d):
-    """A convolution with its batch norm; of spikes as bytes, one that skips the silent ones.
-
-    arranged: the weight for that, None where nothing is skipped (`skipping`).
-    """
-
-    arranged: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, Ci, H, W) -> (N, C, H', W')."""
-        if x.is_floating_point():
-            return super().forward(x)
-        return kernel.convolve(x, Convolution.of(self), arranged=self.arranged)
+# From neurons, their currents and what is added to those (or None) to what they hand on, of one
+# shape: (T, B, ...) where a caller says how to fire, (N, ...) where layers call it on the maps that
+# pass them.
+Fire = Callable[["Neurons", Tensor, Tensor | None], Tensor]
 
 
 class Neurons(nn.Module):
     """Where neurons fire; how (over all steps or over one) is the caller's business.
 
     label: the spiking layer's name in the network that was trained.
-    as_bytes: whether they write their spikes as bytes (`skipping`).
     """
-
-    as_bytes = False
 
     def __init__(self, label: str, neuron: Neuron):
         super().__init__()
         self.label, self.neuron = label, neuron
 
     def forward(self, current: Tensor, fire: Fire, residual: Tensor | None = None) -> Tensor:
-        """What current + residual makes them fire."""
-        if self.as_bytes:
-            return fire(self, current, residual)
-        return fire(self, current if residual is None else current + residual)
+        return fire(self, current, residual)
 
     def over_time(self, current: Tensor, residual: Tensor | None = None) -> Tensor:
         """Spikes (T, B, ...) of input currents (T, B, ...), from rest; residual: added to them."""
-        if self.as_bytes:
-            return kernel.fire_bytes(current, self.neuron, len(current), residual=residual)[0]
         u, train = None, []
-        for x_t in current.unbind(0):
+        for x_t in added(current, residual).unbind(0):
             _, spikes, u = self.advance(u, x_t)
             train.append(spikes)
         return torch.stack(train)
@@ -74,11 +49,7 @@ class Neurons(nn.Module):
         self, u: Tensor | None, current: Tensor, residual: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """One time step: u_{t-1} (None: rest), x_t -> s_t, u_t; residual: added to x_t."""
-        if not self.as_bytes:
-            return self.advance(u, current)[1:]
-        added = None if residual is None else residual[None]
-        train, u = kernel.fire_bytes(current[None], self.neuron, 1, residual=added, potential=u)
-        return train[0], u
+        return self.advance(u, added(current, residual))[1:]
 
     def advance(self, u: Tensor | None, current: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One time step of `functional.lif_rate`: u_{t-1} (None: rest), x_t -> v_t, s_t, u_t.
@@ -92,6 +63,15 @@ class Neurons(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.label}, {self.neuron}"
+
+
+def added(current: Tensor, residual: Tensor | None) -> Tensor:
+    return current if residual is None else current + residual
+
+
+def as_ever(neurons: Neurons, current: Tensor, residual: Tensor | None) -> Tensor:
+    """A `Fire`: spikes (T, B, ...) of the neurons as they are."""
+    return neurons.over_time(current, residual)
 
 
 class Block(nn.Module):
@@ -117,9 +97,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, fire: Fire) -> Tensor:
         out = self._run(self.main, x, fire)
         residual = None if self.shortcuts is None else self._run(self.shortcuts, x, fire)
-        if self.after is not None:
-            return self.after(out, fire, residual)
-        return out if residual is None else out + residual
+        return added(out, residual) if self.after is None else self.after(out, fire, residual)
 
     def _run(self, names: tuple[str, ...], x: Tensor, fire: Fire) -> Tensor:
         for name in names:
@@ -151,7 +129,7 @@ class FoldedNetwork(nn.Module):
         self.stem, self.stem_neurons = stem, stem_neurons
         self.stages, self.classifier = stages, classifier
 
-    def forward(self, x: Tensor, fire: Fire = Neurons.over_time, *, T: int | None = None) -> Tensor:
+    def forward(self, x: Tensor, fire: Fire = as_ever, *, T: int | None = None) -> Tensor:
         """Logits of every time step (T, B, K); their mean over the steps so far is the answer.
 
         Args: x (B, C, H, W), a static image, or (T, B, C, H, W), frames; fire: another way from
@@ -161,7 +139,8 @@ class FoldedNetwork(nn.Module):
         """
         T = self.T if T is None else T
         check_input(x, self.in_channels, T)
-        x = self.stem(x).repeat(T, 1, 1, 1) if x.dim() == 4 else self.stem(x.flatten(0, 1))
+        # Put together, maps keep their layout, which they lose when they are repeated.
+        x = torch.cat([self.stem(x)] * T) if x.dim() == 4 else self.stem(x.flatten(0, 1))
         return self.after_stem(x, on_maps(fire, T)).unflatten(0, (T, -1))
 
     def after_stem(self, x: Tensor, fire: Fire) -> Tensor:
@@ -194,7 +173,7 @@ class FoldedNetwork(nn.Module):
         """`step`, given the stem's output for its frame: the same at each step of an image."""
         before, after = iter(potentials), []
 
-        def fire(neurons: Neurons, current: Tensor, residual: Tensor | None = None) -> Tensor:
+        def fire(neurons: Neurons, current: Tensor, residual: Tensor | None) -> Tensor:
             u = next(before, None)
             if u is not None and u.shape != current.shape:
                 raise ValueError(
@@ -229,14 +208,11 @@ def on_maps(fire: Fire, T: int) -> Fire:
 
 
 def observed(see: Callable[[Neurons, Tensor, Tensor], None]) -> Fire:
-    """A `fire` that computes as ever and shows (neurons, current, spikes), both (T, B, ...).
+    """A `fire` that computes as ever and shows (neurons, current, spikes), all (T, B, ...)."""
 
-    Not for neurons that write bytes.
-    """
-
-    def fire(neurons: Neurons, current: Tensor) -> Tensor:
-        spikes = neurons.over_time(current)
-        see(neurons, current, spikes)
+    def fire(neurons: Neurons, current: Tensor, residual: Tensor | None) -> Tensor:
+        spikes = as_ever(neurons, current, residual)
+        see(neurons, added(current, residual), spikes)
         return spikes
 
     return fire

@@ -15,6 +15,7 @@ from model.kernel.choice import (
     arrange,
     batch_statistics,
     can_fire_bytes,
+    can_skip,
     convolve,
     fire,
     fire_backward,

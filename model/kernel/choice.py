@@ -76,8 +76,9 @@ DEFAULT_EXECUTION = Execution()
 # Batch norm per channel has no other ways to be computed than those of the devices.
 batch_statistics, norm_constants = operator.batch_statistics, operator.norm_constants
 settled = reference.settled
-# Neither has the neurons of inference whose spikes are bytes, nor weights arranged for those.
-can_fire_bytes, fire_bytes, arrange = neurons.can_fire, neurons.fire, spike_convolution.arrange
+# Neither has inference on spikes that are bytes.
+can_fire_bytes, fire_bytes = neurons.can_fire, neurons.fire
+can_skip, arrange = spike_convolution.can_skip, spike_convolution.arrange
 
 
 def fire(source: Source, neuron: Neuron | None, T: int, execution: Execution) -> Fired:
@@ -88,7 +89,8 @@ def fire(source: Source, neuron: Neuron | None, T: int, execution: Execution) ->
 
 def skips_silence(x: Tensor, execution: Execution) -> bool:
     """Whether inference on x keeps spikes as bytes: where asked for, and where that saves time."""
-    return execution.sparse and x.device.type == "cpu" and library.is_available()
+    on_cpu = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    return execution.sparse and on_cpu and library.is_available()
 
 
 def spikes(current: Tensor, neuron: Neuron, T: int, *, as_bytes: bool = False) -> Tensor:
@@ -140,6 +142,6 @@ def convolve(
         return convolution.in_dtype(dtype)(maps.to(dtype))
     if maps.is_floating_point():
         return convolution(maps)
-    if spike_convolution.can_skip(maps, convolution):
+    if can_skip(maps, convolution):
         return spike_convolution.convolve(maps, convolution, arranged=arranged)
     return convolution(maps.to(convolution.weight.dtype))

@@ -3,7 +3,7 @@
 An operator is opaque to torch.compile, so that a compiled block holds the same kernels as an eager
 one, and the device of its arguments picks the implementation: `cpu`, `triton`, or `reference` on a
 GPU where Triton is missing. A schema knows tensors and numbers alone: hence the records are taken
-apart here, and put together again.
+apart here, and put together again. On a CPU spikes that are bytes are written by `sparse.neurons`.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from model.kernel.record import (
     Source,
     layout_of,
 )
+from model.kernel.sparse import neurons
 
 
 @cache
@@ -105,7 +106,9 @@ def _fire(
         None if residual is None else Maps(residual, residual_scale, residual_shift),
     )
     neuron = None if decay is None else Neuron(decay, threshold, v_reset, detach_reset)
-    _kernels(train).fill(source, neuron, Fired(train, mean_current, rate, eligibility, counts))
+    fired = Fired(train, mean_current, rate, eligibility, counts)
+    own = neurons if neurons.can_fill(source, neuron, fired) else _kernels(train)
+    own.fill(source, neuron, fired)
 
 
 @_fire.register_fake

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model.inference.folded import FoldedNetwork, Neurons, observed
+from model.inference.folded import FoldedNetwork, Neurons, added, observed
 
 
 class LayerActivity(NamedTuple):
@@ -79,9 +79,9 @@ def trace_potentials(
     """
     recorded: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
 
-    def fire(neurons: Neurons, current: Tensor) -> Tensor:
+    def fire(neurons: Neurons, current: Tensor, residual: Tensor | None) -> Tensor:
         u, steps = None, []
-        for x_t in current.unbind(0):
+        for x_t in added(current, residual).unbind(0):
             v, spikes, u = neurons.advance(u, x_t)
             steps.append((v[0], u[0], spikes[0]))
         before, after, spikes = (torch.stack(values) for values in zip(*steps, strict=True))

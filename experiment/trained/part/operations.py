@@ -26,7 +26,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
-from model.inference.folded import Fire, FoldedNetwork, Neurons, observed
+from model.inference.folded import (
+    Fire,
+    FoldedNetwork,
+    Neurons,
+    added,
+    as_ever,
+    observed,
+)
 
 E_MAC, E_AC = 4.6, 0.9  # pJ per operation
 
@@ -105,7 +112,7 @@ def _counts(
     net: FoldedNetwork,
     names: list[str],
     x: Tensor,
-    fire: Fire = Neurons.over_time,
+    fire: Fire = as_ever,
     T: int | None = None,
 ) -> list[dict[str, int]]:
     """MACs, SynOps and ACs of one forward pass, by layer, and of all under "Global"."""
@@ -122,9 +129,9 @@ def _counts(
     return results
 
 
-def _real_valued(neurons: Neurons, current: Tensor) -> Tensor:
+def _real_valued(neurons: Neurons, current: Tensor, residual: Tensor | None) -> Tensor:
     """What an activation function hands on: not zeros and ones. MACs depend on the shape alone."""
-    return torch.full_like(current, 0.5)
+    return torch.full_like(added(current, residual), 0.5)
 
 
 def firing_rates(net: FoldedNetwork, x: Tensor) -> dict[str, float]:

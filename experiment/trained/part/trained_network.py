@@ -94,6 +94,7 @@ def load_trained(
             f"the weights in {path} do not fit the network that its arguments name "
             f"({' '.join(str(error).split())[:200]}): use the version of the program that saved it"
         ) from error
+    net.execution = net.execution._replace(sparse=False)  # that is for each command to say
     net.to(device, memory_format=torch.channels_last).eval()
     epochs = state.get("epoch", 0)
     records = _records(path.parent, epochs)

@@ -27,7 +27,7 @@ INSTRUCTIONS = {
     "AVX2": ["-mavx2", "-mfma"],
 }
 TIMEOUT = 600  # seconds that the compiler may take
-FAILURES = (OSError, ImportError, subprocess.SubprocessError)
+FAILURES = (OSError, ImportError, ValueError, subprocess.SubprocessError)  # ValueError: of CXX
 
 
 def load(folder: Path) -> str | None:

@@ -40,7 +40,7 @@ def _convolved(spikes, weight, bias, stride, padding, most=None, arranged=None):
     return torch.empty_like(like, memory_format=torch.channels_last)
 
 
-def _fired(current, residual, at_rest, train, potential, decay, threshold, v_reset):
+def _fired(*arguments):
     """Nothing is returned: what is made was given."""
 
 

@@ -1,105 +1,279 @@
-// Leaky integrate-and-fire neurons whose spikes are bytes, for inference: nothing for a gradient.
+// Leaky integrate-and-fire neurons whose spikes are bytes, with what a rate gradient needs of them.
 //
-//   v_t = decay u_{t-1} + (current_t + residual_t),   s_t = [v_t >= threshold]
+//   x_t = scale current_t + shift + residual_scale residual_t + residual_shift
+//   v_t = decay u_{t-1} + x_t,   s_t = [v_t >= threshold]
 //   u_t = v_t - threshold s_t (soft reset), or v_reset where s_t is 1 (hard reset)
+//
+//   eligibility e = 1/T sum_t f_t g_t,   g_t = 4 (1/4 - c_t^2),   c_t = sigmoid(4 (v_t - threshold)) - 1/2
+//   f_1 = 1,   f_{t+1} = 1 + decay f_t du_t/dv_t   (model/functional.py, `Neuron.next_sensitivity`)
 //
 // Each block of neurons runs through all time steps while its potentials stay in the first-level
 // cache: one read of the current, one byte written for each spike. No sum is contracted with a
-// product (-ffp-contract=off), so that spikes are those of plain PyTorch.
+// product (-ffp-contract=off), so that potentials are rounded as plain PyTorch rounds them.
 //
 // Maps of all arguments lie in memory in one order, which the caller sees to.
 
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/cpu/vec/vec.h>
 #include <torch/library.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <optional>
+#include <vector>
 
 namespace {
 
-constexpr int64_t BLOCK = 2048;  // neurons whose potentials are in the cache
-constexpr int64_t GRAIN = 16 * BLOCK;
+constexpr int64_t BLOCK = 1024;  // neurons whose potentials are in the cache
+constexpr int64_t GRAIN = 32 * BLOCK;
+constexpr double SLOPE = 4;  // of the surrogate gradient, per unit of potential
 
-// Maps (1 or T, neurons); those of one time step stand for all.
+using Optional = std::optional<at::Tensor>;
+
+struct Neuron {
+  double decay, threshold;
+  std::optional<double> v_reset;
+  bool detach_reset;
+
+  bool f_is_number() const { return !v_reset && detach_reset; }
+};
+
+// Maps (1 or T, neurons); those of one time step stand for all. No data: none.
 template <typename value>
 struct Maps {
   const value* data = nullptr;
   int64_t step = 0;  // values from one time step to the next
 
-  static Maps of(const at::Tensor& maps, int64_t neurons) {
-    return {maps.const_data_ptr<value>(), maps.numel() == neurons ? 0 : neurons};
+  static Maps of(const Optional& maps, int64_t neurons) {
+    if (!maps) return {};
+    return {maps->const_data_ptr<value>(), maps->numel() == neurons ? 0 : neurons};
   }
-  const value* at(int64_t t, int64_t neuron) const { return data + t * step + neuron; }
+  const value* at(int64_t t, int64_t neuron) const {
+    return data ? data + t * step + neuron : nullptr;
+  }
 };
 
-struct Constants {
-  double decay, threshold;
-  std::optional<double> v_reset;
+// A value for each channel, and how channels lie in memory: `run` neighbours have the same.
+template <typename scalar>
+struct PerChannel {
+  const scalar* values = nullptr;
+  int64_t channels = 1, run = 1;
+
+  // The values of `count` neurons from `first` on.
+  void spread(int64_t first, int64_t count, scalar* out) const {
+    for (int64_t i = 0; i < count;) {
+      const int64_t place = first + i, channel = place / run % channels;
+      const int64_t n = std::min(run == 1 ? channels - channel : run - place % run, count - i);
+      if (run == 1)
+        std::copy_n(values + channel, n, out + i);
+      else
+        std::fill_n(out + i, n, values[channel]);
+      i += n;
+    }
+  }
 };
 
-// One time step of `count` neurons; v: room for their potentials before the reset.
-template <typename scalar, typename added>
-void step(const scalar* __restrict__ x, const added* __restrict__ residual, bool from_rest,
-          const Constants& constants, int64_t count, scalar* __restrict__ u, scalar* __restrict__ v,
-          uint8_t* __restrict__ spikes) {
-  const scalar decay = constants.decay, threshold = constants.threshold;
-  const scalar reset = constants.v_reset.value_or(0);
-  if (residual)
-    for (int64_t i = 0; i < count; ++i) v[i] = x[i] + scalar(residual[i]);
-  else
-    std::copy_n(x, count, v);
-  if (!from_rest)
-    for (int64_t i = 0; i < count; ++i) v[i] = decay * u[i] + v[i];
-  if (constants.v_reset)
-    for (int64_t i = 0; i < count; ++i) u[i] = v[i] >= threshold ? reset : v[i];
-  else
-    for (int64_t i = 0; i < count; ++i) u[i] = v[i] - (v[i] >= threshold ? threshold : scalar(0));
-  for (int64_t i = 0; i < count; ++i) spikes[i] = v[i] >= threshold;
-}
+// What is summed over time, each (neurons) or not wanted.
+template <typename scalar>
+struct Sums {
+  scalar *mean = nullptr, *rate = nullptr, *eligibility = nullptr;
+  uint8_t* counts = nullptr;
+};
 
 template <typename scalar, typename added>
-void fire_all(const at::Tensor& current, const std::optional<at::Tensor>& residual, bool at_rest,
-              const Constants& constants, at::Tensor& train, at::Tensor& potential) {
-  const int64_t neurons = potential.numel(), T = train.numel() / neurons;
-  const auto x = Maps<scalar>::of(current, neurons);
-  const auto r = residual ? Maps<added>::of(*residual, neurons) : Maps<added>{};
-  auto* s = train.mutable_data_ptr<uint8_t>();
-  auto* u = potential.mutable_data_ptr<scalar>();
-  at::parallel_for(0, neurons, GRAIN, [&](int64_t begin, int64_t end) {
-    scalar v[BLOCK];
-    for (int64_t first = begin; first < end; first += BLOCK)
-      for (int64_t t = 0; t < T; ++t)
-        step<scalar, added>(x.at(t, first), residual ? r.at(t, first) : nullptr, at_rest && t == 0,
-                            constants, std::min(BLOCK, end - first), u + first, v,
-                            s + t * neurons + first);
-  });
+struct Layer {
+  Maps<scalar> current;
+  Maps<added> residual;
+  PerChannel<scalar> scale, shift, residual_scale;  // shift: that of both
+  Neuron neuron;
+  bool at_rest;
+  int64_t T, neurons;
+  uint8_t* train;
+  scalar* potential;  // before the first step, if not at_rest; after the last
+  Sums<scalar> sums;
+};
+
+// `out` = sigmoid(SLOPE (v - threshold)) - 1/2, of a whole block.
+template <typename scalar>
+void centred_sigmoid(const scalar* v, scalar threshold, scalar* out) {
+  using vector = at::vec::Vectorized<scalar>;
+  const vector one(1), half(0.5), slope(-SLOPE), offset(SLOPE * threshold);
+  for (int64_t i = 0; i < BLOCK; i += vector::size()) {
+    const auto negative = vector::loadu(v + i) * slope + offset;
+    (one / (one + negative.exp()) - half).store(out + i);
+  }
 }
 
-// current (B, ...) or (T*B, ...); residual likewise, in its dtype or bytes; at_rest: whether what
-// potential holds does not count. Fills train (T*B, ...), bytes, and potential (B, ...).
-void fire(const at::Tensor& current, const std::optional<at::Tensor>& residual, bool at_rest,
-          at::Tensor& train, at::Tensor& potential, double decay, double threshold,
-          std::optional<double> v_reset) {
-  const int64_t neurons = potential.numel();
+// A block of neurons at work; all arrays are as long as the block.
+template <typename scalar, typename added>
+struct Block {
+  scalar v[BLOCK] = {}, u[BLOCK], scale[BLOCK], shift[BLOCK], residual_scale[BLOCK];
+  scalar mean[BLOCK], rate[BLOCK], eligibility[BLOCK], c[BLOCK], f[BLOCK];
+
+  void run(const Layer<scalar, added>& layer, int64_t first, int64_t count) {
+    const auto& sums = layer.sums;
+    if (layer.scale.values) layer.scale.spread(first, count, scale);
+    if (layer.shift.values) layer.shift.spread(first, count, shift);
+    if (layer.residual_scale.values) layer.residual_scale.spread(first, count, residual_scale);
+    if (!layer.at_rest) std::copy_n(layer.potential + first, count, u);
+    std::fill_n(mean, count, 0);
+    std::fill_n(rate, count, 0);
+    std::fill_n(eligibility, count, 0);
+    std::fill_n(f, count, 1);
+    scalar number = 1;  // f where that is one number
+    for (int64_t t = 0; t < layer.T; ++t) {
+      const scalar* x = layer.current.at(t, first);
+      uint8_t* spikes = layer.train + t * layer.neurons + first;
+      charge(layer, x, layer.residual.at(t, first), layer.at_rest && t == 0, count);
+      if (sums.mean) add(x, count, mean);
+      for (int64_t i = 0; i < count; ++i) spikes[i] = v[i] >= scalar(layer.neuron.threshold);
+      if (sums.eligibility) {
+        add(spikes, count, rate);
+        remember(layer.neuron, scalar(1.0 / layer.T), number, count);
+        number = 1 + layer.neuron.decay * number;
+      }
+      reset(layer.neuron, count);
+    }
+    if (layer.potential) std::copy_n(u, count, layer.potential + first);
+    write(layer, first, count);
+  }
+
+ private:
+  // v = decay u + x_t
+  void charge(const Layer<scalar, added>& layer, const scalar* x, const added* residual,
+              bool from_rest, int64_t count) {
+    const scalar decay = layer.neuron.decay;
+    const bool shifted = layer.shift.values, scaled = layer.scale.values;
+    const bool residual_scaled = layer.residual_scale.values;
+    if (!shifted && residual && !residual_scaled) {
+      for (int64_t i = 0; i < count; ++i) v[i] = x[i] + scalar(residual[i]);
+      residual = nullptr;
+    } else if (scaled) {
+      for (int64_t i = 0; i < count; ++i) v[i] = x[i] * scale[i] + shift[i];
+    } else {
+      std::copy_n(x, count, v);
+    }
+    if (residual && residual_scaled)
+      for (int64_t i = 0; i < count; ++i) v[i] += scalar(residual[i]) * residual_scale[i];
+    else if (residual)
+      for (int64_t i = 0; i < count; ++i) v[i] += scalar(residual[i]);
+    if (!from_rest)
+      for (int64_t i = 0; i < count; ++i) v[i] = decay * u[i] + v[i];
+  }
+
+  // The eligibility's term of this time step, and the next f; number: f where that is one.
+  void remember(const Neuron& neuron, scalar share, scalar number, int64_t count) {
+    const scalar decay = neuron.decay, threshold = neuron.threshold;
+    const scalar v_reset = neuron.v_reset.value_or(0), slope = SLOPE;
+    centred_sigmoid<scalar>(v, threshold, c);
+    for (int64_t i = 0; i < count; ++i) c[i] = slope * (scalar(0.25) - c[i] * c[i]);  // g
+    if (neuron.f_is_number()) {
+      for (int64_t i = 0; i < count; ++i) eligibility[i] += share * number * c[i];
+      return;
+    }
+    for (int64_t i = 0; i < count; ++i) eligibility[i] += share * f[i] * c[i];
+    if (neuron.v_reset)
+      for (int64_t i = 0; i < count; ++i)
+        f[i] = 1 + decay * f[i] * ((v[i] >= threshold ? 0 : 1) - (v[i] - v_reset) * c[i]);
+    else
+      for (int64_t i = 0; i < count; ++i) f[i] = 1 + decay * f[i] * (1 - threshold * c[i]);
+  }
+
+  void reset(const Neuron& neuron, int64_t count) {
+    const scalar threshold = neuron.threshold, v_reset = neuron.v_reset.value_or(0);
+    if (neuron.v_reset)
+      for (int64_t i = 0; i < count; ++i) u[i] = v[i] >= threshold ? v_reset : v[i];
+    else
+      for (int64_t i = 0; i < count; ++i) u[i] = v[i] - (v[i] >= threshold ? threshold : 0);
+  }
+
+  void write(const Layer<scalar, added>& layer, int64_t first, int64_t count) const {
+    const auto& sums = layer.sums;
+    const scalar T = layer.T;
+    if (sums.mean)
+      for (int64_t i = 0; i < count; ++i) sums.mean[first + i] = mean[i] / T;
+    if (sums.counts)
+      for (int64_t i = 0; i < count; ++i) sums.counts[first + i] = uint8_t(rate[i]);
+    if (sums.rate)
+      for (int64_t i = 0; i < count; ++i) sums.rate[first + i] = rate[i] / T;
+    if (sums.eligibility) std::copy_n(eligibility, count, sums.eligibility + first);
+  }
+
+  template <typename value>
+  static void add(const value* values, int64_t count, scalar* total) {
+    for (int64_t i = 0; i < count; ++i) total[i] += values[i];
+  }
+};
+
+template <typename scalar>
+scalar* data_of(const Optional& maps) {
+  return maps ? maps->mutable_data_ptr<scalar>() : nullptr;
+}
+
+// run: neighbours in memory that are of one channel.
+void fire(const at::Tensor& current, const Optional& scale, const Optional& shift,
+          const Optional& residual, const Optional& residual_scale, int64_t run, bool at_rest,
+          const at::Tensor& train, const Optional& potential, const Optional& mean,
+          const Optional& rate, const Optional& eligibility, const Optional& counts, int64_t T,
+          double decay, double threshold, std::optional<double> v_reset, bool detach_reset) {
+  const int64_t neurons = train.numel() / T;
   if (neurons == 0) return;
+  const auto dtype = current.scalar_type();
   const auto fits = [&](const at::Tensor& maps) {
     return (maps.numel() == neurons || maps.numel() == train.numel()) &&
            maps.is_non_overlapping_and_dense();
   };
-  TORCH_CHECK(train.scalar_type() == at::kByte && train.numel() % neurons == 0 && fits(train),
-              "no train of bytes for potentials ", potential.sizes(), ": ", train.dtype(), " ",
+  TORCH_CHECK(train.scalar_type() == at::kByte && train.numel() == T * neurons && fits(train),
+              "no train of bytes over ", T, " time steps: ", train.dtype(), " ", train.sizes());
+  TORCH_CHECK(fits(current), "the current ", current.sizes(), " does not fit the train ",
               train.sizes());
-  TORCH_CHECK(current.scalar_type() == potential.scalar_type() && fits(current), "the current ",
-              current.sizes(), " does not fit potentials ", potential.sizes());
-  TORCH_CHECK(!residual || fits(*residual), "the residual does not fit the current");
-  const Constants constants{decay, threshold, v_reset};
-  AT_DISPATCH_FLOATING_TYPES(current.scalar_type(), "fire", [&] {
-    const bool of_bytes = residual && residual->scalar_type() == at::kByte;
-    const auto run = of_bytes ? fire_all<scalar_t, uint8_t> : fire_all<scalar_t, scalar_t>;
-    run(current, residual, at_rest, constants, train, potential);
+  TORCH_CHECK(!residual || (fits(*residual) && (residual->scalar_type() == at::kByte ||
+                                                residual->scalar_type() == dtype)),
+              "the residual does not fit the current ", current.sizes());
+  for (const auto* maps : {&potential, &mean, &rate, &eligibility})
+    TORCH_CHECK(!*maps || ((*maps)->numel() == neurons && (*maps)->scalar_type() == dtype &&
+                           (*maps)->is_non_overlapping_and_dense()),
+                "a map of the neurons does not fit the train ", train.sizes());
+  for (const auto* values : {&scale, &shift, &residual_scale})
+    TORCH_CHECK(!*values || ((*values)->scalar_type() == dtype && (*values)->is_contiguous() &&
+                             neurons % ((*values)->numel() * run) == 0),
+                "the values of the channels do not fit the train ", train.sizes());
+  TORCH_CHECK(bool(scale) == bool(shift), "scale and shift come together");
+  TORCH_CHECK(bool(rate) == bool(eligibility), "rate and eligibility come together");
+
+  AT_DISPATCH_FLOATING_TYPES(dtype, "fire", [&] {
+    const auto per_channel = [&](const Optional& values) {
+      if (!values) return PerChannel<scalar_t>{};
+      return PerChannel<scalar_t>{values->template const_data_ptr<scalar_t>(), values->numel(), run};
+    };
+    const auto fire_all = [&](auto added) {
+      using Added = decltype(added);
+      const Layer<scalar_t, Added> layer{
+          Maps<scalar_t>::of(current, neurons),
+          Maps<Added>::of(residual, neurons),
+          per_channel(scale),
+          per_channel(shift),
+          per_channel(residual_scale),
+          {decay, threshold, v_reset, detach_reset},
+          at_rest,
+          T,
+          neurons,
+          train.mutable_data_ptr<uint8_t>(),
+          data_of<scalar_t>(potential),
+          {data_of<scalar_t>(mean), data_of<scalar_t>(rate), data_of<scalar_t>(eligibility),
+           data_of<uint8_t>(counts)}};
+      at::parallel_for(0, neurons, GRAIN, [&](int64_t begin, int64_t end) {
+        Block<scalar_t, Added> block;
+        for (int64_t first = begin; first < end; first += BLOCK)
+          block.run(layer, first, std::min(BLOCK, end - first));
+      });
+    };
+    if (residual && residual->scalar_type() == at::kByte)
+      fire_all(uint8_t());
+    else
+      fire_all(scalar_t());
   });
 }
 
@@ -107,8 +281,10 @@ void fire(const at::Tensor& current, const std::optional<at::Tensor>& residual, 
 
 TORCH_LIBRARY_FRAGMENT(spiking_cpu, library) {
   library.def(
-      "fire(Tensor current, Tensor? residual, bool at_rest, Tensor(a!) train, "
-      "Tensor(b!) potential, float decay, float threshold, float? v_reset) -> ()");
+      "fire(Tensor current, Tensor? scale, Tensor? shift, Tensor? residual, "
+      "Tensor? residual_scale, int run, bool at_rest, Tensor(a!) train, Tensor(b!)? potential, "
+      "Tensor(c!)? mean, Tensor(d!)? rate, Tensor(e!)? eligibility, Tensor(f!)? counts, int T, "
+      "float decay, float threshold, float? v_reset, bool detach_reset) -> ()");
 }
 
 TORCH_LIBRARY_IMPL(spiking_cpu, CPU, library) { library.impl("fire", &fire); }

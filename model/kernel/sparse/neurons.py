@@ -1,4 +1,7 @@
-"""Neurons of inference on a CPU, whose spikes are bytes; the work is done by `neurons.cpp`."""
+"""Neurons on a CPU whose spikes are bytes; the work is done by `neurons.cpp`.
+
+Shapes: T time steps, B batch, C channels, ... any further dimensions.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import torch
 from torch import Tensor
 
 from model.functional import Neuron
-from model.kernel.record import layout_of
+from model.kernel.record import Fired, Maps, Source, layout_of
 from model.kernel.sparse.library import is_available
 
 
@@ -18,6 +21,24 @@ def can_fire(current: Tensor, neuron: Neuron) -> bool:
         and type(neuron) is Neuron
         and is_available()
     )
+
+
+def can_fill(source: Source, neuron: Neuron | None, fired: Fired) -> bool:
+    """Whether `fill` takes these: what is wanted is bytes, and what is added is no less plain."""
+    current, residual = source.current, source.residual
+    return (
+        fired.train.dtype == torch.uint8
+        and neuron is not None
+        and can_fire(current.values, neuron)
+        and (current.scale is not None or residual is None or residual.scale is None)
+        and all(maps is None or maps.dtype == current.values.dtype for maps in fired[1:4])
+    )
+
+
+def fill(source: Source, neuron: Neuron, fired: Fired) -> None:
+    """`reference.fire` into the memory of `Source.new_fired`, where `can_fill`."""
+    constant = len(source.current.values) == 1  # its own mean, which is there already
+    _fire(source, neuron, fired._replace(mean_current=None) if constant else fired)
 
 
 def fire(
@@ -34,19 +55,56 @@ def fire(
     potential (B, ...), that before the first step; None: rest.
     Returns: (T, B, ...), bytes, and (B, ...), in current's layout.
     """
-    layout = layout_of(current[0])
-
-    def laid_out(maps: Tensor | None) -> Tensor | None:
-        flat = None if maps is None else maps.detach().flatten(0, 1)
-        return None if flat is None else flat.contiguous(memory_format=layout)
-
-    B, *others = current.shape[1:]
-    options = {"device": current.device, "memory_format": layout}
-    train = torch.empty((T * B, *others), dtype=torch.uint8, **options)
-    after = torch.empty((B, *others), dtype=current.dtype, **options)
+    added = None if residual is None else Maps(residual.detach())
+    source = Source(Maps(current.detach()), added)
+    fired = source.new_fired(neuron, T, torch.uint8, sums=False)
+    after = torch.empty_like(current[0], memory_format=layout_of(current[0]))
     if potential is not None:
         after.copy_(potential)
+    _fire(source, neuron, fired, after, at_rest=potential is None)
+    return fired.train, after
+
+
+def _fire(
+    source: Source,
+    neuron: Neuron,
+    fired: Fired,
+    potential: Tensor | None = None,
+    *,
+    at_rest: bool = True,
+) -> None:
+    frame = source.current.values[0]
+    layout = layout_of(frame)
+    channels_inside = frame.dim() < 3 or layout is torch.channels_last
+    (current, scale, shift), dtype = source.current, frame.dtype
+    residual, residual_scale, residual_shift = source.residual or (None, None, None)
+    if residual_shift is not None:
+        shift = shift + residual_shift
+
+    def laid_out(maps: Tensor | None) -> Tensor | None:
+        return None if maps is None else maps.flatten(0, 1).contiguous(memory_format=layout)
+
+    def values(own: Tensor | None) -> Tensor | None:
+        return None if own is None else own.to(dtype).contiguous()
+
+    decay, threshold, v_reset, detach_reset = neuron
     torch.ops.spiking_cpu.fire(
-        laid_out(current), laid_out(residual), potential is None, train, after, *neuron[:3]
+        laid_out(current),
+        values(scale),
+        values(shift),
+        laid_out(residual),
+        values(residual_scale),
+        1 if channels_inside else frame.shape[2:].numel(),
+        at_rest,
+        fired.train,
+        potential,
+        fired.mean_current,
+        fired.rate,
+        fired.eligibility,
+        fired.counts,
+        len(fired.train),
+        decay,
+        threshold,
+        v_reset,
+        detach_reset,
     )
-    return train.unflatten(0, (T, B)), after

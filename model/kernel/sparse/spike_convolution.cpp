@@ -148,11 +148,10 @@ void convolve(const uint64_t* bits, const at::Tensor& arranged, const scalar* bi
   const int64_t share = (lines + threads - 1) / threads;
   const int64_t tile = std::max<int64_t>(1, std::min(share, TILE_BYTES / row_bytes));
   const int64_t tiles = (lines + tile - 1) / tile;
-  const auto memory = at::empty({threads, tile * pixels * width}, arranged.options());
-  auto* all_values = memory.template mutable_data_ptr<scalar>();
 
   at::parallel_for(0, tiles, 1, [&](int64_t begin, int64_t end) {
-    auto* values = all_values + at::get_thread_num() * tile * pixels * width;
+    const auto memory = at::empty({tile * pixels * width}, arranged.options());
+    auto* values = memory.template mutable_data_ptr<scalar>();
     auto* sums = reinterpret_cast<vector*>(values);
     for (int64_t first = begin * tile; first < std::min(lines, end * tile); first += tile) {
       const int64_t last = std::min(lines, first + tile);

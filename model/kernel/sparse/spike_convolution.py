@@ -56,8 +56,13 @@ def convolve(
     )
 
 
-def arrange(weight: Tensor) -> Tensor:
-    """A weight (C, Ci, k, k) as `convolve` reads it, which otherwise does this at each call."""
+def arrange(weight: Tensor) -> Tensor | None:
+    """A weight (C, Ci, k, k) as `convolve` reads it, which otherwise does this at each call.
+
+    None for one so narrow that skipping never pays.
+    """
+    if rate_that_pays(weight) <= 0:
+        return None
     return torch.ops.spiking_cpu.arrange_weight(weight.detach())
 
 

@@ -62,3 +62,13 @@ def test_the_command_writes_table_json_and_picture(checkpoint, tmp_path, capsys)
     assert f"| spiking network | {result['top1']:>9.2f} |" in printed
     assert f"its mean height: {result['steps_area']:.2f} %" in printed
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evaluate.json", "evaluate.png"]
+
+
+@pytest.mark.parametrize("flag", ["--sparse", "--no-sparse"])
+def test_silent_inputs_are_skipped_as_asked_for(flag, checkpoint, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "model.kernel.skips_silence", lambda x, execution: asked.append(execution.sparse) or False
+    )
+    main([checkpoint, "--out", tmp_path, "--images", 20, "--device", "cpu", flag])
+    assert asked == [flag == "--sparse"]

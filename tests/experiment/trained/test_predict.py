@@ -17,7 +17,9 @@ from experiment.trained.part.input_file import wanted_suffixes
 from experiment.trained.part.prediction import FORMS, Guess, Prediction
 from experiment.trained.predict import load_network, main, predict
 from model import build_model
+from model.inference import early_exit
 from model.inference.fold import fold
+from model.inference.skipping import ByteNeurons
 from tests.support.event_files import aedat2, count_events, random_events
 from tests.support.trained_run import CPU, first_samples, stir
 from util.checkpoint import load_checkpoint, save_checkpoint
@@ -47,6 +49,20 @@ def test_answers_are_those_of_the_trained_network(trained, pictures, capsys):
     assert {answer.steps for answer in answers} == {3}
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 5 and printed[0].endswith("of 3 steps")
+
+
+@pytest.mark.parametrize("flags", [["--sparse"], ["--no-sparse"], []])
+def test_silent_inputs_are_skipped_as_asked_for(flags, trained, pictures, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "experiment.trained.predict.answer",
+        lambda net, x, confidence: (
+            seen.append(net) or early_exit.answer(net, x, confidence=confidence)
+        ),
+    )
+    main([trained.path, pictures / "0.png", "--device", "cpu", *flags])
+    skips = [isinstance(neurons, ByteNeurons) for neurons in seen[0].neurons()]
+    assert set(skips) == {flags != ["--no-sparse"]}
 
 
 def test_it_stops_at_the_first_step_above_the_confidence(trained, pictures):

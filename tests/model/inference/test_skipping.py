@@ -3,18 +3,18 @@
 Shapes: T time steps, B batch, C channels, H x W pixels.
 """
 
+from copy import deepcopy
+
 import pytest
 import torch
-from torch import nn
 
 from model import MODELS, build_model
 from model.functional import Neuron
 from model.inference.early_exit import answer
 from model.inference.fold import fold
-from model.inference.folded import FoldedNetwork
-from model.inference.skipping import skip_silence
+from model.inference.skipping import SkippingConv2d, skip_silence
 from model.inference.stream import Stream
-from model.kernel.sparse import library
+from model.kernel.sparse import library, spike_convolution
 from tests.support.compiler import needs_compiler
 from tests.support.trained_run import stir
 
@@ -35,20 +35,33 @@ def images(*, frames: bool) -> torch.Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
-def skips(net: FoldedNetwork) -> bool:
-    return all(neurons.as_bytes for neurons in net.neurons())
+class Skipped(list):
+    """Whether the weights were arranged, of each convolution of bytes."""
+
+
+@pytest.fixture
+def skipped(monkeypatch):
+    seen, convolve = Skipped(), spike_convolution.convolve
+
+    def noting(spikes, convolution, *, arranged=None):
+        seen.append(arranged is not None)
+        return convolve(spikes, convolution, arranged=arranged)
+
+    monkeypatch.setattr(spike_convolution, "convolve", noting)
+    return seen
 
 
 @needs_compiler
 @pytest.mark.parametrize("frames", [False, True])
 @pytest.mark.parametrize("arch", SHALLOW)
 @torch.no_grad()
-def test_every_way_to_an_answer_gives_the_same(arch, frames):
+def test_every_way_to_an_answer_gives_the_same(arch, frames, skipped):
     """All steps at once, one frame after the other, and step by step with an early exit."""
     net, x = make(arch), images(frames=frames)
     expected, skipping = fold(net)(x), skip_silence(fold(net))
-    assert skips(skipping)
+    assert not skipped
     torch.testing.assert_close(skipping(x), expected, **TIGHT)
+    assert all(skipped) and len(skipped) >= 4
     torch.testing.assert_close(answer(skipping, x).logits, expected.mean(0), **TIGHT)
     stream = Stream(skipping)
     for t in range(T):
@@ -83,37 +96,68 @@ def test_resets_and_floats(v_reset):
     torch.testing.assert_close(own, fold(net)(x.float()), rtol=1e-3, atol=1e-3)
 
 
-def test_where_it_cannot_it_leaves_the_network_as_it_is(monkeypatch):
+@needs_compiler
+@torch.no_grad()
+def test_weights_may_change_and_move(skipped):
+    """They are arranged anew; in a dtype that cannot skip, layers are those of before."""
+    net, x = make("resnet18"), images(frames=False)
+    skipping, other = skip_silence(fold(net)), fold(make("resnet18", decay=0.6))
+    skipping(x)
+    for weight in other.parameters():
+        weight.mul_(1.5)
+    skipping.load_state_dict(other.state_dict())
+    expected = fold(net)
+    expected.load_state_dict(other.state_dict())
+    torch.testing.assert_close(skipping(x), expected(x), **TIGHT)
+    skipping.float(), expected.float()
+    torch.testing.assert_close(skipping(x.float()), expected(x.float()), rtol=1e-3, atol=1e-3)
+    assert all(skipped)
+    skipped.clear()
+    lower = skipping.to(torch.bfloat16)(x.bfloat16())
+    assert lower.equal(expected.to(torch.bfloat16)(x.bfloat16())) and not skipped
+    with torch.autocast("cpu", torch.bfloat16):
+        assert skipping.float()(x.float()).dtype == torch.bfloat16 and not skipped
+
+
+@needs_compiler
+@torch.no_grad()
+def test_a_copy_in_a_file_is_arranged_where_it_is_read(tmp_path):
+    skipping, x = skip_silence(fold(make("resnet18"))), images(frames=False)
+    before = skipping(x)
+    torch.save(skipping, tmp_path / "net.pt")
+    copy = torch.load(tmp_path / "net.pt", weights_only=False)
+    assert not any(getattr(layer, "_rows", None) is not None for layer in copy.modules())
+    assert copy(x).equal(before) and deepcopy(skipping)(x).equal(before)
+
+
+@torch.no_grad()
+def test_without_the_operators_it_computes_as_before(monkeypatch):
     class Other(Neuron):
         pass
 
-    net = make("resnet19")
-    assert not skips(skip_silence(fold(net.to(torch.bfloat16))))
-    net.double()
-    assert not skips(skip_silence(fold(net).to("meta")))
-    other = fold(net)
-    other.neurons()[3].neuron = Other()
-    assert not skips(skip_silence(other))
+    net, x = make("resnet19"), images(frames=False)
+    expected = fold(net)(x)
+    other = skip_silence(fold(net))
+    for neurons in other.neurons():
+        neurons.neuron = Other(*neurons.neuron)
+    assert other(x).equal(expected)
     monkeypatch.setattr("model.kernel.sparse.neurons.is_available", lambda: False)
     monkeypatch.setattr(library, "is_available", lambda: False)
-    own = skip_silence(fold(net))
-    assert not skips(own)
+    assert skip_silence(fold(net))(x).equal(expected)
     net.execution = net.execution._replace(sparse=True)
-    with torch.no_grad():
-        x = images(frames=False)
-        assert own(x).equal(fold(net)(x))
-        spikes = net._run(net._start(x, None), ())[1]
+    spikes = net._run(net._start(x, None), ())[1]
     assert spikes.maps.dtype == torch.float64
 
 
 @torch.no_grad()
 def test_it_keeps_the_weights_and_their_names():
     folded = fold(make("resnet18"))
-    before = {name: value.clone() for name, value in folded.state_dict().items()}
-    after = skip_silence(folded).state_dict()
-    assert list(after) == list(before)
-    assert all(after[name].equal(value) for name, value in before.items())
-    assert sum(isinstance(m, nn.Conv2d) for m in folded.modules()) == 20
+    before = {name: value.data_ptr() for name, value in folded.state_dict().items()}
+    again = skip_silence(skip_silence(folded))
+    after = {name: value.data_ptr() for name, value in again.state_dict().items()}
+    assert list(after.items()) == list(before.items())
+    assert sum(isinstance(m, SkippingConv2d) for m in folded.modules()) == 20
+    assert not folded.training and not any(layer.training for layer in folded.modules())
 
 
 def test_a_gradient_is_not_cut():

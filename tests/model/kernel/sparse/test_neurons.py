@@ -6,13 +6,16 @@ Shapes: T time steps, B batch, C channels, H x W pixels.
 import pytest
 import torch
 
+from benchmark.reference.kernel_case import cases, forward_problems
 from model.functional import Neuron, lif_rate
+from model.kernel.record import Maps, Source, firing
 from model.kernel.sparse import library, neurons
 from tests.support.compiler import needs_compiler
 
 pytestmark = needs_compiler
 T = 3
 NEURONS = [Neuron(), Neuron(0.6, 0.8, 0.0), Neuron(1.0, 1.3, -0.4), Neuron(0.0)]
+CASES = list(cases((torch.float64, torch.float32)))
 SHAPES = [(2, 5, 7, 9), (4, 8, 16, 33), (3, 11), (0, 4, 2, 2)]
 
 
@@ -82,17 +85,64 @@ def test_what_can_fire():
     assert not neurons.can_fire(current.to(torch.bfloat16), Neuron())
 
 
-def test_operator_keeps_its_promises_and_refuses_what_does_not_fit():
-    current, train = torch.randn(6, 5), torch.zeros(6, 5, dtype=torch.uint8)
-    constants = (0.2, 1.0, None)
-    run = torch.ops.spiking_cpu.fire
-    arguments = (current, None, True, train, torch.zeros(2, 5), *constants)
-    torch.library.opcheck(run, arguments, test_utils="test_schema")
-    wrong = {
-        "no train": (current, None, True, train.float(), torch.zeros(2, 5), *constants),
-        "the current": (current[:5], None, True, train, torch.zeros(2, 5), *constants),
-        "the residual": (current, current[:3], True, train, torch.zeros(2, 5), *constants),
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_what_training_needs_of_them(case):
+    """Normalised currents, all kinds of residuals, sums for the gradient: against the truth."""
+    assert forward_problems(case, firing(neurons.fill), spike_dtype=torch.uint8) == []
+
+
+def test_what_can_fill():
+    """Spikes as bytes, of neurons, and no residual that is normalised where the current is not."""
+    maps, values = torch.randn(T, 2, 3), torch.ones(3)
+    plain, normalised = Maps(maps), Maps(maps, values, values)
+    kinds = {
+        (plain, plain): True,
+        (normalised, normalised): True,
+        (normalised, plain): True,
+        (plain, normalised): False,
     }
-    for message, given in wrong.items():
+    for (current, residual), can in kinds.items():
+        source = Source(current, residual)
+        found = source.new_fired(Neuron(), T, torch.uint8, True)
+        assert neurons.can_fill(source, Neuron(), found) == can
+    source = Source(plain)
+    assert not neurons.can_fill(source, None, source.new_fired(None, T, torch.uint8, True))
+    assert not neurons.can_fill(source, Neuron(), source.new_fired(Neuron(), T, None, True))
+    half = Source(Maps(maps.bfloat16()))
+    assert not neurons.can_fill(half, Neuron(), half.new_fired(Neuron(), T, torch.uint8, True))
+
+
+def test_operator_keeps_its_promises_and_refuses_what_does_not_fit():
+    run, good = torch.ops.spiking_cpu.fire, arguments()
+    torch.library.opcheck(run, tuple(good.values()), test_utils="test_schema")
+    wrong = {
+        "no train": {"train": torch.zeros(6, 5)},
+        "the current": {"current": torch.randn(5, 5)},
+        "the residual": {"residual": torch.randn(3, 5)},
+        "a map of the neurons": {"potential": torch.zeros(64)[:1].expand(2, 5)},
+        "the values of the channels": {"scale": torch.ones(4), "shift": torch.ones(4)},
+        "scale and shift": {"scale": torch.ones(5)},
+        "rate and eligibility": {"rate": torch.zeros(2, 5)},
+    }
+    for message, changes in wrong.items():
         with pytest.raises(RuntimeError, match=message):
-            run(*given)
+            run(*(good | changes).values())
+
+
+def arguments():
+    """Of the operator: three time steps of two samples and five channels."""
+    nothing = dict.fromkeys(("mean", "rate", "eligibility", "counts"))
+    return {
+        "current": torch.randn(6, 5),
+        **dict.fromkeys(("scale", "shift", "residual", "residual_scale")),
+        "run": 1,
+        "at_rest": True,
+        "train": torch.zeros(6, 5, dtype=torch.uint8),
+        "potential": torch.zeros(2, 5),
+        **nothing,
+        "T": T,
+        "decay": 0.2,
+        "threshold": 1.0,
+        "v_reset": None,
+        "detach_reset": True,
+    }
