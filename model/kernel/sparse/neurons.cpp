@@ -1,279 +1,121 @@
-// Leaky integrate-and-fire neurons whose spikes are bytes, with what a rate gradient needs of them.
-//
-//   x_t = scale current_t + shift + residual_scale residual_t + residual_shift
-//   v_t = decay u_{t-1} + x_t,   s_t = [v_t >= threshold]
-//   u_t = v_t - threshold s_t (soft reset), or v_reset where s_t is 1 (hard reset)
-//
-//   eligibility e = 1/T sum_t f_t g_t,   g_t = 4 (1/4 - c_t^2),   c_t = sigmoid(4 (v_t - threshold)) - 1/2
-//   f_1 = 1,   f_{t+1} = 1 + decay f_t du_t/dv_t   (model/functional.py, `Neuron.next_sensitivity`)
-//
-// Each block of neurons runs through all time steps while its potentials stay in the first-level
-// cache: one read of the current, one byte written for each spike. No sum is contracted with a
-// product (-ffp-contract=off), so that potentials are rounded as plain PyTorch rounds them.
+// Leaky integrate-and-fire neurons whose spikes are bytes, with what a rate gradient needs of them:
+// blocks of them (`neuron_block.h`) on all threads.
 //
 // Maps of all arguments lie in memory in one order, which the caller sees to.
 
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <ATen/cpu/vec/vec.h>
 #include <torch/library.h>
 
 #include <algorithm>
 #include <cstdint>
 #include <optional>
-#include <vector>
+
+#include "neuron_block.h"
 
 namespace {
 
-constexpr int64_t BLOCK = 1024;  // neurons whose potentials are in the cache
-constexpr int64_t GRAIN = 32 * BLOCK;
-constexpr double SLOPE = 4;  // of the surrogate gradient, per unit of potential
-
+using spiking::Block;
+using spiking::Layer;
+using spiking::Maps;
+using spiking::Neuron;
+using spiking::PerChannel;
 using Optional = std::optional<at::Tensor>;
 
-struct Neuron {
-  double decay, threshold;
-  std::optional<double> v_reset;
-  bool detach_reset;
-
-  bool f_is_number() const { return !v_reset && detach_reset; }
-};
-
-// Maps (1 or T, neurons); those of one time step stand for all. No data: none.
-template <typename value>
-struct Maps {
-  const value* data = nullptr;
-  int64_t step = 0;  // values from one time step to the next
-
-  static Maps of(const Optional& maps, int64_t neurons) {
-    if (!maps) return {};
-    return {maps->const_data_ptr<value>(), maps->numel() == neurons ? 0 : neurons};
-  }
-  const value* at(int64_t t, int64_t neuron) const {
-    return data ? data + t * step + neuron : nullptr;
-  }
-};
-
-// A value for each channel, and how channels lie in memory: `run` neighbours have the same.
-template <typename scalar>
-struct PerChannel {
-  const scalar* values = nullptr;
-  int64_t channels = 1, run = 1;
-
-  // The values of `count` neurons from `first` on.
-  void spread(int64_t first, int64_t count, scalar* out) const {
-    for (int64_t i = 0; i < count;) {
-      const int64_t place = first + i, channel = place / run % channels;
-      const int64_t n = std::min(run == 1 ? channels - channel : run - place % run, count - i);
-      if (run == 1)
-        std::copy_n(values + channel, n, out + i);
-      else
-        std::fill_n(out + i, n, values[channel]);
-      i += n;
-    }
-  }
-};
-
-// What is summed over time, each (neurons) or not wanted.
-template <typename scalar>
-struct Sums {
-  scalar *mean = nullptr, *rate = nullptr, *eligibility = nullptr;
-  uint8_t* counts = nullptr;
-};
-
-template <typename scalar, typename added>
-struct Layer {
-  Maps<scalar> current;
-  Maps<added> residual;
-  PerChannel<scalar> scale, shift, residual_scale;  // shift: that of both
-  Neuron neuron;
-  bool at_rest;
-  int64_t T, neurons;
-  uint8_t* train;
-  scalar* potential;  // before the first step, if not at_rest; after the last
-  Sums<scalar> sums;
-};
-
-// `out` = sigmoid(SLOPE (v - threshold)) - 1/2, of a whole block.
-template <typename scalar>
-void centred_sigmoid(const scalar* v, scalar threshold, scalar* out) {
-  using vector = at::vec::Vectorized<scalar>;
-  const vector one(1), half(0.5), slope(-SLOPE), offset(SLOPE * threshold);
-  for (int64_t i = 0; i < BLOCK; i += vector::size()) {
-    const auto negative = vector::loadu(v + i) * slope + offset;
-    (one / (one + negative.exp()) - half).store(out + i);
-  }
-}
-
-// A block of neurons at work; all arrays are as long as the block.
-template <typename scalar, typename added>
-struct Block {
-  scalar v[BLOCK] = {}, u[BLOCK], scale[BLOCK], shift[BLOCK], residual_scale[BLOCK];
-  scalar mean[BLOCK], rate[BLOCK], eligibility[BLOCK], c[BLOCK], f[BLOCK];
-
-  void run(const Layer<scalar, added>& layer, int64_t first, int64_t count) {
-    const auto& sums = layer.sums;
-    if (layer.scale.values) layer.scale.spread(first, count, scale);
-    if (layer.shift.values) layer.shift.spread(first, count, shift);
-    if (layer.residual_scale.values) layer.residual_scale.spread(first, count, residual_scale);
-    if (!layer.at_rest) std::copy_n(layer.potential + first, count, u);
-    std::fill_n(mean, count, 0);
-    std::fill_n(rate, count, 0);
-    std::fill_n(eligibility, count, 0);
-    std::fill_n(f, count, 1);
-    scalar number = 1;  // f where that is one number
-    for (int64_t t = 0; t < layer.T; ++t) {
-      const scalar* x = layer.current.at(t, first);
-      uint8_t* spikes = layer.train + t * layer.neurons + first;
-      charge(layer, x, layer.residual.at(t, first), layer.at_rest && t == 0, count);
-      if (sums.mean) add(x, count, mean);
-      for (int64_t i = 0; i < count; ++i) spikes[i] = v[i] >= scalar(layer.neuron.threshold);
-      if (sums.eligibility) {
-        add(spikes, count, rate);
-        remember(layer.neuron, scalar(1.0 / layer.T), number, count);
-        number = 1 + layer.neuron.decay * number;
-      }
-      reset(layer.neuron, count);
-    }
-    if (layer.potential) std::copy_n(u, count, layer.potential + first);
-    write(layer, first, count);
-  }
-
- private:
-  // v = decay u + x_t
-  void charge(const Layer<scalar, added>& layer, const scalar* x, const added* residual,
-              bool from_rest, int64_t count) {
-    const scalar decay = layer.neuron.decay;
-    const bool shifted = layer.shift.values, scaled = layer.scale.values;
-    const bool residual_scaled = layer.residual_scale.values;
-    if (!shifted && residual && !residual_scaled) {
-      for (int64_t i = 0; i < count; ++i) v[i] = x[i] + scalar(residual[i]);
-      residual = nullptr;
-    } else if (scaled) {
-      for (int64_t i = 0; i < count; ++i) v[i] = x[i] * scale[i] + shift[i];
-    } else {
-      std::copy_n(x, count, v);
-    }
-    if (residual && residual_scaled)
-      for (int64_t i = 0; i < count; ++i) v[i] += scalar(residual[i]) * residual_scale[i];
-    else if (residual)
-      for (int64_t i = 0; i < count; ++i) v[i] += scalar(residual[i]);
-    if (!from_rest)
-      for (int64_t i = 0; i < count; ++i) v[i] = decay * u[i] + v[i];
-  }
-
-  // The eligibility's term of this time step, and the next f; number: f where that is one.
-  void remember(const Neuron& neuron, scalar share, scalar number, int64_t count) {
-    const scalar decay = neuron.decay, threshold = neuron.threshold;
-    const scalar v_reset = neuron.v_reset.value_or(0), slope = SLOPE;
-    centred_sigmoid<scalar>(v, threshold, c);
-    for (int64_t i = 0; i < count; ++i) c[i] = slope * (scalar(0.25) - c[i] * c[i]);  // g
-    if (neuron.f_is_number()) {
-      for (int64_t i = 0; i < count; ++i) eligibility[i] += share * number * c[i];
-      return;
-    }
-    for (int64_t i = 0; i < count; ++i) eligibility[i] += share * f[i] * c[i];
-    if (neuron.v_reset)
-      for (int64_t i = 0; i < count; ++i)
-        f[i] = 1 + decay * f[i] * ((v[i] >= threshold ? 0 : 1) - (v[i] - v_reset) * c[i]);
-    else
-      for (int64_t i = 0; i < count; ++i) f[i] = 1 + decay * f[i] * (1 - threshold * c[i]);
-  }
-
-  void reset(const Neuron& neuron, int64_t count) {
-    const scalar threshold = neuron.threshold, v_reset = neuron.v_reset.value_or(0);
-    if (neuron.v_reset)
-      for (int64_t i = 0; i < count; ++i) u[i] = v[i] >= threshold ? v_reset : v[i];
-    else
-      for (int64_t i = 0; i < count; ++i) u[i] = v[i] - (v[i] >= threshold ? threshold : 0);
-  }
-
-  void write(const Layer<scalar, added>& layer, int64_t first, int64_t count) const {
-    const auto& sums = layer.sums;
-    const scalar T = layer.T;
-    if (sums.mean)
-      for (int64_t i = 0; i < count; ++i) sums.mean[first + i] = mean[i] / T;
-    if (sums.counts)
-      for (int64_t i = 0; i < count; ++i) sums.counts[first + i] = uint8_t(rate[i]);
-    if (sums.rate)
-      for (int64_t i = 0; i < count; ++i) sums.rate[first + i] = rate[i] / T;
-    if (sums.eligibility) std::copy_n(eligibility, count, sums.eligibility + first);
-  }
-
-  template <typename value>
-  static void add(const value* values, int64_t count, scalar* total) {
-    for (int64_t i = 0; i < count; ++i) total[i] += values[i];
-  }
-};
+constexpr int64_t GRAIN = 32 * spiking::BLOCK;  // neurons that are worth a thread
 
 template <typename scalar>
 scalar* data_of(const Optional& maps) {
   return maps ? maps->mutable_data_ptr<scalar>() : nullptr;
 }
 
-// run: neighbours in memory that are of one channel.
+struct Arguments {
+  const at::Tensor& current;
+  const Optional &scale, &shift, &residual, &residual_scale;
+  int64_t run;  // neighbours in memory that are of one channel
+  const at::Tensor& train;
+  const Optional &potential, &mean, &rate, &eligibility, &counts;
+  int64_t T;
+
+  int64_t neurons() const { return train.numel() / T; }
+
+  void check() const {
+    const auto dtype = current.scalar_type();
+    TORCH_CHECK(train.scalar_type() == at::kByte && are_over_time(train),
+                "no train of bytes over ", T, " time steps: ", train.dtype(), " ", train.sizes());
+    TORCH_CHECK(are_over_time(current), "the current ", current.sizes(),
+                " does not fit the train ", train.sizes());
+    TORCH_CHECK(!residual || (are_over_time(*residual) && (residual->scalar_type() == at::kByte ||
+                                                           residual->scalar_type() == dtype)),
+                "the residual does not fit the current ", current.sizes());
+    for (const auto* maps : {&potential, &mean, &rate, &eligibility})
+      TORCH_CHECK(!*maps || are_of_neurons(**maps, dtype),
+                  "a map of the neurons does not fit the train ", train.sizes());
+    TORCH_CHECK(!counts || are_of_neurons(*counts, at::kByte),
+                "the counts do not fit the train ", train.sizes());
+    for (const auto* values : {&scale, &shift, &residual_scale})
+      TORCH_CHECK(!*values || ((*values)->scalar_type() == dtype && (*values)->is_contiguous() &&
+                               neurons() % ((*values)->numel() * run) == 0),
+                  "the values of the channels do not fit the train ", train.sizes());
+    TORCH_CHECK(bool(scale) == bool(shift), "scale and shift come together");
+    TORCH_CHECK(bool(rate) == bool(eligibility), "rate and eligibility come together");
+  }
+
+ private:
+  bool are_over_time(const at::Tensor& maps) const {
+    return (maps.numel() == neurons() || maps.numel() == T * neurons()) &&
+           maps.is_non_overlapping_and_dense();
+  }
+  bool are_of_neurons(const at::Tensor& maps, at::ScalarType dtype) const {
+    return maps.numel() == neurons() && maps.scalar_type() == dtype &&
+           maps.is_non_overlapping_and_dense();
+  }
+};
+
+template <typename scalar, typename added>
+void fire_all(const Arguments& given, const Neuron& neuron, bool at_rest) {
+  const auto per_channel = [&](const Optional& values) {
+    if (!values) return PerChannel<scalar>{};
+    return PerChannel<scalar>{values->template const_data_ptr<scalar>(), values->numel(),
+                              given.run};
+  };
+  const int64_t neurons = given.neurons();
+  const Layer<scalar, added> layer{
+      Maps<scalar>::of(given.current, neurons),
+      Maps<added>::of(given.residual, neurons),
+      per_channel(given.scale),
+      per_channel(given.shift),
+      per_channel(given.residual_scale),
+      neuron,
+      at_rest,
+      given.T,
+      neurons,
+      given.train.mutable_data_ptr<uint8_t>(),
+      data_of<scalar>(given.potential),
+      {data_of<scalar>(given.mean), data_of<scalar>(given.rate), data_of<scalar>(given.eligibility),
+       data_of<uint8_t>(given.counts)}};
+  at::parallel_for(0, neurons, GRAIN, [&](int64_t begin, int64_t end) {
+    Block<scalar, added> block;
+    for (int64_t first = begin; first < end; first += spiking::BLOCK)
+      block.run(layer, first, std::min(spiking::BLOCK, end - first));
+  });
+}
+
 void fire(const at::Tensor& current, const Optional& scale, const Optional& shift,
           const Optional& residual, const Optional& residual_scale, int64_t run, bool at_rest,
           const at::Tensor& train, const Optional& potential, const Optional& mean,
           const Optional& rate, const Optional& eligibility, const Optional& counts, int64_t T,
           double decay, double threshold, std::optional<double> v_reset, bool detach_reset) {
-  const int64_t neurons = train.numel() / T;
-  if (neurons == 0) return;
-  const auto dtype = current.scalar_type();
-  const auto fits = [&](const at::Tensor& maps) {
-    return (maps.numel() == neurons || maps.numel() == train.numel()) &&
-           maps.is_non_overlapping_and_dense();
-  };
-  TORCH_CHECK(train.scalar_type() == at::kByte && train.numel() == T * neurons && fits(train),
-              "no train of bytes over ", T, " time steps: ", train.dtype(), " ", train.sizes());
-  TORCH_CHECK(fits(current), "the current ", current.sizes(), " does not fit the train ",
-              train.sizes());
-  TORCH_CHECK(!residual || (fits(*residual) && (residual->scalar_type() == at::kByte ||
-                                                residual->scalar_type() == dtype)),
-              "the residual does not fit the current ", current.sizes());
-  for (const auto* maps : {&potential, &mean, &rate, &eligibility})
-    TORCH_CHECK(!*maps || ((*maps)->numel() == neurons && (*maps)->scalar_type() == dtype &&
-                           (*maps)->is_non_overlapping_and_dense()),
-                "a map of the neurons does not fit the train ", train.sizes());
-  for (const auto* values : {&scale, &shift, &residual_scale})
-    TORCH_CHECK(!*values || ((*values)->scalar_type() == dtype && (*values)->is_contiguous() &&
-                             neurons % ((*values)->numel() * run) == 0),
-                "the values of the channels do not fit the train ", train.sizes());
-  TORCH_CHECK(bool(scale) == bool(shift), "scale and shift come together");
-  TORCH_CHECK(bool(rate) == bool(eligibility), "rate and eligibility come together");
-
-  AT_DISPATCH_FLOATING_TYPES(dtype, "fire", [&] {
-    const auto per_channel = [&](const Optional& values) {
-      if (!values) return PerChannel<scalar_t>{};
-      return PerChannel<scalar_t>{values->template const_data_ptr<scalar_t>(), values->numel(), run};
-    };
-    const auto fire_all = [&](auto added) {
-      using Added = decltype(added);
-      const Layer<scalar_t, Added> layer{
-          Maps<scalar_t>::of(current, neurons),
-          Maps<Added>::of(residual, neurons),
-          per_channel(scale),
-          per_channel(shift),
-          per_channel(residual_scale),
-          {decay, threshold, v_reset, detach_reset},
-          at_rest,
-          T,
-          neurons,
-          train.mutable_data_ptr<uint8_t>(),
-          data_of<scalar_t>(potential),
-          {data_of<scalar_t>(mean), data_of<scalar_t>(rate), data_of<scalar_t>(eligibility),
-           data_of<uint8_t>(counts)}};
-      at::parallel_for(0, neurons, GRAIN, [&](int64_t begin, int64_t end) {
-        Block<scalar_t, Added> block;
-        for (int64_t first = begin; first < end; first += BLOCK)
-          block.run(layer, first, std::min(BLOCK, end - first));
-      });
-    };
-    if (residual && residual->scalar_type() == at::kByte)
-      fire_all(uint8_t());
-    else
-      fire_all(scalar_t());
+  const Arguments given{current, scale,     shift, residual, residual_scale, run,
+                        train,   potential, mean,  rate,     eligibility,    counts, T};
+  if (given.neurons() == 0) return;
+  given.check();
+  const Neuron neuron{decay, threshold, v_reset, detach_reset};
+  const bool of_bytes = residual && residual->scalar_type() == at::kByte;
+  AT_DISPATCH_FLOATING_TYPES(current.scalar_type(), "fire", [&] {
+    const auto run_all = of_bytes ? fire_all<scalar_t, uint8_t> : fire_all<scalar_t, scalar_t>;
+    run_all(given, neuron, at_rest);
   });
 }
 

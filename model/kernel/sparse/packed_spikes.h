@@ -62,7 +62,8 @@ inline uint64_t pack(const uint8_t* bytes, int64_t count, uint64_t& others) {
   return word;
 }
 
-inline Packed pack_spikes(const at::Tensor& spikes, const Geometry& g) {  // (N, height, width, Ci) bytes
+// spikes: (N, height, width, Ci), bytes.
+inline Packed pack_spikes(const at::Tensor& spikes, const Geometry& g) {
   const auto options = spikes.options().dtype(at::kLong);
   auto packed = at::zeros({g.N, g.words(), g.padded_height(), g.padded_width()}, options);
   auto* bits = reinterpret_cast<uint64_t*>(packed.mutable_data_ptr<int64_t>());

@@ -1,5 +1,5 @@
-// A convolution of spikes that adds the weights of the inputs that fire and skips those that do not.
-// Where so many fire that a dense one takes less time, or bytes count several spikes, it is dense.
+// A convolution of spikes that adds the weights of the inputs that fire and skips the others. Where
+// so many fire that a dense one takes less time, or bytes count several spikes, it is dense.
 //
 //   out[n, o, i, j] = bias[o] + sum of weight[o, c, a, b] over all c, a, b for which
 //                     spikes[n, c, i * stride + a - padding, j * stride + b - padding] is 1

@@ -117,7 +117,7 @@ def test_another_source_or_processor_has_a_file_of_its_own(monkeypatch, tmp_path
     shutil.copytree(SOURCES, changed)
     assert compiled_operator.library_of(changed) == own
     sources = [*changed.glob("*.cpp"), *changed.glob("*.h")]
-    assert len(sources) == 3
+    assert len(sources) == 4
     for source in sources:
         text = source.read_text()
         source.write_text(text + "\n")
