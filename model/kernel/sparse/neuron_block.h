@@ -140,17 +140,11 @@ struct Block {
   void charge(const Layer<scalar, added>& layer, const scalar* x, const added* residual,
               bool from_rest, int64_t count) {
     const scalar decay = layer.neuron.decay;
-    const bool shifted = layer.shift.values, scaled = layer.scale.values;
-    const bool residual_scaled = layer.residual_scale.values;
-    if (!shifted && residual && !residual_scaled) {
-      for (int64_t i = 0; i < count; ++i) v[i] = x[i] + scalar(residual[i]);
-      residual = nullptr;
-    } else if (scaled) {
+    if (layer.scale.values)
       for (int64_t i = 0; i < count; ++i) v[i] = x[i] * scale[i] + shift[i];
-    } else {
+    else
       std::copy_n(x, count, v);
-    }
-    if (residual && residual_scaled)
+    if (residual && layer.residual_scale.values)
       for (int64_t i = 0; i < count; ++i) v[i] += scalar(residual[i]) * residual_scale[i];
     else if (residual)
       for (int64_t i = 0; i < count; ++i) v[i] += scalar(residual[i]);
