@@ -35,7 +35,8 @@ class Neurons(nn.Module):
         self.label, self.neuron = label, neuron
 
     def forward(self, current: Tensor, fire: Fire, residual: Tensor | None = None) -> Tensor:
-        return fire(self, current, residual)
+        """What current + residual makes them fire; both (N, ...)."""
+        return fire(self, added(current, residual), None)
 
     def over_time(self, current: Tensor, residual: Tensor | None = None) -> Tensor:
         """Spikes (T, B, ...) of input currents (T, B, ...), from rest; residual: added to them."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from model import kernel
 from model.convolution import Convolution
-from model.inference.folded import FoldedNetwork, Neurons
+from model.inference.folded import Fire, FoldedNetwork, Neurons
 
 
 def skip_silence(net: FoldedNetwork) -> FoldedNetwork:
@@ -63,7 +63,10 @@ class SkippingConv2d(nn.Conv2d):
 
 
 class ByteNeurons(Neurons):
-    """Neurons that write their spikes as bytes."""
+    """Neurons that write their spikes as bytes, and add what is added as they go."""
+
+    def forward(self, current: Tensor, fire: Fire, residual: Tensor | None = None) -> Tensor:
+        return fire(self, current, residual)
 
     def over_time(self, current: Tensor, residual: Tensor | None = None) -> Tensor:
         if not kernel.can_fire_bytes(current, self.neuron):

@@ -174,7 +174,7 @@ def flags_of_own(group: Group, flags: list[str]) -> str | None:
         ("--T 5", "process 1 has other flags than the first, which has T 6 (here: 5): give them"),
         (
             "--checkpoint_every 2 --eval_every 3",
-            "checkpoint_every None (here: 2), eval_every 1 (here: 3): give them",
+            "checkpoint_every none (here: 2), eval_every 1 (here: 3): give them",
         ),
         ("--init elsewhere.pt --num_workers 1 --log_path here", None),
     ],

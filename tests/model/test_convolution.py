@@ -63,7 +63,7 @@ def test_only_bytes_skip(case, monkeypatch):
     """Numbers do not, whether or not they could, nor does anything in another dtype."""
     spikes, convolution = case
     calls = []
-    monkeypatch.setattr(spike_convolution, "can_skip", lambda *arguments: True)
+    monkeypatch.setattr("model.kernel.choice.can_skip", lambda *arguments: True)
     monkeypatch.setattr(spike_convolution, "convolve", lambda *a, arranged: calls.append(a))
     kernel.convolve(spikes.double(), convolution)
     kernel.convolve(spikes, convolution, dtype=torch.float16)
