@@ -98,8 +98,6 @@ def spikes(current: Tensor, neuron: Neuron, T: int, *, as_bytes: bool = False) -
 
     as_bytes: they are bytes, as `convolve` skips the silent ones, not in the current's dtype.
     """
-    if as_bytes and can_fire_bytes(current, neuron):
-        return fire_bytes(current, neuron, T)[0]
     dtype = torch.uint8 if as_bytes else None
     return operator.fire(Source(Maps(current)), neuron, T, spike_dtype=dtype, sums=False).train
 
