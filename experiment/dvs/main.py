@@ -24,8 +24,10 @@ from experiment.dvs.config.config import get_parser
 from experiment.dvs.event_data import EventData
 from experiment.dvs.process import load_event_data
 from experiment.dvs.recording.source import default_split
-from experiment.flag.values import network_of, recipe_of, request_of, training_part_of
+from experiment.flag.values import in_effect, network_of, recipe_of, request_of, training_part_of
+from experiment.flag.ways import ways_of
 from experiment.train.run import session, train
+from experiment.train.tuning import tune
 
 
 def main(argv: Sequence[str] | None = None) -> dict:
@@ -39,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
     request, recipe = request_of(args, *names), recipe_of(args)
     with session(request, recipe) as group:
         data = data_of(args)
+        if in_effect(args, "tune"):
+            return tune(ways_of(args, data), data, group)
         return train(request, recipe, data, network_of(args, data), group)
 
 

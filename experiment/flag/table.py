@@ -29,14 +29,15 @@ LIMIT = Or(POSITIVE, none=("none",))
 WINDOW = Or(Whole(1), "default", none=("global",))
 
 TRAINED = (when.EVALUATING,)  # silences what only training reads
-FOLDERLESS = (when.IN_ITS_OWN_FOLDER, *TRAINED)
+KEPT = (when.TUNING, *TRAINED)  # and what only a run that is kept reads
+FOLDERLESS = (when.IN_ITS_OWN_FOLDER, *KEPT)
 RESETLESS = (when.NO_RESET_TO_DETACH, when.WHOLE_RESET, *TRAINED)
 BRANCHLESS = (when.NO_BRANCHES,)
 UNJOINED = (when.NO_CONFLICT, when.NO_BRANCHES, *TRAINED)
 UNTAUGHT = (when.NO_PUPILS, when.NO_LESSON, *TRAINED)
 GRAPHLESS = (when.NO_GPU, when.SEVERAL_PASSES, when.RECOMPUTING, when.SEVERAL_PROCESSES, *TRAINED)
-DENSE = (when.NO_RATES, when.DENSE_IN_HALF, when.DENSE_ON_GPU)
-EXACT = (when.NO_RATES_TO_ROUND, when.EVALUATING_IN_FP32)
+DENSE = (when.NO_RATES, when.TUNING, when.DENSE_IN_HALF, when.DENSE_ON_GPU)
+EXACT = (when.NO_RATES_TO_ROUND, when.TUNING, when.EVALUATING_IN_FP32)
 
 
 def texts_of(table: Mapping[str, Any]) -> str:
@@ -64,7 +65,7 @@ SHARED = {
             "new one if there is none; a file outside a run folder is taken for --init; default: a "
             "new run"
         ),
-        Flag("init", Location(), None, TRAINING, "FILE", TRAINED).means(
+        Flag("init", Location(), None, TRAINING, "FILE", KEPT).means(
             "begin a new run with the weights in this file, a checkpoint or a published "
             "model_weights.pth; heads of other classes start fresh; default: random weights"
         ),
@@ -76,6 +77,10 @@ SHARED = {
             "print the accuracy of every head of this checkpoint, built by its flags, and exit; "
             "default: train"
         ),
+        Flag("tune", Switch(), False, CIRCUMSTANCE, idle=TRAINED).means(
+            "time a step of this training on this machine in every way that --compile, --sparse "
+            "and --amp offer, say which is the quickest, and train nothing"
+        ),
         Flag("device", FlagKind(), None, CIRCUMSTANCE).means(
             "cpu, cuda or cuda:N; default: cuda if there is one"
         ),
@@ -86,13 +91,13 @@ SHARED = {
             "processes that load training images, and test images from files; 0: none beside the "
             "training one"
         ),
-        Flag("eval_every", Whole(1), 1, LOOP, "EPOCHS", TRAINED).means(
+        Flag("eval_every", Whole(1), 1, LOOP, "EPOCHS", KEPT).means(
             "evaluate after every so many epochs, and after the last; only these can be the best"
         ),
-        Flag("checkpoint_every", Whole(1), None, LOOP, "STEPS", TRAINED).means(
+        Flag("checkpoint_every", Whole(1), None, LOOP, "STEPS", KEPT).means(
             "save every so many steps too; default: only after each epoch"
         ),
-        Flag("keep_checkpoints", Whole(1), 2, LOOP, "FILES", TRAINED).means(
+        Flag("keep_checkpoints", Whole(1), 2, LOOP, "FILES", KEPT).means(
             "newest checkpoints kept, beside the best"
         ),
     ),
@@ -193,7 +198,7 @@ SHARED = {
             "a GPU's convolutions read fp32 numbers rounded to TF32 (10 bits of mantissa), as is "
             "default in PyTorch and was in the published code; all else stays fp32"
         ),
-        Flag("compile", Switch(), False, METHOD, idle=(when.NO_RATES, *TRAINED)).means(
+        Flag("compile", Switch(), False, METHOD, idle=(when.NO_RATES, *KEPT)).means(
             "neurons and norms through torch.compile; on a CPU it needs a C++ compiler; where it "
             "fails they run uncompiled, and a line says why"
         ),

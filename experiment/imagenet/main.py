@@ -21,9 +21,11 @@ if __package__ in (None, ""):  # started as a file: make the project's packages 
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from experiment.check_images import check_images, checking_images
-from experiment.flag.values import network_of, recipe_of, request_of, training_part_of
+from experiment.flag.values import in_effect, network_of, recipe_of, request_of, training_part_of
+from experiment.flag.ways import ways_of
 from experiment.imagenet.config.config import get_parser
 from experiment.train.run import session, train
+from experiment.train.tuning import tune
 from util.data import ImageData
 from util.image.imagenet import load_imagenet, make_random_data
 
@@ -40,6 +42,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
     request, recipe = request_of(args), recipe_of(args)
     with session(request, recipe) as group:
         data = data_of(args)
+        if in_effect(args, "tune"):
+            return tune(ways_of(args, data), data, group)
         return train(request, recipe, data, network_of(args, data), group)
 
 

@@ -50,8 +50,9 @@ MORE = {
     "warmup": ("2", "1e30"),
 }
 PATHS = ("resume", "init", "evaluate", "log_path")  # their values hang on what is on the disk
-SWITCHES = [flag.name for flag in FLAGS if isinstance(flag.kind, Switch)]
-VALUED = [flag for flag in FLAGS if flag.name not in (*SWITCHES, *PATHS)]
+LONG = "tune"  # compiles, and times every way for seconds
+SWITCHES = [f.name for f in FLAGS if isinstance(f.kind, Switch) and f.name != LONG]
+VALUED = [flag for flag in FLAGS if flag.name not in (*SWITCHES, *PATHS, LONG)]
 STRAY = (
     *shlex.split("--unknown -x word --eval --T --no-T --lr= -- --help -h --auto_aug=yes"),
     *("", "\N{SNOWMAN}"),

@@ -10,7 +10,8 @@ from PIL import Image
 
 from experiment.dvs.main import main
 from experiment.dvs.recording.source import SOURCES
-from experiment.train import run
+from experiment.flag import ways
+from experiment.train import run, tuning
 from experiment.train.failure import RunFailed
 from experiment.trained.part.trained_network import load_trained
 from tests.support.event_files import cifar10_dvs_events, write_archives
@@ -97,3 +98,10 @@ def test_wrong_input_ends_with_one_sentence_and_no_folder(paths, flags, message,
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error
     assert not list(Path(paths[3]).glob("*"))
+
+
+def test_a_training_on_frames_is_timed(paths, monkeypatch):
+    monkeypatch.setattr(ways, "WAYS", ({}, {"amp": "bf16-backward"}))
+    monkeypatch.setattr(tuning, "ENOUGH", 0.0)
+    assert len(main([*paths, *SHORT, "--tune"])) == 2
+    assert not Path(paths[-1]).exists()
