@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import sys
 import threading
-from contextlib import nullcontext
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -142,54 +141,6 @@ def test_without_events_a_run_says_so_once_and_goes_on(name, words, tmp_path, mo
     assert {path.name for path in folder.iterdir()} == {"metrics.jsonl", "curves.png"}
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """The number of records of every picture that is drawn."""
-    counts, draw = [], recording.draw_curves
-
-    def draw_and_tell(records, path):
-        counts.append(len(records))
-        draw(records, path)
-
-    monkeypatch.setattr(recording, "draw_curves", draw_and_tell)
-    return counts
-
-
-@pytest.mark.parametrize(
-    ("error", "pictures"), [(None, [2]), (OSError("of the run"), [2]), (KeyboardInterrupt(), [])]
-)
-def test_curves_are_drawn_once_when_training_ends_or_fails(tmp_path, drawn, error, pictures):
-    """A second signal, which is a KeyboardInterrupt, ends the program at once."""
-    state = state_with_best()
-    expected = nullcontext() if error is None else pytest.raises(type(error))
-    with expected as seen, Recorder(tmp_path, LOGGER) as recorder:
-        for epoch in range(2):
-            recorder.write(record_of(epoch, 40.0), state)
-        assert drawn == []
-        if error is not None:
-            raise error
-    assert error is None or seen.value is error
-    assert drawn == pictures
-    assert (tmp_path / "curves.png").exists() is (pictures != [])
-
-
-@pytest.mark.parametrize("failure", [OSError, ImportError, ValueError])
-@pytest.mark.parametrize("error", [ArithmeticError("of the run"), None])
-def test_curves_that_cannot_be_drawn_never_hide_how_a_run_ended(
-    error, failure, tmp_path, monkeypatch, caplog
-):
-    def fail(records, path):
-        raise failure("of the picture")
-
-    monkeypatch.setattr(recording, "draw_curves", fail)
-    expected = nullcontext() if error is None else pytest.raises(ArithmeticError, match="the run")
-    with expected, Recorder(tmp_path, LOGGER) as recorder:
-        recorder.write(record_of(0, 40.0), state_with_best())
-        if error is not None:
-            raise error
-    assert ("no curves: of the picture" in caplog.text) is (error is None)
-
-
 def test_a_tensorboard_that_does_not_work_is_found_before_an_epoch(tmp_path, monkeypatch):
     """One of its own packages is missing, say; that is no reason to go on without it in silence."""
 
@@ -199,14 +150,6 @@ def test_a_tensorboard_that_does_not_work_is_found_before_an_epoch(tmp_path, mon
     monkeypatch.setattr(recording, "import_module", fail)
     with pytest.raises(ModuleNotFoundError, match="absl"), Recorder(tmp_path, LOGGER):
         pytest.fail("training began")
-
-
-def test_a_run_with_nothing_left_to_do_draws_its_curves(tmp_path, drawn):
-    with Recorder(tmp_path, LOGGER) as recorder:
-        recorder.write(record_of(0, 40.0), state_with_best())
-    with Recorder(tmp_path, LOGGER):
-        pass
-    assert drawn == [1, 1]
 
 
 def test_records_that_vanish_are_noticed_at_the_end(tmp_path):
