@@ -23,7 +23,10 @@ def on_gpu(args: argparse.Namespace) -> bool:
 
 
 EVALUATING = Condition(lambda args: args.evaluate is not None, "--evaluate trains nothing")
-TUNING = Condition(lambda args: args.tune, "--tune measures every way, and trains nothing")
+TUNING = Condition(
+    lambda args: args.tune and args.evaluate is None,
+    "--tune measures every way, and trains nothing",
+)
 CHECKING = Condition(lambda args: args.check_data, "--check_data only reads images")
 EVALUATING_IN_FP32 = Condition(
     lambda args: args.evaluate is not None and PRECISIONS[args.amp].is_of_rates,

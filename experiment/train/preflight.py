@@ -64,19 +64,22 @@ def refuse_unusable_paths(request: Request, group: Group) -> None:
     """What a command could not read or write, before data are read or downloaded.
 
     Each process reads the checkpoint to evaluate; the first alone reads the one to resume.
-    Initial weights need not be there any more where a run goes on.
+    Initial weights need not be there any more where a run goes on. What has no effect is not
+    looked at.
     Raises: FileNotFoundError for a missing checkpoint, ValueError for a folder.
     """
 
     def refuse_unusable_start() -> None:
-        folder, flag, resume = request.log_path, "log_path", request.resume
+        resume, init = request.resume, request.init
         if isinstance(resume, Path):
             refuse_missing_file("resume", resume)
             run_identity(resume.parent)
-            folder, flag = resume.parent, "resume"
-        refuse_unusable(folder, flag)
-        init = request.init
-        if init is not None and not init.exists() and not choose_start(request).checkpoints():
+            refuse_unusable(resume.parent, "resume")
+        elif "log_path" not in request.silent:
+            refuse_unusable(request.log_path, "log_path")
+        if init is None or init.exists() or "init" in request.silent:
+            return
+        if not choose_start(request).checkpoints():
             refuse_missing_file("init", init)
 
     if request.evaluate is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from statistics import median
@@ -18,7 +18,13 @@ from typing import NamedTuple
 import torch
 
 from experiment.train.batches import StepBatches
-from experiment.train.failure import NonFiniteError, RunFailed
+from experiment.train.failure import (
+    NonFiniteError,
+    RunFailed,
+    one_sentence_errors,
+    refuse_lost_output,
+    sentence_of,
+)
 from experiment.train.log_line import describe_device
 from experiment.train.loop import choose_step, step_context
 from experiment.train.recipe import Recipe
@@ -26,23 +32,26 @@ from experiment.train.state import TrainingState
 from experiment.train.step import Part
 from experiment.train.task import Data, Training
 from model import RateModel
-from util.figure import markdown_table
+from model.kernel.sparse import library
 from util.process.distributed import Group
 from util.util import seed_everything
 
 ENOUGH = 2.0  # seconds of timed steps in each way
-LEAST = 3  # timed steps, however long they take
 NOISE = 0.1  # of a step's time, from which on a drift of the machine's speed is mentioned
+PLAIN = ""  # the words of the way that takes no flag
+AT_T = (
+    "timed at --T alone: with --T_min most steps take less, and --compile and graphs pay their "
+    "first step again for each number of time steps"
+)
 
 
 class KernelChoice(NamedTuple):
     """A way to compute a training.
 
-    words: its flags; exact: whether in fp32; network: makes a new one; recipe: of its training.
+    words: its flags, as on a command line; network: makes a new one; recipe: of its training.
     """
 
     words: str
-    exact: bool
     network: Callable[[], RateModel]
     recipe: Recipe
 
@@ -58,31 +67,75 @@ class Timing(NamedTuple):
         return self.first + (steps - 1) * self.step
 
 
+Timings = Mapping[str, Timing]  # by words
+
+
 def tune(ways: Sequence[KernelChoice], data: Data, group: Group) -> dict[str, float]:
-    """Time every way, the first again at the end, and print what pays; seconds per step, by words.
+    """Time each way, the first, plain one again at the end, and print what pays.
 
-    Raises: ValueError for several processes; RunFailed.
+    Returns: seconds per step, by words. Raises: SystemExit after one sentence.
     """
-    if group.world_size > 1:
-        raise ValueError("--tune measures one process: start it without torchrun")
-    training = Training(data, ways[0].recipe, group)
-    with closing(StepBatches(training)) as batches:
-        steps = batches.steps * training.recipe.num_epoch
-        parts = next(batches.of_epoch(0, 0))
-    images = sum(len(labels) for _, labels in parts)
-    print(f"{describe_device(group)}; steps of {images} images, {steps:,} of them in all")
+    plain = ways[0]
+    with one_sentence_errors(plain.recipe.batch_sizes, interrupted="stopped before the end"):
+        if group.world_size > 1:
+            raise ValueError("--tune measures one process: start it without torchrun")
+        training = Training(data, plain.recipe, group)
+        with closing(StepBatches(training)) as batches:
+            steps = batches.steps * plain.recipe.num_epoch
+            parts = next(batches.of_epoch(0, 0))
+        images = sum(len(labels) for _, labels in parts)
+        print(f"{describe_device(group)}; steps of {images} images, {steps:,} of them in all")
+        if plain.recipe.T_min is not None:
+            print(AT_T)
+        if group.device.type == "cpu":
+            library.is_available()  # compiled for this and later runs: no part of a first step
+        timings: dict[str, Timing] = {}
+        for way in ways:
+            if worth_trying(way, ways, timings):
+                timing = try_steps(way, training, parts, steps)
+                timings |= {} if timing is None else {way.words: timing}
+        if not timings:
+            raise RunFailed("no way could be timed")
+        again = try_steps(plain, training, parts, steps) if PLAIN in timings else None
+        for line in advice(timings, again, steps):
+            print(line)
+        refuse_lost_output()
+    return {words: timing.step for words, timing in timings.items()}
+
+
+def worth_trying(way: KernelChoice, ways: Sequence[KernelChoice], timings: Timings) -> bool:
+    """Whether its --amp alone worked, and was quicker than none."""
+    alone = next(other for other in ways if other.recipe.amp == way.recipe.amp)
+    if way is alone:
+        return True
+    if alone.words not in timings or PLAIN not in timings:
+        return False
+    return timings[alone.words].step <= timings[PLAIN].step
+
+
+def try_steps(
+    way: KernelChoice, training: Training, parts: Sequence[Part], steps: int
+) -> Timing | None:
+    """`time_steps`, printed; None, and why, where memory or the range of numbers does not do."""
     try:
-        *timings, again = (time_steps(way, training, parts, images) for way in (*ways, ways[0]))
-    except NonFiniteError as error:
-        raise RunFailed(str(error)) from error
-    print(table_of(ways, timings, steps))
-    for line in advice(ways, timings, again, steps):
-        print(line)
-    return {way.words: timing.step for way, timing in zip(ways, timings, strict=True)}
+        timing = time_steps(way, training, parts)
+    except (NonFiniteError, RuntimeError, MemoryError) as error:
+        finite = not isinstance(error, NonFiniteError)
+        reason = sentence_of(error, way.recipe.batch_sizes) if finite else str(error)
+        if reason is None:
+            raise
+        print(f"{named(way.words)}: {reason}", flush=True)
+        return None
+    print(
+        f"{named(way.words)}: {1e3 * timing.step:.1f} ms per step, the first {timing.first:.1f} s; "
+        f"the whole training {timing.of(steps) / 60:.1f} min",
+        flush=True,
+    )
+    return timing
 
 
-def time_steps(way: KernelChoice, training: Training, parts: Sequence[Part], images: int) -> Timing:
-    """Steps of a new network on the same batch, always the same weights at first, always at T."""
+def time_steps(way: KernelChoice, training: Training, parts: Sequence[Part]) -> Timing:
+    """Steps of a new network on the same batch, always at T and at the same weights."""
     group, recipe = training.group, replace(way.recipe, T_min=None)
     gc.collect()
     if group.device.type == "cuda":
@@ -91,7 +144,8 @@ def time_steps(way: KernelChoice, training: Training, parts: Sequence[Part], ima
     net = way.network().to(group.device, memory_format=torch.channels_last).train()
     state = TrainingState(net, recipe, {})
     context = step_context(state, recipe, group, to_input=training.data.to_input)
-    step = choose_step(context, recipe, images)
+    context.update.follow_schedule(0.0)  # all is computed, and no weight moves
+    step = choose_step(context, recipe, sum(len(labels) for _, labels in parts))
     progress = torch.zeros((), dtype=torch.float64, device=group.device)
 
     def timed() -> float:
@@ -100,42 +154,36 @@ def time_steps(way: KernelChoice, training: Training, parts: Sequence[Part], ima
         context.update.settle()  # waits for a GPU
         return time.perf_counter() - begun
 
-    first, seconds = timed(), []
-    while len(seconds) < LEAST or sum(seconds) < ENOUGH:
+    first, seconds = timed(), [timed()]
+    while sum(seconds) < ENOUGH:
         seconds.append(timed())
     return Timing(first, median(seconds))
 
 
-def table_of(ways: Sequence[KernelChoice], timings: Sequence[Timing], steps: int) -> str:
-    header = ["flags", "ms per step", "times plain", "first step, s", "whole training, min"]
-    rows = [
-        [
-            named(way),
-            f"{1e3 * timing.step:.1f}",
-            f"{timing.step / timings[0].step:.2f}",
-            f"{timing.first:.1f}",
-            f"{timing.of(steps) / 60:.1f}",
-        ]
-        for way, timing in zip(ways, timings, strict=True)
-    ]
-    return markdown_table(header, rows)
+def advice(timings: Timings, again: Timing | None, steps: int) -> Iterator[str]:
+    """What to give, what not, and how far to trust it; again: the plain way's, at the end."""
+    seconds = {words: timing.of(steps) for words, timing in timings.items()}
+    if again is None:
+        quickest = min(seconds, key=seconds.__getitem__)
+        yield f"quickest of those that could be timed: {named(quickest)}"
+        return
+    # The first way of all paid what a process pays once.
+    plain = min(timings[PLAIN].first, again.first) + seconds[PLAIN] - timings[PLAIN].first
+    seconds[PLAIN] = plain
+    in_fp32 = [words for words in seconds if "--amp" not in words]
+    best = min(in_fp32, key=seconds.__getitem__)
 
+    def listed(chosen: Sequence[str]) -> str:
+        return ", ".join(f"{named(words)} ({seconds[words] / plain:.2f})" for words in chosen)
 
-def advice(
-    ways: Sequence[KernelChoice], timings: Sequence[Timing], again: Timing, steps: int
-) -> Iterator[str]:
-    """What to give, what not, and how far to trust it."""
-    plain = timings[0].of(steps)
-    seconds = [(way, timing.of(steps)) for way, timing in zip(ways, timings, strict=True)]
-    best, quickest = min((pair for pair in seconds if pair[0].exact), key=lambda pair: pair[1])
-    yield f"quickest in fp32: {named(best)}, {quickest / plain:.2f} of the time of the plain way"
-    rounding = [f"{named(way)} ({s / plain:.2f})" for way, s in seconds if s < quickest]
-    if rounding:
-        yield f"quicker still, with gradients or more in 16 bits: {', '.join(rounding)}"
-    slower = [f"{named(way)} ({s / plain:.2f})" for way, s in seconds if s > plain]
+    yield f"quickest in fp32, and its time over the plain way's: {listed([best])}"
+    quicker = [words for words in seconds if seconds[words] < seconds[best]]
+    if quicker:
+        yield f"quicker still, with gradients or more in 16 bits: {listed(quicker)}"
+    slower = [words for words in seconds if seconds[words] > plain]
     if slower:
-        yield f"slower here than the plain way: {', '.join(slower)}"
-    drift = again.step / timings[0].step - 1
+        yield f"slower here than the plain way: {listed(slower)}"
+    drift = again.step / timings[PLAIN].step - 1
     if abs(drift) > NOISE:
         yield (
             f"the plain way took {abs(drift):.0%} {'more' if drift > 0 else 'less'} when it was "
@@ -143,5 +191,5 @@ def advice(
         )
 
 
-def named(way: KernelChoice) -> str:
-    return way.words or "plain (none of these flags)"
+def named(words: str) -> str:
+    return words or "plain (none of these flags)"

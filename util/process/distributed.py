@@ -62,7 +62,7 @@ class Group(NamedTuple):
         self.max(0)
 
     def largest(self, values: Tensor) -> Tensor:
-        """The largest of each value over all processes, of a tensor on the group's device."""
+        """The largest of each value over all processes; a tensor on a CPU is exchanged there."""
         if self.world_size == 1:
             return values
         largest = values.clone()
@@ -70,10 +70,10 @@ class Group(NamedTuple):
         return largest
 
     def max(self, number: int) -> int:
-        """The largest number of any process."""
+        """The largest number of any process, for which none waits for its GPU."""
         if self.world_size == 1:
             return number
-        return int(self.largest(torch.tensor(number, device=self.device)))
+        return int(self.largest(torch.tensor(number)))
 
     def share(self, value: Any) -> Any:
         """The first process's value (plain types and CPU tensors), in all of them."""
@@ -111,10 +111,9 @@ class Group(NamedTuple):
             alike = [buffer for buffer in buffers if buffer.dtype == dtype]
             values = torch.cat([buffer.reshape(-1) for buffer in alike])  # one exchange for all
             dist.broadcast(values, src=0)
-            for buffer, part in zip(
-                alike, values.split([buffer.numel() for buffer in alike]), strict=True
-            ):
-                buffer.copy_(part.view_as(buffer))
+            parts = values.split([buffer.numel() for buffer in alike])
+            views = [part.view_as(buffer) for part, buffer in zip(parts, alike, strict=True)]
+            torch._foreach_copy_(alike, views)
 
 
 def share_of_batch(batch_size: int, group: Group, *, parts: int = 1) -> int:
@@ -151,8 +150,8 @@ class ProcessesLost(ConnectionError):
 def process_group(device_name: str | None, *, timeout_minutes: float = 10) -> Iterator[Group]:
     """Join the processes that torchrun started, and leave them at the end.
 
-    The backend is nccl for CUDA devices and gloo for CPUs; the device follows LOCAL_RANK. A
-    process that waits longer than `timeout_minutes` for another gives up.
+    Tensors on CUDA devices are exchanged by nccl, those on CPUs by gloo; the device follows
+    LOCAL_RANK. A process that waits longer than `timeout_minutes` for another gives up.
 
     Raises: ValueError for a half-set environment or a device that is not there; ProcessesLost if
     another process ended or did not answer in time.
@@ -199,7 +198,7 @@ def _join(place: Place, device: torch.device, timeout: timedelta) -> None:
     store.set_timeout(timeout)
     on_cuda = device.type == "cuda"
     dist.init_process_group(
-        "nccl" if on_cuda else "gloo",
+        "cpu:gloo,cuda:nccl" if on_cuda else "gloo",
         store=store_of_attempt(store, rank, world_size, timeout),
         rank=rank,
         world_size=world_size,

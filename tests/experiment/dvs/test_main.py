@@ -101,7 +101,8 @@ def test_wrong_input_ends_with_one_sentence_and_no_folder(paths, flags, message,
 
 
 def test_a_training_on_frames_is_timed(paths, monkeypatch):
-    monkeypatch.setattr(ways, "WAYS", ({}, {"amp": "bf16-backward"}))
+    monkeypatch.setattr(ways, "SWITCHES", ())
+    monkeypatch.setattr(ways, "PRECISIONS", ("none", "bf16-backward"))
     monkeypatch.setattr(tuning, "ENOUGH", 0.0)
     assert len(main([*paths, *SHORT, "--tune"])) == 2
     assert not Path(paths[-1]).exists()

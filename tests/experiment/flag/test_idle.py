@@ -32,7 +32,7 @@ cifar | --evaluate x --checkpoint_every 5 | --checkpoint_every: --evaluate train
 cifar | --evaluate x --amp bf16-backward | --amp: networks that were trained so are evaluated in
 cifar | --evaluate x --amp fp16 | --amp: networks that were trained so are evaluated in fp32
 cifar | --evaluate x --amp bf16
-cifar | --evaluate x --tune | --tune: --evaluate trains nothing
+cifar | --evaluate x --tune --sparse | --tune: --evaluate trains nothing
 cifar | --tune --sparse --amp bf16-backward --init x --T 2 | --init, --amp, --sparse: --tune
 cifar | --method bptt --compile --sparse | --compile, --sparse: this --method has no rate-based
 cifar | --method bptt --amp bf16-backward | --amp: this --method has no rate-based layers

@@ -31,13 +31,14 @@ def talk(group: Group) -> dict:
         buffer += group.rank
     several = {"counts": torch.tensor([[2**40 + 1, group.rank]]), "loss": torch.tensor(0.5)}
     group.copy_buffers(net)
+    on_another_device = group._replace(device=torch.device("meta"))  # stands for a GPU
     return {
         "sum": group.sum(mine).tolist(),
         "whole": group.sum(torch.tensor(2**24 + 1)).item(),  # beyond single precision
         "mean": group.mean(mine).tolist(),
         "unchanged": mine.tolist(),
         "largest": group.largest(mine).tolist(),
-        "max": group.max(10 - group.rank),
+        "max": on_another_device.max(10 - group.rank),
         "share": group.share([group.rank, "words", {"nested": torch.ones(2).tolist()}]),
         "from_first": group.from_first(lambda: group.rank * 10 + 5),
         "buffers": [buffer.tolist() for buffer in net.buffers()],
