@@ -79,7 +79,8 @@ SHARED = {
         ),
         Flag("tune", Switch(), False, CIRCUMSTANCE, idle=TRAINED).means(
             "time a step of this training on this machine in every way that --compile, --sparse "
-            "and --amp offer, say which is the quickest, and train nothing"
+            "and --amp offer, say which is the quickest, and train nothing; of --resume FILE only "
+            "the flags are read"
         ),
         Flag("device", FlagKind(), None, CIRCUMSTANCE).means(
             "cpu, cuda or cuda:N; default: cuda if there is one"

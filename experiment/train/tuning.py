@@ -32,6 +32,7 @@ from experiment.train.state import TrainingState
 from experiment.train.step import Part
 from experiment.train.task import Data, Training
 from model import RateModel
+from model.kernel import compiled
 from model.kernel.sparse import library
 from util.process.distributed import Group
 from util.util import seed_everything
@@ -87,13 +88,12 @@ def tune(ways: Sequence[KernelChoice], data: Data, group: Group) -> dict[str, fl
         print(f"{describe_device(group)}; steps of {images} images, {steps:,} of them in all")
         if plain.recipe.T_min is not None:
             print(AT_T)
-        if any("--sparse" in way.words for way in ways):
-            library.is_available()  # compiled for this and later runs: no part of a first step
         timings: dict[str, Timing] = {}
         for way in ways:
-            if worth_trying(way, ways, timings):
+            if is_possible(way, group) and worth_trying(way, ways, timings):
                 timing = try_steps(way, training, parts, steps)
-                timings |= {} if timing is None else {way.words: timing}
+                if timing is not None and is_possible(way, group):
+                    timings[way.words] = timing
         if not timings:
             raise RunFailed("no way could be timed")
         again = try_steps(plain, training, parts, steps) if PLAIN in timings else None
@@ -101,6 +101,16 @@ def tune(ways: Sequence[KernelChoice], data: Data, group: Group) -> dict[str, fl
             print(line)
         refuse_lost_output()
     return {words: timing.step for words, timing in timings.items()}
+
+
+def is_possible(way: KernelChoice, group: Group) -> bool:
+    """Whether what its flags ask for can be compiled, as far as that is known.
+
+    The operators of --sparse are compiled here: they are kept, and no part of a first step.
+    """
+    if "--sparse" in way.words and not library.is_available():
+        return False
+    return "--compile" not in way.words or group.device.type not in compiled.UNCOMPILED
 
 
 def worth_trying(way: KernelChoice, ways: Sequence[KernelChoice], timings: Timings) -> bool:
@@ -138,6 +148,8 @@ def time_steps(way: KernelChoice, training: Training, parts: Sequence[Part]) -> 
     """Steps of a new network on the same batch, always at T and at the same weights."""
     group, recipe = training.group, replace(way.recipe, T_min=None)
     gc.collect()
+    if "--compile" in way.words:
+        torch._dynamo.reset()  # what the way before had compiled
     if group.device.type == "cuda":
         torch.cuda.empty_cache()  # what the way before had reserved
     seed_everything(recipe.seed)

@@ -10,7 +10,7 @@ from experiment.flag import ways
 from experiment.imagenet.main import main as imagenet
 from experiment.train import tuning
 from experiment.train.failure import NonFiniteError
-from experiment.train.tuning import KernelChoice, Timing, advice, worth_trying
+from experiment.train.tuning import KernelChoice, Timing, advice, is_possible, worth_trying
 from tests.support.micro_training import micro_recipe
 
 TINY = ["--width", 2, "--T", 2, "--train_batch_size", 8, "--num_epoch", 2]
@@ -103,6 +103,21 @@ def test_a_slow_precision_is_not_tried_in_other_ways(seconds, tried):
     timings = {words: Timing(step, step) for words, step in seconds.items()}
     plain, sparse, bf16, both = (worth_trying(choice, choices, timings) for choice in choices)
     assert plain and bf16 and sparse == ("" in seconds) and both == tried
+
+
+def test_what_cannot_be_compiled_is_not_compared(monkeypatch):
+    """It runs otherwise, so that its time is that of another way."""
+    group = SimpleNamespace(device=torch.device("cpu"))
+    choices = [way(words) for words in ("", "--compile", "--sparse", "--sparse --compile")]
+
+    def possible(sparse, uncompiled):
+        monkeypatch.setattr(tuning.library, "is_available", lambda: sparse)
+        monkeypatch.setattr(tuning.compiled, "UNCOMPILED", uncompiled)
+        return [is_possible(choice, group) for choice in choices]
+
+    assert possible(True, {"cuda"}) == [True, True, True, True]
+    assert possible(False, set()) == [True, True, False, False]
+    assert possible(True, {"cpu"}) == [True, False, True, False]
 
 
 @pytest.mark.parametrize(
