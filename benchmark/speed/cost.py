@@ -72,6 +72,7 @@ def main(argv: list[str] | None = None) -> list[Cost]:
         print(f"{method}: {', '.join(f'T {row.T} {row.seconds:.3f} s' for row in own)}")
         rows += own
     conditions = machine(args.device) | {"threads": args.threads, "arch": args.arch}
+    conditions |= {} if args.width is None else {"width": args.width}
     report = CostReport(rows, conditions, command_line("cost", argv))
     print(report.markdown())
     parser.write(args.output, report.files())

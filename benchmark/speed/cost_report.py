@@ -91,7 +91,8 @@ class CostReport(Report):
 
     def setting(self) -> str:
         where = self.machine.get("gpu", self.machine["processor"])
-        return f"{self.machine['arch']}, batch {self.rows[0].batch}, {where}"
+        width = f" of width {self.machine['width']}" if "width" in self.machine else ""
+        return f"{self.machine['arch']}{width}, batch {self.rows[0].batch}, {where}"
 
 
 def table(rows: Sequence[Cost], quantity: Quantity) -> str:
@@ -121,5 +122,5 @@ def draw_cost(axes: Axes, rows: Sequence[Cost], quantity: Quantity) -> None:
     axes.xaxis.minorticks_off()
     axes.yaxis.set_major_formatter("{x:g}")
     low, high = axes.get_ylim()
-    axes.yaxis.set_minor_formatter("{x:.2g}" if high < 10 * low else "")  # no power of 10 there
+    axes.yaxis.set_minor_formatter("{x:g}" if high < 10 * low else "")  # no power of 10 there
     axes.grid(alpha=0.3, which="both")

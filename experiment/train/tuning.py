@@ -180,8 +180,8 @@ def advice(timings: Timings, again: Timing | None, steps: int) -> Iterator[str]:
         yield f"quickest of those that could be timed: {named(quickest)}"
         return
     # The first way of all paid what a process pays once.
-    plain = min(timings[PLAIN].first, again.first) + seconds[PLAIN] - timings[PLAIN].first
-    seconds[PLAIN] = plain
+    first = min(timings[PLAIN].first, again.first)
+    plain = seconds[PLAIN] = timings[PLAIN]._replace(first=first).of(steps)
     in_fp32 = [words for words in seconds if "--amp" not in words]
     best = min(in_fp32, key=seconds.__getitem__)
 
