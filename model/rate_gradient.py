@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from model import kernel
-from model.convolution import Convolution, Geometry, convolution_backward
+from model.convolution import Convolution, Geometry
 from model.functional import Average, spike_counts
 from model.kernel import Execution, Normalisation
 
@@ -136,12 +136,14 @@ class _LayerGradient(torch.autograd.Function):
             dtype=plan.backward_dtype,
             is_mean=plan.rate_is_mean,
         )
-        g_x, g_weight, g_bias = convolution_backward(
+        g_x, g_weight, g_bias = kernel.convolve_backward(
             inner.current,  # (B, C, H', W')
-            kept.x.to(plan.backward_dtype),  # (B, Ci, H, W)
+            kept.x,  # (B, Ci, H, W)
             kept.weight,  # (C, Ci/groups, k, k)
             plan.geometry,
             (needs.x, needs.weight, needs.bias),
+            plan.execution,
+            dtype=plan.backward_dtype,
         )
         if g_weight is not None and plan.count_steps is not None:
             g_weight /= plan.count_steps  # it was taken at T times the rate

@@ -6,7 +6,7 @@ choice      which implementation runs: all that the rest of model/ calls
 operator    the hand-written ones as custom operators: cpu, triton (with triton_backward and
             triton_moments); map_rows and triton_tile, how they see a map
 compiled    through torch.compile
-sparse/     spikes as bytes, and their convolutions, which skip the silent ones
+sparse/     spikes as bytes, their convolutions, which skip the silent ones, and the gradients
 """
 
 from model.kernel.choice import (
@@ -17,6 +17,7 @@ from model.kernel.choice import (
     can_fire_bytes,
     can_skip,
     convolve,
+    convolve_backward,
     fire,
     fire_backward,
     fire_bytes,

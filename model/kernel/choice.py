@@ -18,11 +18,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model.convolution import Convolution
+from model.convolution import Convolution, Geometry, convolution_backward
 from model.functional import Neuron
 from model.kernel import compiled, operator, reference
 from model.kernel.record import Fired, Gradients, Maps, Normalisation, Source
-from model.kernel.sparse import library, neurons, spike_convolution
+from model.kernel.sparse import convolution_gradients, library, neurons, spike_convolution
 
 BACKENDS = {"auto": operator, "compiled": compiled, "reference": reference}
 ENVIRONMENT_VARIABLE = "SPIKING_KERNEL"
@@ -143,3 +143,29 @@ def convolve(
     if can_skip(maps, convolution):
         return spike_convolution.convolve(maps, convolution, arranged=arranged)
     return convolution(maps.to(convolution.weight.dtype))
+
+
+def convolve_backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    geometry: Geometry,
+    needs: tuple[bool, bool, bool],
+    execution: Execution,
+    *,
+    dtype: torch.dtype,
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """`convolution_backward` at x, numbers or counts as bytes, in a dtype.
+
+    Where execution is sparse with a quarter of the products, if that can be done and takes less
+    time (`convolution_gradients`).
+    """
+    if (
+        execution.sparse
+        and needs[:2] == (True, True)
+        and grad.dtype == weight.dtype == dtype
+        and convolution_gradients.can_filter(x, weight, geometry)
+    ):
+        of_bias = grad.sum((0, 2, 3)) if needs[2] else None
+        return *convolution_gradients.filtered_gradients(grad, x, weight), of_bias
+    return convolution_backward(grad, x.to(dtype), weight, geometry, needs)

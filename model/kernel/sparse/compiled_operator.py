@@ -96,7 +96,7 @@ def _compile(sources: Sequence[Path], library: Path) -> None:
     """
     library.parent.mkdir(parents=True, exist_ok=True)
     names = ", ".join(source.name for source in sources)
-    print(f"compiling {names}, once, in about fifteen seconds", file=sys.stderr, flush=True)
+    print(f"compiling {names}, once, in about twenty seconds", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix=f"{library.stem}_", dir=library.parent) as folder:
         unfinished = Path(folder) / library.name
         command = [*_compiler(), *_flags(), *map(str, sources), "-o", str(unfinished)]

@@ -44,4 +44,13 @@ def _fired(*arguments):
     """Nothing is returned: what is made was given."""
 
 
-PROMISED = {"spike_convolution": _convolved, "fire": _fired}
+def _differentiated(gradient, maps, weight):
+    like = {"dtype": weight.dtype, "memory_format": torch.channels_last}
+    return torch.empty_like(maps, **like), torch.empty_like(weight, **like)
+
+
+PROMISED = {
+    "spike_convolution": _convolved,
+    "fire": _fired,
+    "convolution_gradients": _differentiated,
+}

@@ -1,4 +1,4 @@
-"""Neurons on a CPU whose spikes are bytes; the work is done by `neurons.cpp`.
+"""Neurons on a CPU whose spikes are bytes; the work is done by `neurons.h`.
 
 Shapes: T time steps, B batch, C channels, ... any further dimensions.
 """

@@ -1,7 +1,7 @@
 """Convolutions of spike trains on a CPU that skip silent inputs: exact weights, no multiplications.
 
 A spike is 0 or 1, so that a convolution only adds up the weights of the inputs that fire; where
-few do, that takes less time than a dense convolution. The work is done by `spike_convolution.cpp`,
+few do, that takes less time than a dense convolution. The work is done by `spike_convolution.h`,
 which looks at the spikes and does what takes less time.
 """
 

@@ -3,10 +3,11 @@
 //
 // Maps of all arguments lie in memory in one order, which the caller sees to.
 
+#pragma once
+
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
-#include <torch/library.h>
 
 #include <algorithm>
 #include <cstdint>
@@ -14,16 +15,11 @@
 
 #include "neuron_block.h"
 
-namespace {
+namespace spiking {
 
-using spiking::Block;
-using spiking::Layer;
-using spiking::Maps;
-using spiking::Neuron;
-using spiking::PerChannel;
 using Optional = std::optional<at::Tensor>;
 
-constexpr int64_t GRAIN = 32 * spiking::BLOCK;  // neurons that are worth a thread
+constexpr int64_t GRAIN = 32 * BLOCK;  // neurons that are worth a thread
 
 template <typename scalar>
 scalar* data_of(const Optional& maps) {
@@ -97,12 +93,12 @@ void fire_all(const Arguments& given, const Neuron& neuron, bool at_rest) {
        data_of<uint8_t>(given.counts)}};
   at::parallel_for(0, neurons, GRAIN, [&](int64_t begin, int64_t end) {
     Block<scalar, added> block;
-    for (int64_t first = begin; first < end; first += spiking::BLOCK)
-      block.run(layer, first, std::min(spiking::BLOCK, end - first));
+    for (int64_t first = begin; first < end; first += BLOCK)
+      block.run(layer, first, std::min(BLOCK, end - first));
   });
 }
 
-void fire(const at::Tensor& current, const Optional& scale, const Optional& shift,
+inline void fire(const at::Tensor& current, const Optional& scale, const Optional& shift,
           const Optional& residual, const Optional& residual_scale, int64_t run, bool at_rest,
           const at::Tensor& train, const Optional& potential, const Optional& mean,
           const Optional& rate, const Optional& eligibility, const Optional& counts, int64_t T,
@@ -119,14 +115,4 @@ void fire(const at::Tensor& current, const Optional& scale, const Optional& shif
   });
 }
 
-}  // namespace
-
-TORCH_LIBRARY_FRAGMENT(spiking_cpu, library) {
-  library.def(
-      "fire(Tensor current, Tensor? scale, Tensor? shift, Tensor? residual, "
-      "Tensor? residual_scale, int run, bool at_rest, Tensor(a!) train, Tensor(b!)? potential, "
-      "Tensor(c!)? mean, Tensor(d!)? rate, Tensor(e!)? eligibility, Tensor(f!)? counts, int T, "
-      "float decay, float threshold, float? v_reset, bool detach_reset) -> ()");
-}
-
-TORCH_LIBRARY_IMPL(spiking_cpu, CPU, library) { library.impl("fire", &fire); }
+}  // namespace spiking

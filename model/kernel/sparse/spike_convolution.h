@@ -12,13 +12,14 @@
 // Names: N maps, Ci input and Co output channels, taps = kernel height * kernel width, words of 64
 // input channels, blocks of `width` output channels.
 
+#pragma once
+
 #include <ATen/Dispatch.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>
-#include <torch/library.h>
 
 #include <algorithm>
 #include <cmath>
@@ -27,28 +28,14 @@
 #include <vector>
 
 #include "packed_spikes.h"
+#include "vector.h"
 
-namespace {
+namespace spiking {
 
-using spiking::Geometry;
-using spiking::WORD;
-
-// Of one vector of output channels: a register's. GCC keeps a wider one in memory.
-#ifdef __AVX512F__
-constexpr int64_t VECTOR_BYTES = 64;
-#else
-constexpr int64_t VECTOR_BYTES = 32;
-#endif
 constexpr int64_t TILE_BYTES = 128 * 1024;  // of the sums that are open at a time
 
-template <typename scalar>
-struct Vector {
-  typedef scalar type __attribute__((vector_size(VECTOR_BYTES)));
-  static constexpr int64_t lanes = VECTOR_BYTES / sizeof(scalar);
-};
-
 // Vectors of output channels that are added up together: as many as are needed or registers hold.
-int64_t vectors_for(int64_t Co, int64_t lanes) {
+inline int64_t vectors_for(int64_t Co, int64_t lanes) {
   constexpr int64_t most = 256 / VECTOR_BYTES;
   int64_t vectors = 1;
   while (vectors < most && vectors * lanes < Co) vectors *= 2;
@@ -95,7 +82,7 @@ at::Tensor arrange(const at::Tensor& weight) {
   return arranged;
 }
 
-at::Tensor arrange_weight(const at::Tensor& weight) {
+inline at::Tensor arrange_weight(const at::Tensor& weight) {
   TORCH_CHECK(weight.dim() == 4, "weight ", weight.sizes(), ": expected four dimensions");
   return AT_DISPATCH_FLOATING_TYPES(weight.scalar_type(), "arrange_weight",
                                     [&] { return arrange<scalar_t>(weight); });
@@ -108,7 +95,7 @@ at::Tensor arrange_weight(const at::Tensor& weight) {
 //   sparse  blocks (words (4 + 1.5 V) + rate Ci max(3, 0.55 V))
 // A word of spikes costs the sums' way from and to memory; a spike costs a row of weights, or the
 // wait for the addition before it. Fitted on two processors (docs/performance.md).
-double rate_that_pays(const at::Tensor& weight) {
+inline double rate_that_pays(const at::Tensor& weight) {
   const double Co = weight.size(0), Ci = weight.size(1);
   const int64_t lanes = VECTOR_BYTES / c10::elementSize(weight.scalar_type());
   const int64_t V = vectors_for(weight.size(0), lanes);
@@ -177,7 +164,7 @@ void convolve(const uint64_t* bits, const at::Tensor& arranged, const scalar* bi
   });
 }
 
-at::Tensor spike_convolution(const at::Tensor& spikes, const at::Tensor& weight,
+inline at::Tensor spike_convolution(const at::Tensor& spikes, const at::Tensor& weight,
                              const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
                              at::IntArrayRef padding, std::optional<double> most,
                              const std::optional<at::Tensor>& arranged) {
@@ -202,7 +189,7 @@ at::Tensor spike_convolution(const at::Tensor& spikes, const at::Tensor& weight,
   };
   const double share = most.value_or(rate_that_pays(weight));
   if (share <= 0) return dense();
-  const auto packed = spiking::pack_spikes(pixels, g);
+  const auto packed = pack_spikes(pixels, g);
   if (!packed.are_spikes || packed.fired > share * spikes.numel()) return dense();
   auto out = at::empty({g.N, g.Co, g.out_height(), g.out_width()}, weight.options(),
                        at::MemoryFormat::ChannelsLast);
@@ -224,18 +211,4 @@ at::Tensor spike_convolution(const at::Tensor& spikes, const at::Tensor& weight,
   return out;
 }
 
-}  // namespace
-
-TORCH_LIBRARY_FRAGMENT(spiking_cpu, library) {
-  library.def("arrange_weight(Tensor weight) -> Tensor");
-  library.def("rate_that_pays(Tensor weight) -> float");
-  library.def(
-      "spike_convolution(Tensor spikes, Tensor weight, Tensor? bias, int[2] stride, "
-      "int[2] padding, float? most=None, Tensor? arranged=None) -> Tensor");
-}
-
-TORCH_LIBRARY_IMPL(spiking_cpu, CPU, library) {
-  library.impl("arrange_weight", &arrange_weight);
-  library.impl("rate_that_pays", &rate_that_pays);
-  library.impl("spike_convolution", &spike_convolution);
-}
+}  // namespace spiking
