@@ -208,9 +208,9 @@ SHARED = {
             "step's memory stays reserved for it"
         ),
         Flag("sparse", Switch(), False, METHOD, idle=DENSE).means(
-            "on a CPU, keep spikes as bytes, and skip the silent ones in convolutions wherever "
-            "that takes less time, in training and evaluation; each is the same up to rounding; "
-            "needs a C++ compiler"
+            "on a CPU, keep spikes as bytes and, wherever that takes less time, skip silent inputs "
+            "of convolutions, in training and evaluation, and compute gradients of 3x3 ones with "
+            "up to four times fewer products; the same up to rounding; needs a C++ compiler"
         ),
         Flag("val_fraction", FRACTION, None, DATA, "FRACTION", TRAINED).means(
             "part of the training set held out to select the best epoch, above 0 and below 1; "

@@ -6,7 +6,7 @@ choice      which implementation runs: all that the rest of model/ calls
 operator    the hand-written ones as custom operators: cpu, triton (with triton_backward and
             triton_moments); map_rows and triton_tile, how they see a map
 compiled    through torch.compile
-sparse/     spikes as bytes, their convolutions, which skip the silent ones, and the gradients
+sparse/     spikes as bytes, convolutions that skip the silent ones, and their gradients
 """
 
 from model.kernel.choice import (

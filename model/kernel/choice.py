@@ -38,8 +38,9 @@ class Execution(NamedTuple):
         is in that of the weights, or autocast's, as all is for None.
     convolution_backward: dtype of the backward of the spiking layers' convolutions; None is that
         of their forward. torch.bfloat16 under an fp32 forward leaves every spike as it is.
-    sparse: keep spike trains as bytes, and on a CPU skip silent inputs in their convolutions
-        wherever that takes less time (`spike_convolution`).
+    sparse: keep spike trains as bytes, and on a CPU, wherever that takes less time, skip silent
+        inputs in their convolutions (`spike_convolution`) and compute gradients of convolutions
+        with fewer products (`convolution_gradients`).
     """
 
     backend: str = "auto"
@@ -157,8 +158,7 @@ def convolve_backward(
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """`convolution_backward` at x, numbers or counts as bytes, in a dtype.
 
-    Where execution is sparse with a quarter of the products, if that can be done and takes less
-    time (`convolution_gradients`).
+    Where execution is sparse, with fewer products if that takes less time.
     """
     if (
         execution.sparse

@@ -1,1 +1,1 @@
-"""Spikes as bytes on a CPU, and convolutions that skip the silent ones: compiled C++ operators."""
+"""Compiled C++ for a CPU: spikes as bytes, convolutions that skip silent ones, their gradients."""

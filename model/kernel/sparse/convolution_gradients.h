@@ -1,5 +1,5 @@
 // Gradients of a 3x3 convolution with stride 1 and padding 1 by minimal filtering
-// (`minimal_filter.h`), which takes a quarter of the products.
+// (`minimal_filter.h`), which takes a quarter of the products where tiles are full.
 //
 // Tiles of the gradient dL/dy, windows of the maps x and weights become six by six points each. What
 // is left is, for each of these 36, two products of matrices with a row for each tile:
@@ -7,7 +7,7 @@
 //   dL/dx (tiles, Ci) = dL/dy (tiles, Co) w (Co, Ci)
 //   dL/dw (Co, Ci)    = dL/dy (tiles, Co)' x (tiles, Ci)
 //
-// It works through TILES and CHANNELS at a time, so that points stay in the cache.
+// It works through TILES and CHANNELS at a time: fewer points to keep, and none far from the cache.
 //
 // Names: N maps, Ci input and Co output channels.
 
@@ -64,7 +64,8 @@ struct Tiled {
 };
 
 // Points in memory as (ALL_POINTS, rows, channels), a row for each tile or output channel. A row is
-// made and read in memory of its own, (ALL_POINTS, channels), which the first-level cache holds.
+// made and read side by side, (ALL_POINTS, channels): in its places, which are often a multiple of
+// 4096 bytes apart, its values would push each other out of the cache.
 template <typename scalar>
 struct Points {
   scalar* values;
@@ -196,8 +197,9 @@ void differentiate(const at::Tensor& gradient, const at::Tensor& maps, const at:
   const Tiled<scalar> g_x{of_maps.mutable_data_ptr<scalar>(), height, width, Ci};
   const auto* w = weight.const_data_ptr<scalar>();
   auto* g_w = of_weight.mutable_data_ptr<scalar>();
-  // As many maps at a time as are open, or a few less if that makes the parts equal.
-  const int64_t fitting = std::max<int64_t>(1, TILES * at::get_num_threads() / g.tiles());
+  // Parts of equally many maps: at most TILES for each thread, but a map for each.
+  const int64_t threads = at::get_num_threads();
+  const int64_t fitting = std::max(threads, TILES * threads / g.tiles());
   const int64_t parts = (N + fitting - 1) / fitting, most = (N + parts - 1) / parts;
   const Memory gradient_memory(most * g.tiles() * Co, weight);
   const Memory map_memory(most * g.tiles() * channels, weight);

@@ -1,9 +1,9 @@
-"""Gradients of 3x3 convolutions on a CPU with a quarter of the products: minimal filtering.
+"""Gradients of 3x3 convolutions on a CPU with down to a quarter of the products.
 
-A tile of 4x4 pixels takes 36 products of numbers in place of 144; the numbers are sums of pixels,
-of gradients and of weights. The work is done by `convolution_gradients.h`, with the equations in
-`minimal_filter.h`, which reads counts of spikes as the bytes that they are kept in. In fp32 the
-gradients' errors are those of the dense convolution's or up to six times as large, 1e-6 of them.
+Minimal filtering takes 36 products of numbers for a tile of 4x4 pixels in place of 144; the numbers
+are sums of pixels, of gradients and of weights. The work is done by `convolution_gradients.h`,
+which reads counts of spikes as the bytes that they are kept in; its equations are in
+`minimal_filter.h`. In fp32 it errs by about 1e-6 of a gradient's norm (docs/performance.md).
 
 Source: Lavin and Gray, arXiv 1509.09308, for the filtering; its gradients by transposing.
 """
@@ -17,9 +17,8 @@ from model.convolution import Geometry
 from model.kernel.sparse.library import is_available
 
 GEOMETRY = Geometry(padding=(1, 1))
-TILE, POINTS = 4, 6  # pixels of a tile's side, and numbers that stand for them
-# Measured on one processor (docs/performance.md): with less of either, dense is as fast.
-CHANNELS, TILES = 32, 8
+TILE = 4  # pixels of its side
+CHANNELS, TILES = 32, 8  # with fewer of either, dense is as fast on the one processor tried
 LANES = 16  # channels that a processor's widest register holds
 
 
@@ -42,7 +41,7 @@ def can_filter(x: Tensor, weight: Tensor, geometry: Geometry) -> bool:
 
 def _pays(N: int, height: int, width: int) -> bool:
     tiles = -(-height // TILE) * -(-width // TILE)
-    return N * tiles >= TILES and POINTS**2 * tiles <= 9 * height * width
+    return N * tiles >= TILES and 36 * tiles <= 9 * height * width  # products, filtered and dense
 
 
 def filtered_gradients(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,4 +50,4 @@ def filtered_gradients(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor,
     Args: grad (N, C, H, W), weight (C, Ci, 3, 3), of one dtype; x (N, Ci, H, W), of that or bytes.
     Returns: in the shapes of x and weight, in that dtype.
     """
-    return torch.ops.spiking_cpu.convolution_gradients(grad, x, weight.detach())
+    return torch.ops.spiking_cpu.convolution_gradients(grad, x, weight)

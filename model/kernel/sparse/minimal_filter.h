@@ -3,8 +3,8 @@
 //
 //   y = A' [(G w G') . (B' x B)] A            x: 6x6 inputs, w: 3x3 weights, .: by elements
 //
-// In one dimension A and G evaluate polynomials, whose coefficients are gradients and weights, at six
-// points. Transposed, the same products give the gradients of the convolution, with g = dL/dy:
+// In one dimension A and G evaluate polynomials at six points, G up to a factor; their coefficients
+// are gradients and weights. Transposed, as many products give the gradients, with g = dL/dy:
 //
 //   dL/dx = B [(G w G') . (A g A')] B'        dL/dw = G' [(B' x B) . (A g A')] G
 //

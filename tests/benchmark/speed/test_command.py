@@ -8,7 +8,17 @@ import pytest
 import torch
 
 from benchmark.comparison import compare
-from benchmark.speed import cost, gpu, inference, precision, profile, scaling, sparsity, step
+from benchmark.speed import (
+    cost,
+    gpu,
+    gradients,
+    inference,
+    precision,
+    profile,
+    scaling,
+    sparsity,
+    step,
+)
 from benchmark.speed import input as benchmark_input
 from benchmark.speed import readme_figure as figure
 from benchmark.speed.command import run
@@ -23,6 +33,7 @@ COMMANDS = (
     cost,
     figure,
     gpu,
+    gradients,
     inference,
     benchmark_input,
     precision,
@@ -213,6 +224,22 @@ def test_sparsity_in_little(tmp_path, capsys):
     assert [line.split()[1] for line in text.splitlines()[-2:]] == ["0", "12.5"]
     assert (tmp_path / "new" / "sparsity.md").read_text() == text
     assert text in capsys.readouterr().out
+
+
+@needs_compiler
+def test_gradients_in_little(tmp_path, capsys):
+    """A row for each size of layer that is filtered; the others are not measured."""
+    words = ["--width", "32", "--batch", "2", "--size", "16", "--repeats", "1", "--T", "2"]
+    text = gradients.main([*words, "--output", tmp_path / "new"])
+    rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| ")][1:]
+    expected = [["4", "32 to 32 channels, 16x16"], ["3", "64 to 64 channels, 8x8"]]
+    assert [[cell.strip() for cell in row[:2]] for row in rows] == expected
+    errors = [error for row in rows for cell in (row[3], row[5]) for error in cell.split(",")]
+    assert all(0 < float(error) < 3e-6 for error in errors)
+    assert (tmp_path / "new" / "gradients.md").read_text() == text
+    assert text in capsys.readouterr().out
+    with pytest.raises(ValueError, match="no layer of resnet18, width 4"):
+        gradients.main(TINY)
 
 
 def test_inference_in_little(tmp_path, capsys):

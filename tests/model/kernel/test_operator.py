@@ -106,9 +106,9 @@ def test_block_compiles_into_one_graph(backend, sparse):
     """Forward and backward of a compiled block equal those of the block itself."""
     torch.manual_seed(0)
     layout = torch.channels_last if sparse else torch.contiguous_format
-    block = BasicBlock(4, 6, 2, neuron=Neuron(threshold=0.5)).double()
+    block = BasicBlock(4, 32, 2, neuron=Neuron(threshold=0.5)).double()
     block.to(memory_format=layout)
-    train = (torch.rand(T * 2, 4, 8, 8) < 0.5).contiguous(memory_format=layout)
+    train = (torch.rand(T * 2, 4, 16, 16) < 0.5).contiguous(memory_format=layout)
     train = train.to(torch.uint8 if sparse else torch.double)
     facts = Facts(T, Execution(backend, sparse=sparse), max_count=1)
     results = []
@@ -117,6 +117,6 @@ def test_block_compiles_into_one_graph(backend, sparse):
         rate = train.double().unflatten(0, (T, 2)).mean(0).contiguous(memory_format=layout)
         rate.requires_grad_()
         out = run(RatePair(train, rate, facts))
-        (out.rate * torch.arange(16.0, dtype=torch.double).view(4, 4)).sum().backward()
+        (out.rate * torch.arange(64.0, dtype=torch.double).view(8, 8)).sum().backward()
         results.append([out.train, out.rate, rate.grad, *(p.grad for p in block.parameters())])
     torch.testing.assert_close(*results)

@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import Execution, build_model
+from model import Execution, build_model, kernel
 from model.convolution import Geometry, convolution_backward
-from model.kernel.sparse import convolution_gradients, library
+from model.kernel.sparse import convolution_gradients
 from model.kernel.sparse.convolution_gradients import GEOMETRY, can_filter, filtered_gradients
 from tests.support.compiler import needs_compiler
 
-pytestmark = needs_compiler
+pytestmark = [needs_compiler, pytest.mark.usefixtures("operators")]
 
 
 class GradientCase(NamedTuple):
@@ -46,14 +46,9 @@ SIZES = [
     GradientCase(2, 144, 2, 3, 32),
     GradientCase(5, 16, 13, 4, 80),
     GradientCase(0, 16, 4, 4, 16),
+    GradientCase(2, 16, 65, 66, 16),  # more tiles in a map than a part has
 ]
 PARTS = GradientCase(37, 80, 17, 21, 16)  # of several maps each, the last one smaller
-
-
-@pytest.fixture(scope="module", autouse=True)
-def operator():
-    """The tests below would pass on the dense gradients too: they must not be what they see."""
-    assert library.is_available()
 
 
 def dense(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -96,6 +91,16 @@ def test_parts_and_threads(threads):
         torch.testing.assert_close(mine, expected, rtol=1e-12, atol=1e-10)
 
 
+def test_memory_that_lies_in_any_way():
+    """A gradient that is one number, as of a sum; slices; a weight and maps that are views."""
+    grad, x, weight = SIZES[0].arguments(torch.float64)
+    wide = torch.zeros(2, 32, 16, 17, dtype=torch.uint8)
+    wide[:, :, ::2, 1::2] = x
+    arguments = torch.tensor(0.5).double().expand_as(grad), wide[:, :, ::2, 1::2], weight.mT
+    for own, expected in zip(filtered_gradients(*arguments), dense(*arguments), strict=True):
+        torch.testing.assert_close(own, expected, rtol=1e-12, atol=1e-11)
+
+
 def test_memory_that_starts_anywhere():
     """Slices of larger tensors, whose values no vector is aligned to."""
     for tensor in range(3):
@@ -130,6 +135,8 @@ def test_who_is_filtered():
         (maps, weight, Geometry(stride=(2, 2), padding=(1, 1))),
         (maps, weight, Geometry()),
         (maps, weight, Geometry(padding=(1, 1), groups=2)),
+        (maps, weight, Geometry(padding=(1, 1), dilation=(2, 2))),
+        (maps, weight, Geometry(padding=(1, 2))),
         (maps, torch.empty(32, 64, 1, 1), GEOMETRY),
         (maps.bfloat16(), weight, GEOMETRY),
         (maps.bfloat16(), weight.bfloat16(), GEOMETRY),
@@ -155,6 +162,38 @@ def test_wrong_arguments_are_refused():
     for arguments, words in wrong:
         with pytest.raises(RuntimeError, match=words):
             filtered_gradients(*arguments)
+
+
+@pytest.mark.parametrize("maps", [torch.uint8, torch.float32])
+def test_is_a_correct_operator(maps):
+    """What a compiler is told of the result, its layout included, is what comes back."""
+    for layout in (torch.channels_last, torch.contiguous_format):
+        arguments = SIZES[1].arguments(torch.float32, maps=maps, layout=layout)
+        torch.library.opcheck(torch.ops.spiking_cpu.convolution_gradients, arguments)
+
+
+def test_the_kernel_filters_where_it_can():
+    """Bit for bit the dense gradients where not; the bias's, too."""
+    grad, x, weight = SIZES[0].arguments(torch.float64)
+
+    def found(needs: tuple[bool, bool, bool], *, sparse: bool = True, dtype=torch.float64):
+        execution = Execution(sparse=sparse)
+        arguments = grad.to(dtype), x, weight, GEOMETRY, needs, execution
+        return kernel.convolve_backward(*arguments, dtype=dtype)
+
+    every = (True, True, True)
+    expected = convolution_backward(grad, x.double(), weight, GEOMETRY, every)
+    for own, exact in zip(found(every), expected, strict=True):
+        torch.testing.assert_close(own, exact, rtol=1e-12, atol=1e-11)
+    assert not torch.equal(found(every)[0], expected[0])
+    assert found((True, True, False))[2] is None
+    for needs in (every, (True, False, False), (False, True, True)):
+        dense_ones = convolution_backward(grad, x.double(), weight, GEOMETRY, needs)
+        for own, exact in zip(found(needs, sparse=needs != every), dense_ones, strict=True):
+            assert own is exact is None or torch.equal(own, exact)
+    low = convolution_backward(grad.bfloat16(), x.bfloat16(), weight, GEOMETRY, every)
+    for own, exact in zip(found(every, dtype=torch.bfloat16), low, strict=True):
+        assert torch.equal(own, exact)
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "preact_resnet18", "sew_resnet18", "vgg11"])

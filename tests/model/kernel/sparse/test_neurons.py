@@ -9,10 +9,10 @@ import torch
 from benchmark.reference.kernel_case import cases, forward_problems
 from model.functional import Neuron, lif_rate
 from model.kernel.record import Maps, Source, firing
-from model.kernel.sparse import library, neurons
+from model.kernel.sparse import neurons
 from tests.support.compiler import needs_compiler
 
-pytestmark = needs_compiler
+pytestmark = [needs_compiler, pytest.mark.usefixtures("operators")]
 T = 3
 NEURONS = [Neuron(), Neuron(0.6, 0.8, 0.0), Neuron(1.0, 1.3, -0.4), Neuron(0.0)]
 CASES = list(cases((torch.float64, torch.float32)))
@@ -34,7 +34,6 @@ def maps(shape, dtype, layout, *, steps=T, seed=0):
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_spikes_are_those_of_the_equations(shape, dtype, layout, neuron):
     """With and without a residual, of numbers or bytes, each constant in time or not."""
-    assert library.is_available()
     numbers = {steps: maps(shape, dtype, layout, steps=steps, seed=1) for steps in (1, T)}
     residuals = [None, *numbers.values(), *((m > 0.5).to(torch.uint8) for m in numbers.values())]
     for steps in (1, T):

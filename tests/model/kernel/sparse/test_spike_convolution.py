@@ -14,11 +14,11 @@ from torch import Tensor
 from model import Execution, build_model
 from model.convolution import Convolution, Geometry
 from model.distillation import SelfDistillationLoss
-from model.kernel.sparse import library, spike_convolution
+from model.kernel.sparse import spike_convolution
 from model.rate_pair import RatePair
 from tests.support.compiler import needs_compiler
 
-pytestmark = needs_compiler
+pytestmark = [needs_compiler, pytest.mark.usefixtures("operators")]
 
 
 class SpikeCase(NamedTuple):
@@ -70,12 +70,6 @@ ARCHS = [
     ("ms_resnet18", "small", 16),
     ("vgg11", "published", 16),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def operator():
-    """The tests below would pass on the dense convolution too: it must not be what they see."""
-    assert library.is_available()
 
 
 def skipped(spikes: Tensor, convolution: Convolution, **options) -> Tensor:
