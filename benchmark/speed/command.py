@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 
 import torch
 
+from benchmark.speed.measure import machine, machine_in_words
 from benchmark.speed.workload import Workload
 from experiment.flag.kinds import Whole, expanded_path
 from experiment.flag.parser import FlagParser
 from experiment.train.failure import one_sentence_errors, refuse_lost_output
 from model import MODELS
+from model.kernel.sparse import library
 from util.figure import as_utf8
 from util.file.atomic import write_atomically
 from util.file.named_folder import refuse_unusable
@@ -115,6 +117,23 @@ def workload_of(args: argparse.Namespace, T: int, *, branches: bool = True) -> W
     """The step that the shared flags describe; what a command has no flag for is the default."""
     given = {f.name: value for f in fields(Workload) if (value := getattr(args, f.name, None))}
     return Workload(**{**given, "T": T, "branches": branches})
+
+
+def compiled_page(
+    parser: Parser,
+    args: argparse.Namespace,
+    paragraphs: Sequence[str],
+    table: Callable[[Workload], str],
+    name: str,
+) -> str:
+    """A page with a table that measures the compiled operators on the step that args describe."""
+    parser.make_folder(args.output)
+    torch.set_num_threads(args.threads)
+    if not library.is_available():
+        parser.error("the operators could not be compiled here, for the reason given above")
+    workload = workload_of(args, args.T, branches=False)
+    conditions = [machine_in_words(machine("cpu")), workload.in_words()]
+    return parser.publish(args.output, name, [*paragraphs, *conditions, table(workload)])
 
 
 def command_line(name: str, argv: Sequence[str] | None) -> str:

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 
 from benchmark.speed.census import layers_seen
-from benchmark.speed.command import Parser, command_line, run, workload_of
-from benchmark.speed.measure import Rounds, machine, machine_in_words, median_seconds, undivided
+from benchmark.speed.command import Parser, command_line, compiled_page, run
+from benchmark.speed.measure import Rounds, median_seconds, undivided
 from benchmark.speed.workload import SEED, Variant, Workload, build_network
 from model.convolution import Convolution, convolution_backward
-from model.kernel.sparse import convolution_gradients, library
+from model.kernel.sparse import convolution_gradients
 from util.figure import markdown_table
 
 ERRORS = "error of input's, weight's"
@@ -94,19 +94,15 @@ def layer_table(workload: Workload, rounds: Rounds) -> str:
 def main(argv: Sequence[str] | None = None) -> str:
     parser = get_parser()
     args = parser.parse_args(argv)
-    parser.make_folder(args.output)
-    torch.set_num_threads(args.threads)
-    if not library.is_available():
-        parser.error("the gradients could not be compiled here, for the reason given above")
-    workload = workload_of(args, args.T, branches=False)
     paragraphs = [
         "# Gradients of convolutions, dense and by minimal filtering",
         f"    {command_line('gradients', argv)}",
-        machine_in_words(machine("cpu")),
-        workload.in_words(),
-        layer_table(workload, Rounds(args.repeats)),
     ]
-    return parser.publish(args.output, "gradients.md", paragraphs)
+
+    def table(workload: Workload) -> str:
+        return layer_table(workload, Rounds(args.repeats))
+
+    return compiled_page(parser, args, paragraphs, table, "gradients.md")
 
 
 if __name__ == "__main__":

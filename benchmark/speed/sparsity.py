@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from benchmark.speed.census import layers_seen
-from benchmark.speed.command import Parser, command_line, run, workload_of
-from benchmark.speed.measure import Rounds, machine, machine_in_words, median_seconds, undivided
+from benchmark.speed.command import Parser, command_line, compiled_page, run
+from benchmark.speed.measure import Rounds, median_seconds, undivided
 from benchmark.speed.workload import SEED, Variant, Workload, build_network
 from experiment.flag.kinds import Real
 from model.convolution import Convolution
-from model.kernel.sparse import library, spike_convolution
+from model.kernel.sparse import spike_convolution
 from util.figure import markdown_table
 
 ALL_SPIKES = ("resnet18", "resnet19")  # whose convolutions behind the stem all read spikes
@@ -87,19 +87,15 @@ def measured_table(workload: Workload, firing: Sequence[float], rounds: Rounds) 
 def main(argv: Sequence[str] | None = None) -> str:
     parser = get_parser()
     args = parser.parse_args(argv)
-    parser.make_folder(args.output)
-    torch.set_num_threads(args.threads)
-    if not library.is_available():
-        parser.error("sparse convolutions could not be compiled here, for the reason given above")
-    workload = workload_of(args, args.T, branches=False)
     paragraphs = [
         "# Convolutions of spikes, dense and sparse",
         f"    {command_line('sparsity', argv)}",
-        machine_in_words(machine("cpu")),
-        workload.in_words(),
-        measured_table(workload, args.firing, Rounds(args.repeats)),
     ]
-    return parser.publish(args.output, "sparsity.md", paragraphs)
+
+    def table(workload: Workload) -> str:
+        return measured_table(workload, args.firing, Rounds(args.repeats))
+
+    return compiled_page(parser, args, paragraphs, table, "sparsity.md")
 
 
 if __name__ == "__main__":
