@@ -1,8 +1,8 @@
 // Gradients of a 3x3 convolution with stride 1 and padding 1 by minimal filtering
 // (`minimal_filter.h`), which takes a quarter of the products where tiles are full.
 //
-// Tiles of the gradient dL/dy, windows of the maps x and weights become six by six points each. What
-// is left is, for each of these 36, two products of matrices with a row for each tile:
+// Tiles of the gradient dL/dy, windows of the maps x and weights become six by six points each.
+// What is left is, for each of these 36, two products of matrices with a row for each tile:
 //
 //   dL/dx (tiles, Ci) = dL/dy (tiles, Co) w (Co, Ci)
 //   dL/dw (Co, Ci)    = dL/dy (tiles, Co)' x (tiles, Ci)

@@ -116,7 +116,8 @@ inline void from_points(const vector (&points)[POINTS], vector (&line)[M.width])
 
 // M tile M'.
 template <const auto& M, typename vector>
-inline void tile_to_points(const vector (&tile)[M.width][M.width], vector (&points)[POINTS][POINTS]) {
+inline void tile_to_points(const vector (&tile)[M.width][M.width],
+                           vector (&points)[POINTS][POINTS]) {
   vector half[POINTS][M.width];
   UNROLLED for (int j = 0; j < M.width; ++j) {
     vector line[M.width], values[POINTS];

@@ -99,10 +99,11 @@ void fire_all(const Arguments& given, const Neuron& neuron, bool at_rest) {
 }
 
 inline void fire(const at::Tensor& current, const Optional& scale, const Optional& shift,
-          const Optional& residual, const Optional& residual_scale, int64_t run, bool at_rest,
-          const at::Tensor& train, const Optional& potential, const Optional& mean,
-          const Optional& rate, const Optional& eligibility, const Optional& counts, int64_t T,
-          double decay, double threshold, std::optional<double> v_reset, bool detach_reset) {
+                 const Optional& residual, const Optional& residual_scale, int64_t run,
+                 bool at_rest, const at::Tensor& train, const Optional& potential,
+                 const Optional& mean, const Optional& rate, const Optional& eligibility,
+                 const Optional& counts, int64_t T, double decay, double threshold,
+                 std::optional<double> v_reset, bool detach_reset) {
   const Arguments given{current, scale,     shift, residual, residual_scale, run,
                         train,   potential, mean,  rate,     eligibility,    counts, T};
   if (given.neurons() == 0) return;

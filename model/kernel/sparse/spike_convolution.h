@@ -165,9 +165,9 @@ void convolve(const uint64_t* bits, const at::Tensor& arranged, const scalar* bi
 }
 
 inline at::Tensor spike_convolution(const at::Tensor& spikes, const at::Tensor& weight,
-                             const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
-                             at::IntArrayRef padding, std::optional<double> most,
-                             const std::optional<at::Tensor>& arranged) {
+                                    const std::optional<at::Tensor>& bias, at::IntArrayRef stride,
+                                    at::IntArrayRef padding, std::optional<double> most,
+                                    const std::optional<at::Tensor>& arranged) {
   TORCH_CHECK(spikes.scalar_type() == at::kByte, "spikes must be bytes, got ", spikes.dtype());
   TORCH_CHECK(spikes.dim() == 4 && weight.dim() == 4 && spikes.size(1) == weight.size(1),
               "spikes ", spikes.sizes(), " do not fit a weight ", weight.sizes());
