@@ -21,7 +21,7 @@ from benchmark.comparison.plan import ROOT, ComparisonPlan, Row
 from util.file.record import write_json
 
 EVALUATE = ROOT / "experiment" / "trained" / "evaluate.py"
-OUTPUT = "output.txt"
+OUTPUT, EVALUATION = "output.txt", "evaluate"
 PATIENCE = 60  # seconds in which a run that is asked to stop has to save itself
 
 
@@ -85,7 +85,8 @@ def perform(job: Job, *, threads: int, limit: TimeLimit) -> str | None:
         if problem is not None:
             return problem
         run = job.folder / _reported_folder(job.folder / OUTPUT)
-        problem = _call([EVALUATE, run / "last.pt"], job.folder, threads, limit)
+        evaluation = [EVALUATE, run / "last.pt", "--out", run / EVALUATION]
+        problem = _call(evaluation, job.folder, threads, limit)
         if problem is None:
             write_json(job.folder / "done.json", {"flags": job.flags, "run": run.name})
         return problem

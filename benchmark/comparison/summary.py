@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmark.comparison.job import Job
+from benchmark.comparison.job import EVALUATION, Job
 from experiment.train.folder import evaluated
 from util.file.record import MetricsFile
 
@@ -52,7 +52,7 @@ def run_result(folder: Path) -> dict[str, Any]:
     GPU); samples: of the test set; environment: machine and versions.
     """
     records = MetricsFile(folder / "metrics.jsonl").read()
-    evaluation = json.loads((folder / "evaluate" / "evaluate.json").read_bytes())
+    evaluation = json.loads((folder / EVALUATION / "evaluate.json").read_bytes())
     tested = evaluated(records)
     top1 = [record["test"]["top1"] for record in tested]
     validation = [record["validation"]["top1"] for record in tested if "validation" in record]

@@ -56,6 +56,21 @@ def training_part_of(args: argparse.Namespace) -> TrainingPart:
     return TrainingPart(args.train_per_class, args.label_noise, args.seed)
 
 
+def time_steps_name(args: argparse.Namespace) -> str:
+    """T4, or T1-4 where each batch draws its own number (--T_min)."""
+    least = f"{args.T_min}-" if in_effect(args, "T_min") else ""
+    return f"T{least}{args.T}"
+
+
+def method_name(args: argparse.Namespace) -> str:
+    """The method, and what of teacher, branches and average is in effect and not the paper's."""
+    usual = {"teacher": "reliable", "branch_gradient": "joined"}
+    values = {name: getattr(args, name) for name in usual if in_effect(args, name)}
+    others = [value for name, value in values.items() if value != usual[name]]
+    averaged = [f"ema{args.ema:g}"] if in_effect(args, "ema") else []
+    return "-".join([args.method, *others, *averaged])
+
+
 def request_of(args: argparse.Namespace, *names: str) -> Request:
     """The flags that say what to do, where, and from where to go on.
 
@@ -63,10 +78,8 @@ def request_of(args: argparse.Namespace, *names: str) -> Request:
     """
     flags = vars(args)
     arguments = {k: str(v.absolute()) if isinstance(v, Path) else v for k, v in flags.items()}
-    method = args.method
-    if args.teacher != "reliable" and in_effect(args, "teacher"):
-        method += f"-{args.teacher}"
-    name = [args.dataset, args.arch, f"T{args.T}", method, f"seed{args.seed}", *names]
+    seed = f"seed{args.seed}"
+    name = [args.dataset, args.arch, time_steps_name(args), method_name(args), seed, *names]
     values = {field.name: flags[field.name] for field in fields(Request) if field.name in flags}
     identity = {name: arguments[name] for name in names_of(args.dataset, *IDENTITY)}
     return Request(

@@ -73,7 +73,7 @@ def test_every_command_on_an_odd_machine(tmp_path):
     assert " \\xb5J, the same network without" in printed
     assert "taken for caf\\udce9" in printed or "caf\\udce9 taken for" in printed
     (run,) = runs.iterdir()
-    assert json.loads((run / "evaluate" / "evaluate.json").read_bytes())["classes"] == NAMES
+    assert json.loads((run / "evaluate-last" / "evaluate.json").read_bytes())["classes"] == NAMES
     assert "finished: " in (run / "train.log").read_text(encoding="utf-8")
     assert len(list(run.glob("**/*.png"))) == 8
     assert not (ROOT / "~").exists()

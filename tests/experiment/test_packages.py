@@ -57,7 +57,7 @@ def test_a_plain_image_trains(tmp_path):
         assert (code, err) == (0, ""), (command, err)
         assert "usage: " in out or command[1] != "--help", command
     assert sum("finished: test top-1" in out for _, out, _ in ends) == 2
-    assert len(list(tmp_path.glob("*/evaluate/evaluate.png"))) == 1
+    assert len(list(tmp_path.glob("*/evaluate-*/evaluate.png"))) == 1
     trained, looked_inside = ends[len(helps)][1], ends[len(helps) + 3][1]
     assert trained.count("tensorboard is not installed") == 1
     assert "no TensorBoard events: tensorboard is not installed" in looked_inside

@@ -30,7 +30,7 @@ def checkpoint_parser(
     add = parser.add_argument
     text = "best.pt, last.pt or another checkpoint of a run; the file says what it holds"
     add("checkpoint", type=expanded_path, metavar="CHECKPOINT", help=text)
-    text = f"where the results go; default: {out} beside the checkpoint"
+    text = f"where the results go; default: {out}-NAME beside the checkpoint NAME.pt"
     add("--out", type=expanded_path, metavar="FOLDER", help=text)
     text = "where the data set lies; default: where it lay in training"
     add("--data_path", type=expanded_path, metavar="FOLDER", help=text)
@@ -137,11 +137,14 @@ def command(device: str | None, *, shared: bool = False, **sizes: int) -> Iterat
 
 
 def results_folder(out: Path | None, checkpoint: Path, name: str) -> Path:
-    """The folder for results. Raises: ValueError if nothing could be written there."""
+    """The folder for results, by default one for each checkpoint of a run.
+
+    Raises: ValueError if nothing could be written there.
+    """
     if out is not None:
         refuse_unusable(out, "out")
         return out
-    folder = checkpoint.parent / name
+    folder = checkpoint.parent / f"{name}-{checkpoint.stem}"
     problem = folder_problem(folder) if checkpoint.exists() else None
     if problem is not None:
         raise ValueError(

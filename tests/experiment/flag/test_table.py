@@ -106,14 +106,19 @@ def test_the_arguments_survive_json():
 @pytest.mark.parametrize(
     ("flags", "named"),
     [
-        ("--teacher soft", "esd-soft"),
-        ("--teacher soft --beta 0", "esd"),
-        ("--teacher soft --method rate", "rate"),
-        ("--teacher label_smoothing --method rate", "rate-label_smoothing"),
+        ("--teacher soft", "T6_esd-soft"),
+        ("--teacher soft --beta 0", "T6_esd"),
+        ("--teacher soft --method rate", "T6_rate"),
+        ("--teacher label_smoothing --method rate", "T6_rate-label_smoothing"),
+        ("--branch_gradient partition", "T6_esd-partition"),
+        ("--branch_gradient partition --method rate", "T6_rate"),
+        ("--T_min 2", "T2-6_esd"),
+        ("--T_min 6", "T6_esd"),
+        ("--ema 0.99 --teacher ema --T_min 1 --T 4", "T1-4_esd-ema-ema0.99"),
     ],
 )
-def test_a_teacher_without_effect_is_not_in_the_name_of_the_run(flags, named):
-    assert request_of(parse(flags)).run_name == f"CIFAR10_resnet18_T6_{named}_seed60"
+def test_a_runs_name_says_what_is_in_effect_and_not_the_papers(flags, named):
+    assert request_of(parse(flags)).run_name == f"CIFAR10_resnet18_{named}_seed60"
 
 
 @pytest.mark.parametrize("text", WRONG.split(","))

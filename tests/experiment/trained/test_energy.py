@@ -20,7 +20,7 @@ def test_the_command_writes_the_mean_over_the_images(tmp_path, capsys):
     assert result["ann_energy_pJ"] == pytest.approx(operations.ann_energy)
     total = sum(layer["energy_pJ"] for layer in result["layers"]) + 0.9 * result["other_acs"]
     assert result["energy_pJ"] == pytest.approx(total)
-    folder = tmp_path / "energy"
+    folder = tmp_path / "energy-best"
     assert json.loads((folder / "energy.json").read_text()) == result
     assert (folder / "energy.png").read_bytes().startswith(b"\x89PNG")
     lines = capsys.readouterr().out.splitlines()

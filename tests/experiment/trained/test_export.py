@@ -32,7 +32,7 @@ def run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     trained = make_trained(folder, "--arch", "vgg11", "--v_reset", "0", "--T", "2")
     result = main([trained.path, "--images", IMAGES, "--device", "cpu"])
-    return trained, folder / "export", result
+    return trained, folder / "export-best", result
 
 
 def test_everything_is_written_and_verified(run):
@@ -144,7 +144,7 @@ def test_what_nir_cannot_pool_is_refused_before_anything_is_written(tmp_path, ca
     with pytest.raises(SystemExit):
         main([path, "--images", 2, "--device", "cpu", "--format", "safetensors", "nir"])
     assert "maps of 4x4 into 3x3" in capsys.readouterr().err
-    assert not (tmp_path / "export").exists()
+    assert not (tmp_path / "export-best").exists()
     left_out = choose_formats(load_trained(path, CPU), None).left_out
     assert left_out["graph.nir"].startswith("NIR pools by windows of one size")
 
@@ -153,7 +153,7 @@ def test_what_nir_cannot_pool_is_refused_before_anything_is_written(tmp_path, ca
 def test_the_card_has_the_accuracy_of_the_file_not_of_a_training_in_bfloat16(tmp_path, capsys):
     """And the folder holds this export alone, beside what others have put there."""
     trained = make_trained(tmp_path, "--arch", "vgg11", "--T", "1", "--amp", "bf16")
-    folder = tmp_path / "export"
+    folder = tmp_path / "export-best"
     folder.mkdir()
     for name in ("program.pt2", "graph.nir", "card.md", "notes.txt"):
         (folder / name).write_text("of another day")

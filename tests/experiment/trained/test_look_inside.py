@@ -30,7 +30,7 @@ def test_pictures_numbers_and_events_are_written(tmp_path, capsys):
     lines = "".join(json.dumps(record(epoch)) + "\n" for epoch in range(3))
     (tmp_path / "metrics.jsonl").write_text(lines)
     result = main([str(path), *FEW, "--neuron", "stem:0,5,7", "stages.3.2:9,1,1"])
-    folder = tmp_path / "look_inside"
+    folder = tmp_path / "look_inside-best"
     pictures = {"firing_rates", "potentials", "branch_maps", "gradient_agreement", "training"}
     for name in pictures:
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG"), name
@@ -78,7 +78,7 @@ def test_branch_maps_are_what_branches_read_and_make(trained):
 
 
 def test_a_network_without_branches_has_no_branch_maps_not_even_old_ones(tmp_path, capsys):
-    folder = tmp_path / "look_inside"
+    folder = tmp_path / "look_inside-best"
     folder.mkdir()
     stale = ("branch_maps.png", "training.png", "events.out.tfevents.1.x.look_inside")
     foreign = ("holiday.png", "events.out.tfevents.1.of.training")

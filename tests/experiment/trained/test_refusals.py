@@ -54,7 +54,7 @@ def test_a_place_for_results_is_looked_for_before_anything_is_computed(
     module, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(checkpoint_command, "load_trained", lambda *_, **__: pytest.fail("late"))
-    in_the_way = tmp_path / module.__name__.rpartition(".")[2]
+    in_the_way = tmp_path / f"{module.__name__.rpartition('.')[2]}-best"
     for path in (tmp_path / "best.pt", in_the_way):
         path.touch()
     with pytest.raises(SystemExit) as end:
