@@ -1,7 +1,7 @@
 """The fault campaign: runs are broken in every way that is known to lose work.
 
     python -m pytest tests/fault --faults --seed 1      all of it, about 20 minutes on one core
-    python -m pytest tests/fault --faults --quick       fewer trials of each kind, two minutes
+    python -m pytest tests/fault --faults --quick       fewer trials of each kind, one minute
 
 At its end stands a table promise / tried / held. A network of 2 channels trains on 28 images.
 "Identical" compares the weights, the optimizer, all other state and the metrics (apart from their

@@ -50,7 +50,7 @@ def files(work) -> list[str]:
 @promise(
     "random arguments: exit code 0 or 2, one sentence, no traceback, no folder left",
     full=2000,
-    quick=60,
+    quick=20,
 )
 def test_random_arguments(work, nothing_fetched, files, choose):
     log_path = work / "argument-runs"

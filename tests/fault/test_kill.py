@@ -27,7 +27,7 @@ def test_undisturbed(runs, trial):
     runs.assert_resumes(runs.folder())
 
 
-@promise("kill -9 at any moment, same command again: identical", full=25, quick=5)
+@promise("kill -9 at any moment, same command again: identical", full=25, quick=3)
 def test_kill_at_any_moment(runs, choose):
     workers = choose.choice(("0", "0", "0", "2"))
     child, code = disturbed(
@@ -40,7 +40,7 @@ def test_kill_at_any_moment(runs, choose):
     runs.assert_resumes(child.log_path)
 
 
-@promise("kill -9 inside a save, same command again: identical", full=25, quick=5)
+@promise("kill -9 inside a save, same command again: identical", full=25, quick=3)
 def test_kill_in_save(runs, choose):
     """At a system call: before it, after it, or half-way through a write."""
     log_path = runs.folder()

@@ -15,6 +15,7 @@ seeds = [1, 2]
 dataset = "FakeData"
 width = 2
 T = 2
+train_per_class = 4
 train_batch_size = 64
 num_epoch = 1
 num_workers = 0

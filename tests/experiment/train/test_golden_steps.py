@@ -14,7 +14,7 @@ from benchmark.reference.recording import record_here
 from experiment.train.graph import graphed_move
 from experiment.train.state import TrainingState
 from experiment.train.step import take_step
-from model import build_model
+from model import Execution, build_model
 from model.distillation import SelfDistillationLoss
 from tests.support import golden
 from tests.support.micro_training import micro_context, micro_recipe
@@ -27,7 +27,8 @@ STEPS = 5  # of the 20; the first of the four batches comes twice
 def test_the_golden_trajectory_by_graphed_steps():
     stored, expected = golden.constants("trajectory.npz"), golden.arrays("trajectory.npz")
     case = golden.NetworkCase("resnet18_c10_T6")
-    net = build_model("resnet18", num_classes=stored["classes"], T=stored["T"]).double().train()
+    options = {"num_classes": stored["classes"], "execution": Execution(sparse=True)}
+    net = build_model("resnet18", T=stored["T"], **options).double().train()
     net.load_state_dict(from_reference(case.state()))
     recipe = micro_recipe(lr=stored["lr"], wd=stored["wd"], num_epoch=300)
     loss_of = SelfDistillationLoss(stored["alp"], stored["beta"])

@@ -11,7 +11,12 @@ from torch._dynamo.exc import BackendCompilerFailed
 from torch._inductor import cpp_builder
 from torch._inductor.exc import InvalidCxxCompiler
 
-from benchmark.reference.kernel_case import Case, forward_problems
+from benchmark.reference.kernel_case import (
+    Case,
+    forward_problems,
+    norm_problems,
+    spike_problems,
+)
 from model.functional import Neuron
 from model.kernel import Maps, Source, compiled, reference
 from tests.support.kernel_problems import fire_problems
@@ -24,8 +29,11 @@ CASES = [
 
 
 @pytest.mark.slow
-def test_every_request():
-    assert fire_problems(CASES[0], compiled.fire) == []
+def test_spikes_alone_normalisation_alone_and_firing():
+    problems = spike_problems(CASES[0], compiled.fire)
+    problems += norm_problems(CASES[0], compiled.fire, overwrite=True)
+    problems += forward_problems(CASES[0], compiled.fire, spike_dtype=torch.float16)
+    assert problems == []
 
 
 @pytest.mark.slow

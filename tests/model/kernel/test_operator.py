@@ -100,8 +100,7 @@ def test_a_current_whose_layout_no_kernel_can_write_is_left_alone(layout):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sparse", [False, True])
-@pytest.mark.parametrize("backend", ["auto", "compiled"])
+@pytest.mark.parametrize(("backend", "sparse"), [("auto", False), ("compiled", True)])
 def test_block_compiles_into_one_graph(backend, sparse):
     """Forward and backward of a compiled block equal those of the block itself."""
     torch.manual_seed(0)
