@@ -1,7 +1,7 @@
 """Classify image files, folders of them, or recordings of an event camera.
 
     python experiment/trained/predict.py runs/FOLDER/best.pt photo.png folder/
-    python experiment/trained/predict.py runs/FOLDER/export/model.safetensors photo.png
+    python experiment/trained/predict.py runs/FOLDER/export-best/model.safetensors photo.png
     python experiment/trained/predict.py runs/FOLDER/best.pt --confidence 0.95 photo.png
     python experiment/trained/predict.py runs/FOLDER/best.pt --top 3 --format csv folder/
 
