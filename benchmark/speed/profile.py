@@ -49,7 +49,7 @@ KINDS_OF_OPERATION = {
 
 def get_parser() -> Parser:
     parser = Parser(__doc__)
-    parser.add_shared(arch="resnet18", T=4, batch=16, size=32)
+    parser.add_shared(arch="resnet18", width=None, T=4, batch=16, size=32, in_channels=3)
     add = parser.add_argument
     add("--compile", action="store_true", help="elementwise parts through torch.compile")
     add("--sparse", action="store_true", help="convolutions of spikes that skip silent inputs")
@@ -140,7 +140,8 @@ def main(argv: list[str] | None = None) -> Counter:
     args = get_parser().parse_args(argv)
     torch.set_num_threads(args.threads)
     name = "one_pass" + "_sparse" * args.sparse + "_compiled" * args.compile
-    found = Profile(TrainingStep(VARIANTS[name], workload_of(args, args.T)), args.repeats)
+    workload = workload_of(args, args.T)
+    found = Profile(TrainingStep(VARIANTS[name], workload), args.repeats)
     parts = [
         [kind, f"{own / 1e3:.1f}", f"{100 * own / found.total:.1f} %"]
         for kind, own in found.spent.most_common()
@@ -150,7 +151,7 @@ def main(argv: list[str] | None = None) -> Counter:
     lines = [
         "# Where a step's time goes\n",
         machine_in_words(machine(args.device)),
-        f"{args.arch}, T = {args.T}, B = {args.batch}, with branches\n",
+        f"{workload.in_words()}, with branches\n",
         markdown_table(["part of a step", "ms", "share"], parts) + "\n",
         markdown_table(["what takes longest", "per step", "ms"], longest),
     ]

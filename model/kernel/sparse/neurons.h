@@ -1,5 +1,5 @@
 // Leaky integrate-and-fire neurons whose spikes are bytes, with what a rate gradient needs of them:
-// blocks of them (`neuron_block.h`) on all threads.
+// groups of them (`neuron_group.h`) on all threads.
 //
 // Maps of all arguments lie in memory in one order, which the caller sees to.
 
@@ -9,11 +9,10 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <optional>
 
-#include "neuron_block.h"
+#include "neuron_group.h"
 
 namespace spiking {
 
@@ -70,7 +69,7 @@ struct Arguments {
 };
 
 template <typename scalar, typename added>
-void fire_all(const Arguments& given, const Neuron& neuron, bool at_rest) {
+void fire_all(const Arguments& given, const Neuron<scalar>& neuron, bool at_rest) {
   const auto per_channel = [&](const Optional& values) {
     if (!values) return PerChannel<scalar>{};
     return PerChannel<scalar>{values->template const_data_ptr<scalar>(), values->numel(),
@@ -91,11 +90,8 @@ void fire_all(const Arguments& given, const Neuron& neuron, bool at_rest) {
       data_of<scalar>(given.potential),
       {data_of<scalar>(given.mean), data_of<scalar>(given.rate), data_of<scalar>(given.eligibility),
        data_of<uint8_t>(given.counts)}};
-  at::parallel_for(0, neurons, GRAIN, [&](int64_t begin, int64_t end) {
-    Block<scalar, added> block;
-    for (int64_t first = begin; first < end; first += BLOCK)
-      block.run(layer, first, std::min(BLOCK, end - first));
-  });
+  at::parallel_for(0, neurons, GRAIN,
+                   [&](int64_t begin, int64_t end) { fire_range(layer, begin, end); });
 }
 
 inline void fire(const at::Tensor& current, const Optional& scale, const Optional& shift,
@@ -108,11 +104,10 @@ inline void fire(const at::Tensor& current, const Optional& scale, const Optiona
                         train,   potential, mean,  rate,     eligibility,    counts, T};
   if (given.neurons() == 0) return;
   given.check();
-  const Neuron neuron{decay, threshold, v_reset, detach_reset};
   const bool of_bytes = residual && residual->scalar_type() == at::kByte;
   AT_DISPATCH_FLOATING_TYPES(current.scalar_type(), "fire", [&] {
     const auto run_all = of_bytes ? fire_all<scalar_t, uint8_t> : fire_all<scalar_t, scalar_t>;
-    run_all(given, neuron, at_rest);
+    run_all(given, {decay, threshold, v_reset, detach_reset}, at_rest);
   });
 }
 

@@ -1,4 +1,4 @@
-// A register of values, such as neighbouring channels.
+// A register of values, such as neighbouring channels or neurons.
 
 #pragma once
 
@@ -13,19 +13,32 @@ constexpr int64_t VECTOR_BYTES = 64;
 constexpr int64_t VECTOR_BYTES = 32;
 #endif
 
-template <typename scalar>
+template <typename scalar, int64_t number = VECTOR_BYTES / sizeof(scalar)>
 struct Vector {
-  static constexpr int64_t lanes = VECTOR_BYTES / sizeof(scalar);
-  typedef scalar type __attribute__((vector_size(VECTOR_BYTES)));
+  static constexpr int64_t lanes = number;
+  typedef scalar type __attribute__((vector_size(lanes * sizeof(scalar))));
 
   static type load(const scalar* from) { return *reinterpret_cast<const anywhere*>(from); }
+  // Bytes become numbers in three steps, for each of which there is an instruction, and whole numbers
+  // become bytes so.
   static type load(const uint8_t* from) {
-    return __builtin_convertvector(*reinterpret_cast<const bytes*>(from), type);
+    const bytes values = *reinterpret_cast<const bytes*>(from);
+    const auto halves = __builtin_convertvector(values, like<int16_t>);
+    const auto words = __builtin_convertvector(halves, like<int32_t>);
+    return __builtin_convertvector(words, type);
   }
   static void store(scalar* to, type values) { *reinterpret_cast<anywhere*>(to) = values; }
+  static void store(uint8_t* to, type values) {
+    const auto words = __builtin_convertvector(values, like<int32_t>);
+    const auto halves = __builtin_convertvector(words, like<int16_t>);
+    *reinterpret_cast<bytes*>(to) = __builtin_convertvector(halves, bytes);
+  }
 
  private:
-  typedef scalar anywhere __attribute__((vector_size(VECTOR_BYTES), aligned(alignof(scalar))));
+  template <typename other>
+  using like = typename Vector<other, lanes>::type;
+  typedef scalar anywhere
+      __attribute__((vector_size(lanes * sizeof(scalar)), aligned(alignof(scalar))));
   typedef uint8_t bytes __attribute__((vector_size(lanes), aligned(1)));
 };
 

@@ -90,6 +90,17 @@ def test_what_training_needs_of_them(case):
     assert forward_problems(case, firing(neurons.fill), spike_dtype=torch.uint8) == []
 
 
+@pytest.mark.parametrize("neuron", NEURONS[:2], ids=str)
+def test_what_is_no_number_stays_none(neuron):
+    """And potentials of any size have a surrogate gradient, of which nothing is left."""
+    x = torch.full((1, 2, 3, 50), 1e30)
+    x[..., ::7], x[..., 1::7] = torch.nan, -1e30
+    fired = firing(neurons.fill)(Source(Maps(x)), neuron, 1, spike_dtype=torch.uint8)
+    assert fired.eligibility.isnan().equal(x[0].isnan())
+    assert fired.eligibility.nan_to_num().abs().max() < 1e-30
+    assert fired.train.equal((x > 0).to(torch.uint8))
+
+
 def test_what_can_fill():
     """Spikes as bytes, of neurons, and no residual that is normalised where the current is not."""
     maps, values = torch.randn(T, 2, 3), torch.ones(3)
