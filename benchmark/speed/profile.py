@@ -2,6 +2,7 @@
 
     python -m benchmark.speed.profile                       resnet18, T 4, B 16, one core
     python -m benchmark.speed.profile --T 6 --compile
+    python -m benchmark.speed.profile --width 8 --batch 128 --size 28 --in_channels 1
     python -m benchmark.speed.profile --device cuda --batch 128 --T 6
 
 Every operation that PyTorch's profiler records is counted once, by its own time, under the first

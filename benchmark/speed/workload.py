@@ -37,7 +37,8 @@ class Workload:
     def in_words(self) -> str:
         """What a table says of it."""
         width = "published width" if self.width is None else f"width {self.width}"
-        pixels = f"{self.size}x{self.size} pixels"
+        of_channels = "" if self.in_channels == 3 else f" of {self.in_channels} channels"
+        pixels = f"{self.size}x{self.size} pixels{of_channels}"
         return f"{self.arch}, {width}, {pixels}, T = {self.T}, B = {self.batch}"
 
     def random_batch(self, layout: torch.memory_format) -> tuple[Tensor, Tensor]:

@@ -23,8 +23,9 @@ def checkpoint_parser(
 ) -> FlagParser:
     """Flags of every command on a checkpoint.
 
-    out: where its results go by default; images: what the first --images of the test set are for;
-    usual: how many they are by default, if there are so many (see `EvaluationSet.first`).
+    out: what the folder of its results is called, before the checkpoint's name; images: what the
+    first --images of the test set are for; usual: how many they are by default, if there are so
+    many (see `EvaluationSet.first`).
     """
     parser = FlagParser(description)
     add = parser.add_argument
@@ -101,8 +102,9 @@ def opened(
 ) -> Iterator[Opened]:
     """A checkpoint and its data, by the flags of `checkpoint_parser`, for as long as they are used.
 
-    name: of the folder for `products`; sizes: further flags that decide how much memory is taken;
-    packages: what the command takes beside; shared: whether several processes may take part.
+    name: of the folder for `products`, before the checkpoint's; sizes: further flags that decide
+    how much memory is taken; packages: what the command takes beside; shared: whether several
+    processes may take part.
     What users can cause, inside too, ends the command with one sentence and code 2. That no results
     could be written is found before anything is loaded.
     """
@@ -137,7 +139,7 @@ def command(device: str | None, *, shared: bool = False, **sizes: int) -> Iterat
 
 
 def results_folder(out: Path | None, checkpoint: Path, name: str) -> Path:
-    """The folder for results, by default one for each checkpoint of a run.
+    """The folder for results, by default one for each name of a checkpoint.
 
     Raises: ValueError if nothing could be written there.
     """

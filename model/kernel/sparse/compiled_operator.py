@@ -21,10 +21,10 @@ from types import ModuleType
 
 import torch
 
-# Instructions by what PyTorch finds on this processor, with what its vectors ask for.
+# Instructions by what PyTorch finds on this processor.
 INSTRUCTIONS = {
-    "AVX512": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
-    "AVX2": ["-mavx2", "-mfma"],
+    "AVX512": ["-mavx2", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
+    "AVX2": ["-mavx2"],
 }
 TIMEOUT = 600  # seconds that the compiler may take
 FAILURES = (OSError, ImportError, ValueError, subprocess.SubprocessError)  # ValueError: of CXX
@@ -80,9 +80,7 @@ def _compiler() -> list[str]:
 
 def _flags() -> list[str]:
     capability = torch.backends.cpu.get_cpu_capability()
-    name = next((name for name in INSTRUCTIONS if name in capability), "DEFAULT")
-    instructions = [f"-DCPU_CAPABILITY={name}", f"-DCPU_CAPABILITY_{name}"]
-    instructions += INSTRUCTIONS.get(name, [])
+    instructions = next((own for name, own in INSTRUCTIONS.items() if name in capability), [])
     abi = f"-D_GLIBCXX_USE_CXX11_ABI={int(torch.compiled_with_cxx11_abi())}"
     # A product is rounded before it is added, as in plain PyTorch; comparisons may be vectorised.
     arithmetic = ["-ffp-contract=off", "-fno-trapping-math"]

@@ -1,5 +1,5 @@
-// Leaky integrate-and-fire neurons at work, some vectors of them at a time through all time steps in
-// registers: one read of the current, one byte written for each spike.
+// Leaky integrate-and-fire neurons at work, some vectors of them at a time through all time steps,
+// in registers or close by: one read of the current, one byte written for each spike.
 //
 //   x_t = scale current_t + shift + residual_scale residual_t + residual_shift
 //   v_t = decay u_{t-1} + x_t,   s_t = [v_t >= threshold]
@@ -51,16 +51,12 @@ struct Spread {
   }
 };
 
-// Some registers of neurons, whose operations do not wait for each other's.
+// `vectors` registers of `lanes` neurons each; none waits for another's operations.
 template <typename scalar, typename added, int64_t lanes, int64_t vectors>
 struct Group {
   using Values = Vector<scalar, lanes>;
   using type = typename Values::type;
   static constexpr int64_t size = vectors * lanes;
-
-  type u[vectors] = {}, mean[vectors] = {}, rate[vectors] = {}, eligibility[vectors] = {};
-  type f[vectors];
-  scalar number = 1;  // f where that is one number
 
   // scale, shift, residual_scale: of these neurons.
   void run(const Layer<scalar, added>& layer, int64_t first, const scalar* scale,
@@ -101,6 +97,10 @@ struct Group {
   }
 
  private:
+  type u[vectors] = {}, mean[vectors] = {}, rate[vectors] = {}, eligibility[vectors] = {};
+  type f[vectors];
+  scalar number = 1;  // f where that is one number
+
   // The sum of f g of this time step, and the next f; number: f where that is one.
   void remember(const Neuron<scalar>& neuron, const type (&v)[vectors],
                 const type (&spike)[vectors]) {

@@ -12,7 +12,8 @@ namespace spiking {
 template <typename scalar>
 struct Neuron {
   scalar decay, threshold, v_reset;
-  bool is_hard, f_is_number;
+  bool is_hard;
+  bool f_is_number;  // the sensitivity f (neuron_group.h) hangs on no potential
 
   Neuron(double decay, double threshold, std::optional<double> v_reset, bool detach_reset)
       : decay(decay),

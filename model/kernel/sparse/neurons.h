@@ -47,7 +47,7 @@ struct Arguments {
     for (const auto* maps : {&potential, &mean, &rate, &eligibility})
       TORCH_CHECK(!*maps || are_of_neurons(**maps, dtype),
                   "a map of the neurons does not fit the train ", train.sizes());
-    TORCH_CHECK(!counts || are_of_neurons(*counts, at::kByte),
+    TORCH_CHECK(!counts || (are_of_neurons(*counts, at::kByte) && T <= 255),
                 "the counts do not fit the train ", train.sizes());
     for (const auto* values : {&scale, &shift, &residual_scale})
       TORCH_CHECK(!*values || ((*values)->scalar_type() == dtype && (*values)->is_contiguous() &&

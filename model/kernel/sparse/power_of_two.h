@@ -1,4 +1,5 @@
-// 2^-a of a register of numbers a >= 0, in fp32 and fp64 to about one unit in the last place.
+// 2^-a of registers of numbers a >= 0, in fp32 and fp64 to about one unit in the last place; beyond
+// `largest` it is that of `largest`.
 //
 //   a = n - r, n whole, |r| <= 1/2;   2^-a = 2^-n 2^r
 //
@@ -23,7 +24,7 @@ template <>
 struct Format<float> {
   using bits = uint32_t;
   static constexpr int mantissa = 23, bias = 127, degree = 7;
-  static constexpr float shifter = 0x1.8p23f, largest = 120;  // of a: 2^-a has all its bits
+  static constexpr float shifter = 0x1.8p23f, largest = 120;  // 2^-largest has all its bits
 };
 
 template <>
@@ -57,7 +58,7 @@ inline void power_of_two_of_minus(typename Vector<scalar, lanes>::type (&a)[vect
   const bits one = bits{} + (typename format::bits(format::bias) << format::mantissa);
   type shifted[vectors], sum[vectors];
   for (int64_t k = 0; k < vectors; ++k) {
-    a[k] = a[k] > largest ? largest : a[k];  // not a number stays none
+    a[k] = a[k] > largest ? largest : a[k];  // NaN stays NaN
     shifted[k] = a[k] + format::shifter;
     a[k] = (shifted[k] - format::shifter) - a[k];  // r
     sum[k] = type{} + coefficients[format::degree];

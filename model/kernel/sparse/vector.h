@@ -13,14 +13,14 @@ constexpr int64_t VECTOR_BYTES = 64;
 constexpr int64_t VECTOR_BYTES = 32;
 #endif
 
-template <typename scalar, int64_t number = VECTOR_BYTES / sizeof(scalar)>
+template <typename scalar, int64_t count = VECTOR_BYTES / sizeof(scalar)>
 struct Vector {
-  static constexpr int64_t lanes = number;
+  static constexpr int64_t lanes = count;
   typedef scalar type __attribute__((vector_size(lanes * sizeof(scalar))));
 
   static type load(const scalar* from) { return *reinterpret_cast<const anywhere*>(from); }
-  // Bytes become numbers in three steps, for each of which there is an instruction, and whole numbers
-  // become bytes so.
+  // Bytes become numbers, and whole numbers up to 255 bytes, in three steps: for each of them there
+  // is an instruction.
   static type load(const uint8_t* from) {
     const bytes values = *reinterpret_cast<const bytes*>(from);
     const auto halves = __builtin_convertvector(values, like<int16_t>);

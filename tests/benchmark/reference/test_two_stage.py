@@ -1,4 +1,4 @@
-"""The two-stage oracle itself against every golden array.
+"""The two-stage oracle itself against the golden neurons, norms and losses, and small networks.
 
 The oracle is what the one-pass implementation is compared with on shapes that the golden data
 does not hold, so it has to reproduce the published code's numbers first.
@@ -19,7 +19,7 @@ from util.misc import parameter_groups
 LIF_CASES = golden.constants("lif.npz")["cases"]
 BN_CASES = golden.constants("bn.npz")["cases"]
 LOSS_CASES = golden.constants("losses.npz")["cases"]
-# One of each network; on larger maps they do the same for longer.
+# One of each family: PreAct-ResNet-34 has more blocks of the same kind than 18.
 NETWORK_CASES = [
     golden.NetworkCase(name)
     for name in ("resnet18_c100_T4", "resnet19_dvs_T10_24", "preact_resnet18_T4_128")

@@ -62,15 +62,25 @@ def test_step_by_step_potentials_carry_on(neuron):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_many_blocks_and_threads(threads):
-    current = maps((3, 64, 40, 40), torch.float32, torch.channels_last)
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize("channels", [61, 64])
+def test_many_blocks_and_threads(channels, layout, threads):
+    """Channels that begin anew at each block, or never; parts that end between two registers."""
+    generator = torch.Generator().manual_seed(1)
+    scale, shift = torch.rand(2, channels, generator=generator)
+    values = maps((3, channels, 41, 41), torch.float32, layout)
+    source = Source(Maps(values, 1 + scale, shift))
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(threads)
-        train, _ = neurons.fire(current, Neuron(), T)
+        fired = firing(neurons.fill)(source, Neuron(), T, spike_dtype=torch.uint8)
     finally:
         torch.set_num_threads(before)
-    assert train.float().equal(lif_rate(current)[0])
+    x = values * (1 + scale).view(-1, 1, 1) + shift.view(-1, 1, 1)
+    train, rate, eligibility = lif_rate(x, *Neuron())
+    assert fired.train.float().equal(train) and fired.rate.equal(rate)
+    assert fired.counts.equal(train.sum(0).to(torch.uint8))
+    torch.testing.assert_close(fired.eligibility, eligibility)
 
 
 def test_what_can_fire():
@@ -95,10 +105,10 @@ def test_what_is_no_number_stays_none(neuron):
     """And potentials of any size have a surrogate gradient, of which nothing is left."""
     x = torch.full((1, 2, 3, 50), 1e30)
     x[..., ::7], x[..., 1::7] = torch.nan, -1e30
-    fired = firing(neurons.fill)(Source(Maps(x)), neuron, 1, spike_dtype=torch.uint8)
+    fired = firing(neurons.fill)(Source(Maps(x)), neuron, 2, spike_dtype=torch.uint8)
     assert fired.eligibility.isnan().equal(x[0].isnan())
     assert fired.eligibility.nan_to_num().abs().max() < 1e-30
-    assert fired.train.equal((x > 0).to(torch.uint8))
+    assert fired.train.equal((x > 0).to(torch.uint8).expand(2, -1, -1, -1))
 
 
 def test_what_can_fill():
