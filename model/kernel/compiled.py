@@ -7,8 +7,9 @@ over the cache. One compilation serves all layers of a kind, since shapes are sy
 Time steps are separate tensors here: written as slices of one map they would end in a second loop
 that computes everything again.
 
-Where the code cannot be compiled or loaded (no C++ compiler, a cache folder that is full or whose
-files may not be executed) a line says so, once, and the neurons run uncompiled.
+On a CPU spikes that are bytes are written by `sparse.neurons`, whose loop is quicker. Where the
+code cannot be compiled or loaded (no C++ compiler, a cache folder that is full or whose files may
+not be executed) a line says so, once, and the neurons run uncompiled.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from model.functional import MAX_COUNT, Neuron, accumulation_dtype
 from model.kernel import operator
 from model.kernel.map_rows import MapRows
 from model.kernel.record import Fired, Source
+from model.kernel.sparse import neurons
 
 # By default the compiler stores intermediate results of such long expressions to memory.
 NEVER = 1 << 20
@@ -54,8 +56,8 @@ def fire(
 ) -> Fired:
     """`reference.fire`."""
     device = source.current.values.device
-    # Whoever compiles around this has a compiler.
-    if device.type in UNCOMPILED and not torch.compiler.is_compiling():
+    by_hand = device.type in UNCOMPILED or _is_written_by_hand(source, neuron, spike_dtype)
+    if by_hand and not torch.compiler.is_compiling():  # whoever compiles around this can compile
         return operator.fire(source, neuron, T, spike_dtype=spike_dtype, sums=sums)
     layout = MapRows(source.current.values)
     terms = layout.terms(source)
@@ -64,6 +66,14 @@ def fire(
     new = None if is_in_place else dtype
     train, *others = _run(device, by_step, neuron, steps, new, source.kept_dtype(neuron), sums)
     return Fired(terms[0].values if is_in_place else train, *others).each(layout.unflatten)
+
+
+def _is_written_by_hand(
+    source: Source, neuron: Neuron | None, spike_dtype: torch.dtype | None
+) -> bool:
+    """Whether there is a loop in C++ that is quicker than the generated one."""
+    of_bytes = spike_dtype == torch.uint8 and neuron is not None
+    return of_bytes and neurons.can_fire(source.current.values, neuron)
 
 
 def _run(device: torch.device, *arguments) -> tuple[Tensor | None, ...]:

@@ -19,6 +19,7 @@ from benchmark.reference.kernel_case import (
 )
 from model.functional import Neuron
 from model.kernel import Maps, Source, compiled, reference
+from tests.support.compiler import needs_compiler
 from tests.support.kernel_problems import fire_problems
 
 CASES = [
@@ -41,6 +42,12 @@ def test_spikes_alone_normalisation_alone_and_firing():
 def test_other_neurons_layouts_and_dtypes(case):
     for spike_dtype in (None, torch.uint8):
         assert forward_problems(case, compiled.fire, overwrite=True, spike_dtype=spike_dtype) == []
+
+
+@needs_compiler
+def test_bytes_are_written_by_the_quicker_loop(monkeypatch):
+    monkeypatch.setattr(compiled, "_run", lambda *_: pytest.fail("generated code"))
+    assert forward_problems(CASES[0], compiled.fire, spike_dtype=torch.uint8) == []
 
 
 def test_each_T_is_compiled_once_however_many_there_are(monkeypatch):
