@@ -56,7 +56,8 @@ def fire(
 ) -> Fired:
     """`reference.fire`."""
     device = source.current.values.device
-    by_hand = device.type in UNCOMPILED or _is_written_by_hand(source, neuron, spike_dtype)
+    is_quicker = spike_dtype == torch.uint8 and neurons.can_take(source, neuron)
+    by_hand = is_quicker or device.type in UNCOMPILED
     if by_hand and not torch.compiler.is_compiling():  # whoever compiles around this can compile
         return operator.fire(source, neuron, T, spike_dtype=spike_dtype, sums=sums)
     layout = MapRows(source.current.values)
@@ -66,14 +67,6 @@ def fire(
     new = None if is_in_place else dtype
     train, *others = _run(device, by_step, neuron, steps, new, source.kept_dtype(neuron), sums)
     return Fired(terms[0].values if is_in_place else train, *others).each(layout.unflatten)
-
-
-def _is_written_by_hand(
-    source: Source, neuron: Neuron | None, spike_dtype: torch.dtype | None
-) -> bool:
-    """Whether there is a loop in C++ that is quicker than the generated one."""
-    of_bytes = spike_dtype == torch.uint8 and neuron is not None
-    return of_bytes and neurons.can_fire(source.current.values, neuron)
 
 
 def _run(device: torch.device, *arguments) -> tuple[Tensor | None, ...]:

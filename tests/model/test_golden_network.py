@@ -26,7 +26,7 @@ from util.misc import parameter_groups
 
 pytestmark = pytest.mark.slow
 
-# On their larger maps dense convolutions in float64 take a minute.
+# On their larger maps dense convolutions in float64 take up to a minute.
 SPARSE_ALONE = ("resnet19_dvs_T10_48_adapted", "preact_resnet18_T4_224")
 DENSE = [case for case in golden.network_cases() if case.name not in SPARSE_ALONE]
 NOT_REPLAYED = {

@@ -23,15 +23,23 @@ def can_fire(current: Tensor, neuron: Neuron) -> bool:
     )
 
 
-def can_fill(source: Source, neuron: Neuron | None, fired: Fired) -> bool:
-    """Whether `fill` takes these: what is wanted is bytes, and what is added is no less plain."""
+def can_take(source: Source, neuron: Neuron | None) -> bool:
+    """Whether `fill` takes these, if bytes are wanted: what is added is no less plain."""
     current, residual = source.current, source.residual
     return (
-        fired.train.dtype == torch.uint8
-        and neuron is not None
+        neuron is not None
         and can_fire(current.values, neuron)
         and (current.scale is not None or residual is None or residual.scale is None)
-        and all(maps is None or maps.dtype == current.values.dtype for maps in fired[1:4])
+    )
+
+
+def can_fill(source: Source, neuron: Neuron | None, fired: Fired) -> bool:
+    """Whether `fill` takes these and fills what is wanted."""
+    dtype = source.current.values.dtype
+    return (
+        fired.train.dtype == torch.uint8
+        and can_take(source, neuron)
+        and all(maps is None or maps.dtype == dtype for maps in fired[1:4])
     )
 
 
