@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 
 class Package(NamedTuple):
-    """purpose: what takes it; install: what pip is told, the version of requirements.txt."""
+    """purpose: what takes it; install: what pip is told, with the versions of requirements.txt."""
 
     purpose: str
     install: str
@@ -32,7 +32,8 @@ OPTIONAL = {  # by the name that is imported
         "scikit-learn==1.9.1",
     ),
     "spikingjelly": Package(
-        "event data, and counting operations (energy.py, export.py)", "spikingjelly==2.0.0"
+        "event data, and counting operations (energy.py, export.py)",
+        "spikingjelly==2.0.0 torchaudio==2.11.0",
     ),
     "tensorboard": Package("TensorBoard's event files", "tensorboard==2.21.0"),
 }
@@ -69,3 +70,19 @@ def refuse_missing(*modules: str) -> None:
     for module in modules:
         if find_spec(module) is None:
             raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+
+@contextmanager
+def loading(package: str) -> Iterator[None]:
+    """ValueError if this package is installed and an import in here fails, as beside another torch.
+
+    For what every file will take when it is read: each would seem to be damaged.
+    """
+    try:
+        yield
+    except (ImportError, OSError) as error:
+        reason, install = " ".join(str(error).split()), OPTIONAL[package].install
+        raise ValueError(
+            f"{package} is installed and cannot be loaded: {reason}; these versions fit together: "
+            f"pip install {install}"
+        ) from error

@@ -17,6 +17,7 @@ from experiment.train.failure import RunFailed, failures_of_a_run, one_sentence_
 from experiment.trained import energy, export, predict
 from experiment.trained.part.formats import choose_formats
 from tests.support.commands import COMMANDS, ROOT
+from tests.support.event_files import cifar10_dvs_events, write_aedat_folders
 from tests.support.plain_image import finders_without
 from tests.support.trained_run import make_checkpoint, make_trained
 
@@ -123,6 +124,28 @@ def test_what_takes_a_missing_package_names_it(
     assert re.fullmatch(sentence, capsys.readouterr().err)
     assert list(tmp_path.iterdir()) == []
     assert [path.name for path in Path(checkpoint).parent.iterdir()] == ["best.pt"]
+
+
+def test_a_package_that_cannot_be_loaded_is_no_damage_of_recordings(tmp_path, monkeypatch, capsys):
+    library = tmp_path / "spikingjelly" / "datasets.py"
+    library.parent.mkdir()
+    library.with_name("__init__.py").touch()
+    library.write_text("raise OSError('Could not load this library:\\n libtorchaudio.so')")
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "spikingjelly":
+            monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    data = tmp_path / "data"
+    write_aedat_folders(data / "extract", cifar10_dvs_events(1))
+    before = sorted(data.rglob("*"))
+    with pytest.raises(SystemExit) as end:
+        process.main(["--data_path", str(data)])
+    assert end.value.code == 2
+    says = "installed and cannot be loaded: Could not load this library: libtorchaudio.so; these"
+    install = OPTIONAL["spikingjelly"].install
+    sentence = rf"error: spikingjelly is {says} versions fit together: pip install {install}\n"
+    assert re.fullmatch(sentence, capsys.readouterr().err)
+    assert sorted(data.rglob("*")) == before
 
 
 SPARED = [("nir", "graph.nir"), ("onnxscript", "model.onnx"), ("onnxruntime", "model.onnx")]
