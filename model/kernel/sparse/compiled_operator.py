@@ -23,8 +23,8 @@ import torch
 
 # Instructions by what PyTorch finds on this processor.
 INSTRUCTIONS = {
-    "AVX512": ["-mavx2", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
-    "AVX2": ["-mavx2"],
+    "AVX512": ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"],
+    "AVX2": ["-mavx2", "-mfma"],
 }
 TIMEOUT = 600  # seconds that the compiler may take
 FAILURES = (OSError, ImportError, ValueError, subprocess.SubprocessError)  # ValueError: of CXX

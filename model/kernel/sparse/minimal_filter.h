@@ -15,6 +15,8 @@
 
 #include <type_traits>
 
+#include "vector.h"
+
 namespace spiking {
 
 constexpr int TILE = 4;
@@ -71,8 +73,6 @@ constexpr Matrix<POINTS> input_matrix() {
 inline constexpr Matrix<TILE> A = powers<TILE>();
 inline constexpr Matrix<3> G = weight_matrix();
 inline constexpr Matrix<POINTS> B_T = input_matrix();
-
-#define UNROLLED _Pragma("GCC unroll 8")
 
 // The sum of coefficients[j] * line[j] over j = first, first + step, ...; zeros cost nothing.
 template <int width, typename vector>
@@ -141,7 +141,5 @@ inline void tile_from_points(const vector (&points)[POINTS][POINTS],
   }
   UNROLLED for (int i = 0; i < M.width; ++i) from_points<M>(half[i], tile[i]);
 }
-
-#undef UNROLLED
 
 }  // namespace spiking

@@ -32,11 +32,14 @@
 
 namespace spiking {
 
-constexpr int64_t TILE_BYTES = 128 * 1024;  // of the sums that are open at a time
+// Of the sums that are open at a time, a quarter of the second-level cache: where vectors have 32
+// bytes, that has 512 KB or more, where they have 64, 1 MB or more.
+constexpr int64_t TILE_BYTES = 4096 * VECTOR_BYTES;
 
-// Vectors of output channels that are added up together: as many as are needed or registers hold.
+// Vectors of output channels that are added up together: as many as are needed, at most eight,
+// which registers hold.
 inline int64_t vectors_for(int64_t Co, int64_t lanes) {
-  constexpr int64_t most = 256 / VECTOR_BYTES;
+  constexpr int64_t most = 8;
   int64_t vectors = 1;
   while (vectors < most && vectors * lanes < Co) vectors *= 2;
   return vectors;
@@ -64,6 +67,7 @@ at::Tensor arrange(const at::Tensor& weight) {
   const int64_t stride_o = weight.stride(0), stride_c = weight.stride(1);
   constexpr int64_t patch = 16;  // rows and columns that are transposed together
   at::parallel_for(0, blocks * words * taps, 0, [&](int64_t begin, int64_t end) {
+    scalar transposed[patch][WORD + patch];
     for (int64_t part = begin; part < end; ++part) {
       const int64_t tap = part % taps, word = part / taps % words, block = part / taps / words;
       const int64_t rows = std::min(WORD, Ci - word * WORD);
@@ -72,11 +76,14 @@ at::Tensor arrange(const at::Tensor& weight) {
                            tap / weight.size(3) * weight.stride(2) +
                            tap % weight.size(3) * weight.stride(3);
       auto* target = to + part * WORD * width;
-      for (int64_t first_row = 0; first_row < rows; first_row += patch)
-        for (int64_t first = 0; first < columns; first += patch)
-          for (int64_t c = first_row; c < std::min(rows, first_row + patch); ++c)
-            for (int64_t o = first; o < std::min(columns, first + patch); ++o)
-              target[c * width + o] = source[o * stride_o + c * stride_c];
+      for (int64_t first = 0; first < columns; first += patch) {
+        const int64_t last = std::min(columns, first + patch);
+        for (int64_t o = first; o < last; ++o)
+          for (int64_t c = 0; c < rows; ++c)
+            transposed[o - first][c] = source[o * stride_o + c * stride_c];
+        for (int64_t c = 0; c < rows; ++c)
+          for (int64_t o = first; o < last; ++o) target[c * width + o] = transposed[o - first][c];
+      }
     }
   });
   return arranged;

@@ -149,7 +149,7 @@ def test_who_is_filtered():
 
 def test_wrong_arguments_are_refused():
     grad, x, weight = SIZES[0].arguments(torch.float32)
-    few = GradientCase(2, 12, 8, 8, 48).arguments(torch.float32)
+    few = GradientCase(2, 6, 8, 8, 48).arguments(torch.float32)
     wrong = [
         ((grad, x, weight[:, :, :1]), "none of a 3x3 convolution"),
         ((grad, x[:, :16], weight), "none of a 3x3 convolution"),
