@@ -19,6 +19,7 @@ class Package(NamedTuple):
     install: str
 
 
+TORCH = "torch==2.11.0"
 OPTIONAL = {  # by the name that is imported
     "nir": Package("graph.nir (export.py --format nir)", "nir==1.0.8"),
     "onnxruntime": Package("model.onnx (export.py --format onnx)", "onnxruntime==1.32.0"),
@@ -80,9 +81,9 @@ def loading(package: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ImportError, OSError) as error:
+    except (ImportError, OSError, RuntimeError) as error:  # the last: of torchaudio, another CUDA's
         reason, install = " ".join(str(error).split()), OPTIONAL[package].install
         raise ValueError(
             f"{package} is installed and cannot be loaded: {reason}; these versions fit together: "
-            f"pip install {install}"
+            f"pip install {TORCH} {install}"
         ) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from experiment.packages import OPTIONAL
+from experiment.packages import OPTIONAL, TORCH
 from tests.support.commands import ROOT
 
 SHIPPED = ("experiment", "model", "util")
@@ -47,7 +47,7 @@ def test_training_takes_the_first_file_and_what_is_optional_the_second():
 
 def test_the_versions_that_sentences_name_are_those_required():
     files = [(ROOT / name).read_text() for name in ("requirements.txt", "requirements-extra.txt")]
-    named = " ".join(package.install for package in OPTIONAL.values()).split()
+    named = " ".join([TORCH, *(package.install for package in OPTIONAL.values())]).split()
     assert set(named) <= set("".join(files).splitlines())
 
 

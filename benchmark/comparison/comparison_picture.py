@@ -56,7 +56,7 @@ def _costs(axes: Axes, entries: Sequence[Entry], colours: Colours) -> None:
     axes.set(
         xlabel="seconds of training in all (without a GPU: of the processor)",
         ylabel="test top-1 (%)",
-        xlim=(0, None),
+        xlim=(0, 1.05 * axes.dataLim.x1),
     )
     axes.set_title("accuracy and time")
     _finish(axes, entries)

@@ -12,7 +12,7 @@ import pytest
 from experiment.cifar import main as cifar
 from experiment.dvs import main as dvs
 from experiment.dvs import process
-from experiment.packages import OPTIONAL, missing_package
+from experiment.packages import OPTIONAL, TORCH, missing_package
 from experiment.train.failure import RunFailed, failures_of_a_run, one_sentence_errors
 from experiment.trained import energy, export, predict
 from experiment.trained.part.formats import choose_formats
@@ -126,11 +126,15 @@ def test_what_takes_a_missing_package_names_it(
     assert [path.name for path in Path(checkpoint).parent.iterdir()] == ["best.pt"]
 
 
-def test_a_package_that_cannot_be_loaded_is_no_damage_of_recordings(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("error", ["OSError", "ImportError", "RuntimeError"])
+def test_a_package_that_cannot_be_loaded_is_no_damage_of_recordings(
+    error, tmp_path, monkeypatch, capsys
+):
     library = tmp_path / "spikingjelly" / "datasets.py"
     library.parent.mkdir()
     library.with_name("__init__.py").touch()
-    library.write_text("raise OSError('Could not load this library:\\n libtorchaudio.so')")
+    library.write_text(f"raise {error}('Could not load this library:\\n libtorchaudio.so')")
+    monkeypatch.setitem(sys.modules, "spikingjelly", None)  # undone, so that the one below goes
     for name in list(sys.modules):
         if name.partition(".")[0] == "spikingjelly":
             monkeypatch.delitem(sys.modules, name)
@@ -143,7 +147,9 @@ def test_a_package_that_cannot_be_loaded_is_no_damage_of_recordings(tmp_path, mo
     assert end.value.code == 2
     says = "installed and cannot be loaded: Could not load this library: libtorchaudio.so; these"
     install = OPTIONAL["spikingjelly"].install
-    sentence = rf"error: spikingjelly is {says} versions fit together: pip install {install}\n"
+    sentence = (
+        rf"error: spikingjelly is {says} versions fit together: pip install {TORCH} {install}\n"
+    )
     assert re.fullmatch(sentence, capsys.readouterr().err)
     assert sorted(data.rglob("*")) == before
 

@@ -221,7 +221,7 @@ inline std::tuple<at::Tensor, at::Tensor> convolution_gradients(const at::Tensor
   const auto w = weight.contiguous(LAYOUT);
   auto of_maps = at::empty(maps.sizes(), w.options(), LAYOUT);
   auto of_weight = at::empty(weight.sizes(), w.options(), LAYOUT);
-  if (maps.numel() == 0) return {of_maps.zero_(), of_weight.zero_()};
+  if (maps.numel() == 0 || weight.numel() == 0) return {of_maps.zero_(), of_weight.zero_()};
   AT_DISPATCH_FLOATING_TYPES(weight.scalar_type(), "convolution_gradients", [&] {
     const auto run = x.scalar_type() == at::kByte ? differentiate<scalar_t, uint8_t>
                                                   : differentiate<scalar_t, scalar_t>;

@@ -2,8 +2,8 @@
 //
 // A matrix (rows, channels) lies in memory as panels of as many channels as a register holds, rows
 // one below the other. So a product reads and writes memory in order, and what makes points may
-// write each of them where it belongs: no panel begins a multiple of 4096 bytes after another, so
-// that a row's 36 points do not push each other out of the cache.
+// write each of them where it belongs: panels, and matrices, follow each other at an odd number of
+// the cache's lines, so that a row's 36 points do not push each other out.
 
 #pragma once
 
@@ -27,13 +27,10 @@ struct Points {
   scalar* values;
   int64_t rows, channels;
 
-  // From a panel to the next: an odd number of the cache's lines, one or two more than rows take.
-  int64_t panel() const {
-    constexpr int64_t line = LINE_BYTES / sizeof(scalar);
-    return ((rows * lanes / line + 1) | 1) * line;
-  }
+  // From a panel to the next: more than its rows take.
+  int64_t panel() const { return odd_lines(rows * lanes); }
   // From a point's matrix to the next one's.
-  int64_t point() const { return channels / lanes * panel(); }
+  int64_t point() const { return odd_lines(channels / lanes * panel()); }
   Points from(int64_t channel) const { return {at(0, channel), rows, channels}; }
   scalar* at(int64_t row, int64_t channel) const {
     return values + channel / lanes * panel() + row * lanes;
@@ -53,14 +50,24 @@ struct Points {
       UNROLLED for (int j = 0; j < POINTS; ++j, place += point())
         points[i][j] = Vector<scalar>::load(place);
   }
+
+ private:
+  // More values than these, that fill an odd number of lines.
+  static int64_t odd_lines(int64_t count) {
+    constexpr int64_t line = LINE_BYTES / sizeof(scalar);
+    return ((count / line + 1) | 1) * line;
+  }
 };
 
-// Rows that are summed up at a time, of two panels: as many as registers hold, a panel's at most.
+constexpr int64_t TERMS = 128;  // that are summed up at a time: fewer round less
+
+// Rows that are summed up at a time, of two panels: as many as registers hold, and no more than the
+// channels of a panel, from which `multiply_columns` takes them.
 template <typename scalar>
 constexpr int64_t SUMMED = std::min<int64_t>(VECTOR_BYTES < 64 ? 4 : 8, Vector<scalar>::lanes);
 
 // How a product reads its left factor: the number for a row r and a term k is at
-// values[r * row + k / run * far + k % run * near].
+// values[r * row + k / run * far + k % run * near]. There is a multiple of `run` terms.
 template <typename scalar>
 struct Left {
   const scalar* values;
@@ -92,23 +99,24 @@ void multiply_block(const Left<scalar>& left, int64_t terms, const scalar* right
     }
 }
 
-// For each point a product of matrices, by blocks of the result's rows and panels.
+// For each point a product of matrices, by blocks of the result's rows and panels: the sum of so many
+// terms from the first on; or the result += it.
 //   left_of(row): how the left factor is read from this row of the result on, for the first point
 template <typename scalar, typename LeftOf>
 void multiply(const Points<scalar>& out, const Points<scalar>& left, const Points<scalar>& right,
-              bool add, const LeftOf& left_of) {
+              int64_t first_term, int64_t terms, bool add, const LeftOf& left_of) {
   constexpr int64_t lanes = Points<scalar>::lanes, size = SUMMED<scalar>;
   const int64_t blocks = (out.rows + size - 1) / size;
   const auto rows = [&](auto count, int64_t point, int64_t row) {
     Left<scalar> factors = left_of(row);
     factors.values += point * left.point();
-    const scalar* terms = right.values + point * right.point();
+    const scalar* values = right.at(first_term, 0) + point * right.point();
     scalar* sums = out.at(row, 0) + point * out.point();
     for (int64_t c = 0; c < out.channels; c += 2 * lanes) {
       const bool both = c + lanes < out.channels;
       const auto run = both ? multiply_block<count, 2, scalar> : multiply_block<count, 1, scalar>;
-      run(factors, right.rows, terms, right.panel(), sums, out.panel(), add);
-      terms += 2 * right.panel(), sums += 2 * out.panel();
+      run(factors, terms, values, right.panel(), sums, out.panel(), add);
+      values += 2 * right.panel(), sums += 2 * out.panel();
     }
   };
   at::parallel_for(0, ALL_POINTS * blocks, 8, [&](int64_t begin, int64_t end) {
@@ -123,12 +131,12 @@ void multiply(const Points<scalar>& out, const Points<scalar>& left, const Point
   });
 }
 
-// out (rows, channels) = left (rows, terms) right (terms, channels), or += it
+// out (rows, channels) = left (rows, terms) right (terms, channels), or += it; no more than TERMS.
 template <typename scalar>
 void multiply_rows(const Points<scalar>& out, const Points<scalar>& left,
                    const Points<scalar>& right, bool add) {
   constexpr int64_t lanes = Points<scalar>::lanes;
-  multiply(out, left, right, add, [&](int64_t row) {
+  multiply(out, left, right, 0, right.rows, add, [&](int64_t row) {
     return Left<scalar>{left.at(row, 0), lanes, lanes, 1, left.panel()};
   });
 }
@@ -138,9 +146,12 @@ template <typename scalar>
 void multiply_columns(const Points<scalar>& out, const Points<scalar>& left,
                       const Points<scalar>& right) {
   constexpr int64_t lanes = Points<scalar>::lanes;
-  multiply(out, left, right, false, [&](int64_t row) {
-    return Left<scalar>{left.at(0, row) + row % lanes, 1, left.rows, lanes, 0};
-  });
+  for (int64_t first = 0; first < right.rows; first += TERMS) {
+    const int64_t terms = std::min(TERMS, right.rows - first);
+    multiply(out, left, right, first, terms, first > 0, [&](int64_t row) {
+      return Left<scalar>{left.at(first, row) + row % lanes, 1, terms, lanes, 0};
+    });
+  }
 }
 
 }  // namespace spiking

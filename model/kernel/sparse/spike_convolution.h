@@ -32,8 +32,8 @@
 
 namespace spiking {
 
-// Of the sums that are open at a time, a quarter of the second-level cache: where vectors have 32
-// bytes, that has 512 KB or more, where they have 64, 1 MB or more.
+// Of the sums that are open at a time: a quarter of the second-level cache of AMD's processors, 512
+// KB where vectors have 32 bytes and 1 MB where they have 64.
 constexpr int64_t TILE_BYTES = 4096 * VECTOR_BYTES;
 
 // Vectors of output channels that are added up together: as many as are needed, at most eight,
@@ -65,9 +65,9 @@ at::Tensor arrange(const at::Tensor& weight) {
   const auto* from = weight.const_data_ptr<scalar>();
   auto* to = arranged.mutable_data_ptr<scalar>();
   const int64_t stride_o = weight.stride(0), stride_c = weight.stride(1);
-  constexpr int64_t patch = 16;  // rows and columns that are transposed together
+  constexpr int64_t patch = 16;  // output channels whose weights are transposed together
   at::parallel_for(0, blocks * words * taps, 0, [&](int64_t begin, int64_t end) {
-    scalar transposed[patch][WORD + patch];
+    scalar own[patch][WORD + patch];  // with a gap, or neighbours would share the cache's lines
     for (int64_t part = begin; part < end; ++part) {
       const int64_t tap = part % taps, word = part / taps % words, block = part / taps / words;
       const int64_t rows = std::min(WORD, Ci - word * WORD);
@@ -80,9 +80,9 @@ at::Tensor arrange(const at::Tensor& weight) {
         const int64_t last = std::min(columns, first + patch);
         for (int64_t o = first; o < last; ++o)
           for (int64_t c = 0; c < rows; ++c)
-            transposed[o - first][c] = source[o * stride_o + c * stride_c];
+            own[o - first][c] = source[o * stride_o + c * stride_c];
         for (int64_t c = 0; c < rows; ++c)
-          for (int64_t o = first; o < last; ++o) target[c * width + o] = transposed[o - first][c];
+          for (int64_t o = first; o < last; ++o) target[c * width + o] = own[o - first][c];
       }
     }
   });

@@ -35,6 +35,13 @@ def images(*, frames: bool) -> torch.Tensor:
     return torch.randn(shape, generator=generator, dtype=torch.float64)
 
 
+def in_few_bits(network, images):
+    """Weights and pixels of which fp32 rounds no sum: with a decay of 1/2 no spike can flip."""
+    for weight in network.parameters():
+        weight.mul_(64).round_().div_(64)
+    return network, images.mul(8).round().div(8)
+
+
 class Skipped(list):
     """Whether the weights were arranged, of each convolution of bytes."""
 
@@ -87,30 +94,31 @@ def test_an_evaluation_skips_as_well(arch, frames):
     torch.testing.assert_close(*found, **TIGHT)
 
 
-@pytest.mark.parametrize("v_reset", [None, 0.0, -0.4])
+@pytest.mark.parametrize("v_reset", [None, 0.0, -0.5])
 @torch.no_grad()
 def test_resets_and_floats(v_reset):
-    """In fp32 spikes may flip, but none does on these images."""
-    net, x = make("resnet18", v_reset=v_reset, decay=0.6), images(frames=False)
-    own = skip_silence(fold(net.float()))(x.float())
-    torch.testing.assert_close(own, fold(net)(x.float()), rtol=1e-3, atol=1e-3)
+    net = fold(make("resnet18", v_reset=v_reset, decay=0.5).float())
+    net, x = in_few_bits(net, images(frames=False).float())
+    expected = net(x)
+    torch.testing.assert_close(skip_silence(net)(x), expected, rtol=1e-5, atol=1e-5)
 
 
 @needs_compiler
 @torch.no_grad()
 def test_weights_may_change_and_move(skipped):
     """They are arranged anew; in a dtype that cannot skip, layers are those of before."""
-    net, x = make("resnet18"), images(frames=False)
-    skipping, other = skip_silence(fold(net)), fold(make("resnet18", decay=0.6))
-    skipping(x)
+    net = make("resnet18", decay=0.5)
+    skipping, other = skip_silence(fold(net)), fold(net)
     for weight in other.parameters():
         weight.mul_(1.5)
+    other, x = in_few_bits(other, images(frames=False))
+    skipping(x)
     skipping.load_state_dict(other.state_dict())
     expected = fold(net)
     expected.load_state_dict(other.state_dict())
     torch.testing.assert_close(skipping(x), expected(x), **TIGHT)
     skipping.float(), expected.float()
-    torch.testing.assert_close(skipping(x.float()), expected(x.float()), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(skipping(x.float()), expected(x.float()), rtol=1e-5, atol=1e-5)
     assert all(skipped)
     skipped.clear()
     lower = skipping.to(torch.bfloat16)(x.bfloat16())

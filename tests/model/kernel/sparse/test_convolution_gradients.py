@@ -42,13 +42,14 @@ class GradientCase(NamedTuple):
 SIZES = [
     GradientCase(2, 32, 8, 8, 48),
     GradientCase(3, 80, 7, 9, 16),
+    GradientCase(2, 24, 8, 8, 24),
     GradientCase(1, 16, 1, 1, 16),
     GradientCase(2, 144, 2, 3, 32),
     GradientCase(5, 16, 13, 4, 80),
     GradientCase(0, 16, 4, 4, 16),
     GradientCase(2, 16, 65, 66, 16),  # more tiles in a map than a part has
 ]
-PARTS = GradientCase(37, 80, 17, 21, 16)  # of several maps each, the last one smaller
+PARTS = GradientCase(37, 80, 17, 21, 80)  # of several maps each, the last one smaller
 
 
 def dense(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

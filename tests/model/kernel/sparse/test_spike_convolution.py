@@ -58,6 +58,7 @@ SIZES = [
     SpikeCase(1, 1, 3, 3, 1, padding=(0, 0)),
     SpikeCase(3, 512, 1, 1, 40),
     SpikeCase(2, 512, 4, 4, 64),
+    SpikeCase(1, 65, 4, 5, 300),  # several blocks of output channels, whatever a register holds
     SpikeCase(0, 8, 4, 4, 8),
 ]
 TILES = SpikeCase(5, 3, 37, 61, 64)
