@@ -22,7 +22,6 @@ OPTIONAL = {
     "benchmark/speed/inference.py": {"spikingjelly"},
     "benchmark/speed/input.py": {"sklearn"},
     "experiment/dvs/integrate.py": {"spikingjelly"},
-    "experiment/dvs/process.py": {"spikingjelly"},
     "experiment/dvs/recording/simulation.py": {"sklearn"},
     "experiment/dvs/recording/source.py": {"spikingjelly"},
     "experiment/trained/part/exported.py": {"safetensors"},

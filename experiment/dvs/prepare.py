@@ -26,7 +26,7 @@ from experiment.dvs.recording.groups import (
 )
 from experiment.dvs.recording.origin import drop_outdated, is_current
 from experiment.dvs.recording.simulation import write_recordings
-from experiment.dvs.recording.source import DataSource, Store, frames_folder
+from experiment.dvs.recording.source import DataSource, Store, frames_folder, spikingjelly_datasets
 from util.file.alone import alone_in
 from util.file.named_folder import folder_problem, refuse_no_folder
 from util.process.loader import read_once
@@ -45,8 +45,8 @@ def prepare(
     and the others wait.
 
     Raises: FileNotFoundError for missing recordings, ValueError for damaged ones, each naming all
-    of them; ValueError for a T that is absurd, or a cache that cannot be written to; OSError, for
-    example if the disk is full.
+    of them; ValueError for a T that is absurd, a cache that cannot be written to, or a package that
+    cannot be loaded; OSError, for example if the disk is full.
     """
     source, folder, cache = store
     for place in (folder, cache):
@@ -83,6 +83,7 @@ def _refuse_at_once(store: Store, T: int) -> None:
         refuse_no_folder(path, list(source.archives) or [source.name], unpacked=True)
     if not folder.is_dir() and not source.simulated:
         raise FileNotFoundError(f"there is no folder {folder}: give the one of {source.name}")
+    spikingjelly_datasets()  # which integrates every recording
     refuse_too_large(T, source.sensor_size)
     size = _most_gigabytes(source, T, source.samples)
     made = [f"{frames_folder(cache, T).name} (at most {size:.1f} GB)"]

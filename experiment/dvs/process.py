@@ -41,7 +41,7 @@ from experiment.dvs.split import STRATIFIED, TEST_FRACTION, train_and_test
 from experiment.flag.experiment_flags import cache_flag
 from experiment.flag.kinds import Whole, expanded_path
 from experiment.flag.parser import FlagParser
-from experiment.packages import loading, refuse_missing
+from experiment.packages import refuse_missing
 from experiment.train.failure import leave, one_sentence_errors, sentence_of
 from util.figure import import_matplotlib
 from util.file.named_folder import folder_problem
@@ -92,8 +92,6 @@ def load_event_data(
     drawn = split == STRATIFIED or validation_fraction is not None
     refuse_missing("spikingjelly", *(["sklearn"] if drawn else []))
     import_matplotlib()  # spikingjelly does
-    with loading("spikingjelly"):
-        import spikingjelly.datasets  # noqa: F401
     if store.source.is_own:
         store = with_sensor(store, T, sensor, num_workers=num_workers, report=_report)
     frames, source = prepare(store, T=T, num_workers=num_workers, report=_report), store.source

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from experiment.dvs.split import FIRST_TENTH, GIVEN, RANDOM_TENTH, STRATIFIED
+from experiment.packages import loading
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -57,9 +59,7 @@ class DataSource(NamedTuple):
 
     @property
     def dataset_class(self) -> type:
-        from spikingjelly import datasets
-
-        return getattr(datasets, self.spikingjelly_class)
+        return getattr(spikingjelly_datasets(), self.spikingjelly_class)
 
     @property
     def sensor_size(self) -> tuple[int, int]:
@@ -136,3 +136,10 @@ def lies_in_parts(folder: Path) -> bool:
 def frames_folder(folder: Path, T: int) -> Path:
     """Where spikingjelly's classes look for the frames of `folder`."""
     return folder / f"frames_number_{T}_split_by_number"
+
+
+def spikingjelly_datasets() -> ModuleType:
+    """Its classes, which take seconds to import. Raises: ValueError if they cannot be loaded."""
+    with loading("spikingjelly"):
+        from spikingjelly import datasets
+    return datasets
